@@ -1,0 +1,97 @@
+"""Every error that manyhands raises of its own, on one screen.
+
+Errors of the user's functions are raised as they are, with notes that say which item failed.
+All errors here survive pickling with their fields, notes and cause's text.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def _rebuild(cls: type[ManyhandsError], args: tuple[Any, ...], fields: dict[str, Any]) -> Any:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
+
+
+class ManyhandsError(Exception):
+    """The base of all errors of this library."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (type(self), self.args, self.__dict__))
+
+
+class ItemError(ManyhandsError, TypeError):
+    """An item does not fit the star rule of its map, or the function's parameters."""
+
+
+class InvalidArguments(ManyhandsError, ValueError):
+    """The arguments did not pass ``@validated(arguments=…)``."""
+
+
+class InvalidResult(ManyhandsError, ValueError):
+    """The result did not pass ``@validated(result=…)``."""
+
+
+class TemplateError(ManyhandsError, ValueError):
+    """A template of ``@claimed_output`` can't be filled, or its path leaves the template's directory."""
+
+
+class DuplicateOutput(ManyhandsError, ValueError):
+    """Two items of one map would write the same output."""
+
+
+class OutputMissing(ManyhandsError, RuntimeError):
+    """The function returned without having written its output."""
+
+
+class OutputDirectoryError(ManyhandsError, OSError):
+    """The directory of an output can't be made or written, or its disk is full."""
+
+
+class ClaimedElsewhere(ManyhandsError):
+    """Another process holds the claim, and ``wait=False`` says not to wait for it."""
+
+
+class FailedElsewhere(ManyhandsError):
+    """Another process computed this output and failed; what it recorded is in the message.
+
+    Attributes:
+        type_name: the qualified name of the exception that was recorded.
+        traceback: the text of its traceback, or ``""``.
+    """
+
+    type_name: str = ""
+    traceback: str = ""
+
+
+class RemoteError(ManyhandsError):
+    """Stands for an exception of a worker that can't be pickled: its type's name and text.
+
+    Attributes:
+        type_name: the qualified name of the original exception's type.
+    """
+
+    type_name: str = ""
+
+
+class WorkerDied(ManyhandsError):
+    """The worker process that ran the item ended before it answered.
+
+    Attributes:
+        pid: the worker's process id.
+        exitcode: its exit status, or minus the number of the signal that ended it; None if unknown.
+    """
+
+    pid: int = 0
+    exitcode: int | None = None
+
+
+class PoolBroken(ManyhandsError):
+    """Workers can't be started, so the pool has given up."""
+
+
+class PoolClosed(ManyhandsError):
+    """The pool has been closed; it takes no more work."""
