@@ -11,7 +11,8 @@ import traceback as _traceback
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-T = TypeVar("T")
+from manyhands.errors import WorkerDied
+
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -90,6 +91,38 @@ class Later:
 
 
 Answer = Done[Any] | Failed | Later
+
+
+# -- what a runner reports ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The call with this ticket was answered after ``seconds`` in ``worker``."""
+
+    ticket: int
+    answer: Answer
+    seconds: float = 0.0
+    worker: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """The worker that ran the call with this ticket ended without an answer."""
+
+    ticket: int
+    error: WorkerDied
+    worker: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The call with this ticket was cancelled before it started."""
+
+    ticket: int
+
+
+Event = Answered | Died | Cancelled
 
 
 # -- what it came to ------------------------------------------------------------------------------------------

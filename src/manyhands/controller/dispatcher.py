@@ -1,0 +1,452 @@
+"""The dispatcher of a pool: does what the ledger decides, and tells it what happens.
+
+One thread reads from the workers, starts them and hears of their ends. The thread that submits a call writes
+it to an idle worker itself. The ledger is asked under the lock; what it answers is done outside of it. What
+may be called from a finaliser (closing a session) takes no lock: it leaves a note and wakes the thread.
+
+The dispatcher never unpickles what users have pickled, so their code can't stop it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cache, partial
+from itertools import count
+from typing import Final
+
+from manyhands.controller.ledger import (
+    Action,
+    KillWorker,
+    Ledger,
+    PoolState,
+    SendCalls,
+    StartWorker,
+    StopWorker,
+    TellBroken,
+    TellCancelled,
+    TellDied,
+    WorkerState,
+)
+from manyhands.controller.session import RawAnswer, Session, how_it_ended
+from manyhands.errors import PoolBroken, PoolClosed
+from manyhands.outcome import Answered, Failed
+from manyhands.settings import PoolSettings
+from manyhands.workers import payload
+from manyhands.workers.channel import Frame, ParentChannel
+from manyhands.workers.guard import guard
+from manyhands.workers.launch import LAUNCHERS, Ended, Started, end_group
+from manyhands.workers.messages import Answers, Forget, Load, Ready, Run, Setup, Stop, Unready
+
+IDLE_SECONDS: Final = 30.0
+"""Workers of a pool that has had nothing to do for so long are ended."""
+
+CLOSE_SECONDS: Final = 5.0
+"""Workers that have not ended so long after they were asked to are killed."""
+
+_REAP_SECONDS: Final = 0.02
+
+
+@dataclass(slots=True)
+class _Handle:
+    """The parent's side of one worker."""
+
+    channel: ParentChannel
+    pid: int | None = None
+    doomed: bool = False
+    loaded: set[int] = field(default_factory=set)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What a session's calls need in a worker."""
+
+    message: Load
+    blob: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Ticket:
+    session: Session
+    number: int
+    blob: bytes
+
+
+class Dispatcher:
+    """The engine of one pool.
+
+    Args:
+        settings: how many workers, and how they are started.
+        idle_seconds: after so long at rest, the workers are ended; they come back with the next call.
+    """
+
+    def __init__(self, settings: PoolSettings, idle_seconds: float = IDLE_SECONDS) -> None:
+        if sys.platform == "win32":
+            raise PoolBroken("worker processes need POSIX sockets and process groups; use backend='inline' here")
+        self.settings = settings
+        self._idle_seconds = idle_seconds
+        self._setup_parts = tuple(
+            payload.dumps(function) if function else b"" for function in (settings.initializer, settings.finalizer)
+        )
+        self._lock = threading.Lock()
+        self._ledger = Ledger(settings.workers)
+        self._handles: dict[int, _Handle] = {}
+        self._tickets: dict[int, _Ticket] = {}
+        self._works: dict[int, _Work] = {}
+        self._numbers = count()
+        self._launcher = LAUNCHERS[settings.start_method]()
+        self._commands: deque[Callable[[], Iterable[Action]]] = deque()
+        self._woken, self._wake_end = os.pipe()
+        os.set_blocking(self._woken, False)
+        os.set_blocking(self._wake_end, False)
+        self._thread: threading.Thread | None = None
+        self._resting: list[threading.Event] = []  # set, and removed, by the thread
+        self._broken: Failed | None = None
+        _living.add(self)
+
+    # -- for sessions, from any thread ------------------------------------------------------------------
+
+    def open_session(self, work: bytes, chunksize: int = 1) -> Session:
+        """A share of the pool for calls of ``work``, a pickled callable; raises PoolClosed."""
+        with self._lock:
+            if self._ledger.state is PoolState.CLOSED:
+                raise PoolClosed("the pool is closed")
+            group = next(self._numbers)
+            self._ledger.open_group(group, chunksize)
+            self._works[group] = _Work(Load(group, os.getcwd(), tuple(sys.path)), work)
+            if self._thread is None:
+                name = f"manyhands-dispatcher-{self.settings.workers}"
+                self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+                self._thread.start()
+        return Session(self, group)
+
+    def submit(self, group: int, session: Session, number: int, blob: bytes) -> int:
+        """Takes a pickled call; returns the pool's ticket."""
+        with self._lock:
+            ticket = next(self._numbers)
+            self._tickets[ticket] = _Ticket(session, number, blob)
+            actions = self._ledger.submit(ticket, group)
+        self._act(actions)
+        return ticket
+
+    def cancel(self, ticket: int) -> None:
+        """Drops a call that no worker has."""
+        self._command(lambda: self._ledger.cancel(ticket))
+
+    def kill(self, ticket: int) -> None:
+        """Drops a call, with its worker if one has it."""
+        self._command(lambda: self._ledger.kill(ticket))
+
+    def close_session(self, group: int, kill: bool) -> None:
+        """Nobody waits for calls of this group any more. Takes no lock."""
+        self._command(lambda: self._forget(group, kill))
+
+    def wait_at_rest(self) -> None:
+        """Waits until no call waits or runs, or the pool is closed."""
+        rested = threading.Event()
+        if self._thread is not None and self._thread.is_alive():
+            self._resting.append(rested)
+            self._wake()
+            rested.wait()
+
+    @property
+    def usable(self) -> bool:
+        """Whether new calls will run."""
+        return self._ledger.state is PoolState.OPEN
+
+    def close(self, kill: bool = False) -> None:
+        """Ends the pool: running calls are finished or, with ``kill``, ended; returns when no worker is left."""
+        self._command(self._close_now if kill else self._ledger.close)
+        if self._thread is None:
+            self._release()
+        elif self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def __repr__(self) -> str:
+        return f"<pool of {self.settings.workers}, {self.settings.start_method}: {self._ledger!r}>"
+
+    # -- the thread ---------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        deadline: float | None = None
+        while self._ledger.state is not PoolState.CLOSED or self._handles:
+            if self._ledger.state is PoolState.CLOSED:
+                deadline = deadline or time.monotonic() + CLOSE_SECONDS
+                if time.monotonic() >= deadline:
+                    self._end_stragglers()
+            self._run_commands()
+            if self._resting and (self._ledger.at_rest or not self.usable) and not self._commands:
+                self._tell_resting()
+            self._wait(deadline)
+        self._tell_resting()
+        self._release()
+
+    def _tell_resting(self) -> None:
+        while self._resting:
+            self._resting.pop().set()
+
+    def _wait(self, deadline: float | None) -> None:
+        poll = select.poll()
+        poll.register(self._woken, select.POLLIN)
+        for descriptor in self._launcher.descriptors():
+            poll.register(descriptor, select.POLLIN)
+        handles = {}
+        unreaped = False
+        for number, handle in list(self._handles.items()):
+            if handle.channel.at_end or handle.channel.fileno() < 0:
+                unreaped = True
+                continue
+            handles[handle.channel.fileno()] = number
+            poll.register(handle.channel, select.POLLIN | (select.POLLOUT if handle.channel.wants_to_send else 0))
+        idle = self._ledger.at_rest and bool(self._ledger.workers) and deadline is None
+        seconds = _REAP_SECONDS if unreaped else self._idle_seconds if idle else None
+        if deadline is not None:
+            seconds = min(seconds or CLOSE_SECONDS, max(0.0, deadline - time.monotonic()) + _REAP_SECONDS)
+        ready = poll.poll(None if seconds is None else seconds * 1000)
+        if not ready and idle:
+            with self._lock:
+                actions = self._ledger.retire() if self._ledger.at_rest else []
+            self._act(actions)
+        for descriptor, happened in ready:
+            if descriptor == self._woken:
+                os.read(self._woken, 4096)
+            elif descriptor in handles:
+                handle = self._handles[handles[descriptor]]
+                if happened & select.POLLOUT:
+                    with handle.lock:
+                        handle.channel.flush()
+                if happened & ~select.POLLOUT:
+                    self._take_in(handles[descriptor], handle)
+        self._reap()
+
+    def _run_commands(self) -> None:
+        while self._commands:
+            command = self._commands.popleft()
+            with self._lock:
+                actions = list(command())
+            self._act(actions)
+
+    def _take_in(self, number: int, handle: _Handle) -> None:
+        """Reads what a worker has sent."""
+        with handle.lock:
+            frames = handle.channel.read()
+        if not frames and not handle.channel.at_end:
+            return
+        actions: list[Action] = []
+        with self._lock:
+            for message, parts in frames:
+                match message:
+                    case Answers(ticket, seconds):
+                        waiting = self._ledger.worker_answered(number, ticket)
+                        owner = self._tickets.pop(ticket, None)
+                        if waiting and owner is not None:
+                            name = f"{_host()}:{handle.pid}"
+                            owner.session.put(RawAnswer(owner.number, parts[0], seconds, name))
+                    case Ready(pid):
+                        handle.pid = pid
+                        actions += self._ledger.worker_ready(number)
+                    case Unready(summary):
+                        self._note_broken(f"the initializer of the workers raised {summary}")
+                        actions += self._ledger.break_down()
+            if frames:
+                actions += self._ledger.proceed(number)
+        if handle.channel.at_end and handle.pid is not None:
+            end_group(handle.pid)  # it has closed its channel: it is gone, or of no use any more
+        self._act(actions)
+
+    def _reap(self) -> None:
+        for report in self._launcher.reports():
+            handle = self._handles.get(report.worker)
+            if handle is None:
+                continue
+            match report:
+                case Started(_, pid):
+                    handle.pid = pid
+                    guard.watch(pid)
+                    if handle.doomed:
+                        end_group(pid)
+                case Ended(number, exitcode):
+                    self._bury(number, handle, exitcode)
+
+    def _bury(self, number: int, handle: _Handle, exitcode: int | None) -> None:
+        self._take_in(number, handle)  # what it said before it ended
+        if handle.pid is not None:
+            guard.forget(handle.pid)
+        with self._lock:
+            del self._handles[number]
+            handle.channel.close()
+            actions = self._ledger.worker_ended(number)
+            if self._ledger.state is PoolState.BROKEN:
+                self._note_broken(f"worker processes can't be started: the last one {how_it_ended(exitcode)}")
+        self._act(actions, handle.pid, exitcode)
+
+    # -- doing what the ledger says -------------------------------------------------------------------------
+
+    def _act(self, actions: list[Action], pid: int | None = None, exitcode: int | None = None) -> None:
+        for action in actions:
+            match action:
+                case SendCalls(worker, group, tickets):
+                    self._send(worker, group, tickets)
+                case StartWorker(worker):
+                    if threading.current_thread() is self._thread:
+                        self._start(worker)
+                    else:
+                        self._command(partial(list[Action], [action]))
+                case StopWorker(worker):
+                    self._tell(worker, Stop())
+                case KillWorker(worker):
+                    self._kill(worker)
+                case TellDied(ticket, _):
+                    if owner := self._tickets.pop(ticket, None):
+                        owner.session.put_died(owner.number, pid or 0, exitcode, f"{_host()}:{pid}")
+                case TellCancelled(ticket):
+                    if owner := self._tickets.pop(ticket, None):
+                        owner.session.put_cancelled(owner.number)
+                case TellBroken(ticket):
+                    if owner := self._tickets.pop(ticket, None):
+                        owner.session.put(Answered(owner.number, self._why_broken()))
+
+    def _start(self, worker: int) -> None:
+        ours, theirs = socket.socketpair()
+        handle = self._handles[worker] = _Handle(ParentChannel(ours))
+        handle.channel.send(Setup(_host()), *self._setup_parts)
+        try:
+            self._launcher.launch(worker, theirs)
+        except OSError as error:
+            theirs.close()
+            del self._handles[worker]
+            handle.channel.close()
+            self._command(partial(self._start_failed, worker, error))
+
+    def _start_failed(self, worker: int, error: OSError) -> list[Action]:
+        actions = self._ledger.worker_ended(worker)
+        if self._ledger.state is PoolState.BROKEN:
+            self._note_broken(f"worker processes can't be started: {error}")
+        return actions
+
+    def _send(self, worker: int, group: int, tickets: tuple[int, ...]) -> None:
+        handle = self._handles.get(worker)
+        work = self._works.get(group)
+        owners = [self._tickets.get(ticket) for ticket in tickets]
+        if handle is None or work is None:
+            return  # its end, or its group's, is being taken in by the other thread
+        with handle.lock:
+            if group not in handle.loaded:
+                handle.loaded.add(group)
+                handle.channel.send(work.message, work.blob)
+            blobs = [owner.blob if owner else b"" for owner in owners]
+            handle.channel.send(Run(group, tickets), *blobs)
+            unsent = handle.channel.wants_to_send
+        if unsent:
+            self._wake()
+
+    def _tell(self, worker: int, message: Stop | Forget) -> None:
+        handle = self._handles.get(worker)
+        if handle is not None:
+            with handle.lock:
+                handle.channel.send(message)
+                unsent = handle.channel.wants_to_send
+            if unsent:
+                self._wake()
+
+    def _kill(self, worker: int) -> None:
+        handle = self._handles.get(worker)
+        if handle is not None:
+            handle.doomed = True
+            if handle.pid is not None:
+                end_group(handle.pid)
+
+    def _forget(self, group: int, kill: bool) -> list[Action]:
+        actions = self._ledger.abandon(group, kill)
+        self._works.pop(group, None)
+        for ticket in [ticket for ticket, owner in self._tickets.items() if owner.session.group == group]:
+            del self._tickets[ticket]
+        for number, handle in list(self._handles.items()):
+            if group in handle.loaded:
+                handle.loaded.discard(group)
+                self._tell(number, Forget(group))
+        return actions
+
+    def _close_now(self) -> list[Action]:
+        actions = self._ledger.close()
+        busy = [number for number, state in self._ledger.workers.items() if state is WorkerState.BUSY]
+        return [*actions, *(KillWorker(number) for number in busy)]
+
+    def _end_stragglers(self) -> None:
+        for number in list(self._handles):
+            self._kill(number)
+
+    def _note_broken(self, why: str) -> None:
+        if self._broken is None:
+            self._broken = Failed(PoolBroken(why), halts=True)
+
+    def _why_broken(self) -> Failed:
+        if self._broken is None or self._ledger.state is PoolState.CLOSED:
+            return Failed(PoolClosed("the pool is closed"), halts=True)
+        return self._broken
+
+    # -- small things ---------------------------------------------------------------------------------------
+
+    def _command(self, command: Callable[[], Iterable[Action]]) -> None:
+        self._commands.append(command)
+        self._wake()
+
+    def _wake(self) -> None:
+        try:
+            os.write(self._wake_end, b"\0")
+        except BlockingIOError:
+            pass  # it is awake
+        except OSError:
+            pass  # the pool has ended, and its descriptor with it
+
+    def _disown(self) -> None:
+        """In a forked child: the workers are the parent's, so their channels are closed and nothing is said."""
+        self._thread = None
+        self._lock = threading.Lock()
+        self._commands.clear()
+        self._ledger = Ledger(self.settings.workers)
+        self._ledger.close()
+        for handle in self._handles.values():
+            handle.channel.close()
+        self._handles.clear()
+        self._launcher.disown()
+        for descriptor in (self._woken, self._wake_end):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._woken = self._wake_end = -1
+
+    def _release(self) -> None:
+        _living.discard(self)
+        self._launcher.close()
+        with self._lock:
+            descriptors, self._woken, self._wake_end = (self._woken, self._wake_end), -1, -1
+        for descriptor in descriptors:
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+@cache
+def _host() -> str:
+    return socket.gethostname()
+
+
+_living: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
+
+
+def _disown_all() -> None:
+    for dispatcher in list(_living):
+        dispatcher._disown()
+    _living.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_disown_all)

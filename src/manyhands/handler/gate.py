@@ -1,0 +1,58 @@
+"""Who may run an item now, as the stream sees it.
+
+The stream asks the gate before it sends an item for the first time and each time it comes back; a worker that
+finds the item busy answers ``Later``, and the gate says when to ask again. Claims are the gate that exists;
+``OpenGate`` lets everything pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from manyhands.outcome import Call, Done, Failed, Later
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """The item is left to the process that holds it: it ends as ``Elsewhere``."""
+
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Send the item; ``memo`` goes to the worker with it."""
+
+    memo: Any = None
+
+
+class Gate(Protocol):
+    """Asked in the consumer's thread, so it must not block for long."""
+
+    def enter(self, index: int, call: Call) -> Pass | Done[Any] | Failed:
+        """Before an item is sent: it may pass, or it has its result already, or it must fail."""
+
+    def later(self, index: int, answer: Later, looks: int) -> float | Away:
+        """After the ``looks``-th ``Later`` in a row: seconds until the item is sent again, or leave it."""
+
+    def close(self) -> None:
+        """The map has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenGate:
+    """Lets every item pass."""
+
+    _pass: Pass = field(default_factory=Pass)
+
+    def enter(self, index: int, call: Call) -> Pass | Done[Any] | Failed:
+        """It passes."""
+        return self._pass
+
+    def later(self, index: int, answer: Later, looks: int) -> float | Away:
+        """What the worker said."""
+        return answer.wait or 0.0
+
+    def close(self) -> None:
+        """Nothing to do."""

@@ -1,0 +1,95 @@
+"""What runs calls, as the stream sees it: submit, cancel, kill, events.
+
+One runner serves one map and ends with it; pools lend a runner per map. The controller's sessions satisfy
+this protocol, and so does ``InlineRunner`` here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from manyhands.outcome import Answer, Answered, Call, Cancelled, Event
+
+
+class Runner(Protocol):
+    """Runs calls somewhere. Every submitted ticket is followed by exactly one event, in any order."""
+
+    @property
+    def capacity(self) -> int:
+        """How many calls can run at the same time."""
+
+    def submit(self, ticket: int, call: Call) -> None:
+        """Takes a call. What can't be sent comes back as an ``Answered`` with ``Failed``; never raises for it."""
+
+    def cancel(self, ticket: int) -> None:
+        """Drops the call if it has not started; otherwise does nothing."""
+
+    def kill(self, ticket: int) -> None:
+        """Drops the call, ending its worker if it is running there; then its event is ``Died``."""
+
+    def events(self, timeout: float | None) -> list[Event]:
+        """What has happened since; waits for something to happen, at most ``timeout`` seconds (None: for ever).
+
+        Returns an empty list when the time is over or ``wake`` was called.
+        """
+
+    def wake(self) -> None:
+        """Ends a wait in ``events``, now or the next one; may be called from any thread."""
+
+    def close(self, kill: bool = False) -> None:
+        """Cancels what has not started. What runs is finished and forgotten or, with ``kill``, ended."""
+
+
+class InlineRunner:
+    """Runs each call in the thread that asks for events, one per question."""
+
+    capacity = 1
+
+    def __init__(
+        self, work: Callable[[Call], Answer], sleep: Callable[[float], object] = time.sleep, name: str = ""
+    ) -> None:
+        self._work = work
+        self._sleep = sleep
+        self._name = name
+        self._calls: deque[tuple[int, Call]] = deque()
+        self._cancelled: list[Event] = []
+
+    def submit(self, ticket: int, call: Call) -> None:
+        """Takes a call; it runs at a later ``events``."""
+        self._calls.append((ticket, call))
+
+    def cancel(self, ticket: int) -> None:
+        """Drops the call if it waits still."""
+        for waiting in self._calls:
+            if waiting[0] == ticket:
+                self._calls.remove(waiting)
+                self._cancelled.append(Cancelled(ticket))
+                return
+
+    def kill(self, ticket: int) -> None:
+        """Nothing runs between two questions, so this is ``cancel``."""
+        self.cancel(ticket)
+
+    def events(self, timeout: float | None) -> list[Event]:
+        """Runs the next call, or sleeps until the time is over."""
+        if self._cancelled:
+            events, self._cancelled = self._cancelled, []
+            return events
+        if not self._calls:
+            if timeout:
+                self._sleep(timeout)
+            return []
+        ticket, call = self._calls.popleft()
+        start = time.perf_counter()
+        answer = self._work(call)
+        return [Answered(ticket, answer, time.perf_counter() - start, self._name)]
+
+    def wake(self) -> None:
+        """Nothing waits here but the thread itself."""
+
+    def close(self, kill: bool = False) -> None:
+        """Forgets the calls that wait."""
+        self._calls.clear()

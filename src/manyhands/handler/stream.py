@@ -1,0 +1,291 @@
+"""The stream core: which item is sent next, which outcome is taken next, and what a failure leads to.
+
+It is pure: it has no clock, thread, process or file. The pump tells it what happened and when, and asks it
+what to do. Its guarantees, whatever the order of events:
+
+1. every item that was added ends exactly once, and is taken exactly once;
+2. at most ``buffersize`` items are added and not yet taken, at any moment;
+3. with ``ordered``, outcomes are taken in the order in which their items were added; otherwise as they end;
+4. an item is never sent while it is out, and never before its wait is over.
+
+An item is in one of three states; the methods named are the only ways from one to the next::
+
+    add -> DUE --send--> SENT --answer, died--> ENDED --take--> (forgotten)
+            ^ |            |                      ^
+            | +------------|--------end-----------+
+            +--postpone----+
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
+
+from manyhands.errors import WorkerDied
+from manyhands.outcome import (
+    Attempt,
+    Call,
+    Discarded,
+    Done,
+    Elsewhere,
+    Failed,
+    Failure,
+    Outcome,
+    qualified_name,
+)
+from manyhands.policies.retry import RetryBudget, budget_of
+
+
+Ended = Outcome[Any] | None
+"""The outcome of an item that has just ended, or None if it is to be repeated."""
+
+
+class State(Enum):
+    """Where an item is; see the drawing above."""
+
+    DUE = auto()
+    SENT = auto()
+    ENDED = auto()
+
+
+class WrongState(RuntimeError):
+    """The pump did what the item's state does not allow: an error in the library."""
+
+
+@dataclass(slots=True)
+class _Item:
+    index: int
+    item: Any
+    call: Call
+    state: State = State.DUE
+    looks: int = 0
+    spent: dict[int, int] = field(default_factory=dict)
+    attempts: list[Attempt] = field(default_factory=list)
+    outcome: Outcome[Any] | None = None
+
+
+def _draw_wait(budget: RetryBudget, spent: int) -> float:
+    return budget.draw_wait(spent)
+
+
+class Stream:
+    """The state of one map.
+
+    Args:
+        buffersize: bound on items added and not yet taken, at least 1.
+        ordered: whether outcomes are taken in the order of their items.
+        budgets: the task's retry budgets; ``Failed.budget`` counts through them.
+        draw_wait: gives the seconds to wait after the n-th failure within a budget.
+    """
+
+    def __init__(
+        self,
+        *,
+        buffersize: int,
+        ordered: bool = True,
+        budgets: tuple[RetryBudget, ...] = (),
+        draw_wait: Callable[[RetryBudget, int], float] = _draw_wait,
+    ) -> None:
+        self.buffersize = buffersize
+        self.ordered = ordered
+        self._budgets = budgets
+        self._draw_wait = draw_wait
+        self._items: dict[int, _Item] = {}
+        self._due: list[tuple[float, int]] = []  # a heap; the earliest first, then the lowest index
+        self._ended: deque[int] = deque()  # unordered: in the order of ending
+        self._added = 0
+        self._next_taken = 0
+        self._sent = 0
+        self._open = True
+
+    # -- what to do -----------------------------------------------------------------------------------
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another item may be added."""
+        return self._open and len(self._items) < self.buffersize
+
+    @property
+    def in_flight(self) -> int:
+        """How many items are out."""
+        return self._sent
+
+    @property
+    def pending(self) -> int:
+        """How many items were added and are not yet taken."""
+        return len(self._items)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the input has ended and every outcome was taken."""
+        return not self._open and not self._items
+
+    @property
+    def next_due(self) -> float | None:
+        """When the next item is to be sent, or None if none waits."""
+        while self._due and not self._is_due(self._due[0][1]):
+            heapq.heappop(self._due)  # it ended without having been sent
+        return self._due[0][0] if self._due else None
+
+    def pop_due(self, now: float) -> int | None:
+        """An item whose time has come, which the caller sends or ends at once; None if there is none."""
+        due = self.next_due
+        return heapq.heappop(self._due)[1] if due is not None and due <= now else None
+
+    def call(self, index: int) -> Call:
+        """The call of an item that has not ended."""
+        return self._items[index].call
+
+    def item(self, index: int) -> Any:
+        """An item that was not taken."""
+        return self._items[index].item
+
+    def looks(self, index: int) -> int:
+        """How many times in a row the item came back with nothing decided."""
+        return self._items[index].looks
+
+    # -- what happened ----------------------------------------------------------------------------------
+
+    def add(self, item: Any, call: Call, now: float) -> int:
+        """Takes an item in, due now; returns its index."""
+        if not self.has_room:
+            raise WrongState(f"no room for item {self._added}: {self!r}")
+        index = self._added
+        self._added += 1
+        self._items[index] = _Item(index, item, call)
+        heapq.heappush(self._due, (now, index))
+        return index
+
+    def close_input(self) -> None:
+        """No item will be added."""
+        self._open = False
+
+    def send(self, index: int, call: Call) -> None:
+        """The item was handed to the runner, as ``call``."""
+        item = self._in_state(index, State.DUE)
+        item.call = call
+        item.state = State.SENT
+        self._sent += 1
+
+    def postpone(self, index: int, until: float, memo: Any, failed: Failed | None = None, worker: str = "") -> None:
+        """The item came back with nothing decided, or with a failed attempt that is to be repeated."""
+        item = self._back(index)
+        item.call = Call(item.call.args, item.call.kwargs, memo)
+        if failed is None:
+            item.looks += 1
+        else:
+            item.looks = 0
+            item.attempts.append(_attempt(failed.error, 0.0, worker))
+        self._wait(item, until)
+
+    def answered(
+        self, index: int, answer: Done[Any] | Failed, now: float, seconds: float, worker: str
+    ) -> Ended:
+        """The item came back decided: it ends, or waits for its next attempt."""
+        item = self._back(index)
+        if isinstance(answer, Failed):
+            item.attempts.append(_attempt(answer.error, seconds, worker))
+            if self._goes_round(item, answer.budget, now):
+                return None
+        return self._end(item, answer, seconds, worker)
+
+    def died(self, index: int, error: WorkerDied, now: float, worker: str) -> Ended:
+        """The item's worker died; nobody but the stream can tell whether that is to be retried."""
+        item = self._back(index)
+        item.attempts.append(_attempt(error, 0.0, worker))
+        if self._goes_round(item, budget_of(self._budgets, error), now):
+            return None
+        return self._end(item, Failed(error), 0.0, worker)
+
+    def end(self, index: int, answer: Done[Any] | Failed) -> Ended:
+        """The item ends without having been sent."""
+        return self._end(self._in_state(index, State.DUE), answer, 0.0, "")
+
+    def leave(self, index: int, where: str) -> Ended:
+        """The item that came back is left to the process that holds it."""
+        item = self._back(index)
+        return self._finish(item, Elsewhere(where, item.index, item.item), 0.0, "")
+
+    def take(self) -> Outcome[Any] | None:
+        """The next outcome, or None if it has not ended yet."""
+        if self.ordered:
+            item = self._items.get(self._next_taken)
+            if item is None or item.state is not State.ENDED:
+                return None
+            self._next_taken += 1
+        else:
+            if not self._ended:
+                return None
+            item = self._items[self._ended.popleft()]
+        del self._items[item.index]
+        return item.outcome
+
+    # -- inside -----------------------------------------------------------------------------------------
+
+    def _is_due(self, index: int) -> bool:
+        item = self._items.get(index)
+        return item is not None and item.state is State.DUE
+
+    def _in_state(self, index: int, state: State) -> _Item:
+        item = self._items.get(index)
+        if item is None or item.state is not state:
+            raise WrongState(f"item {index} is {item.state.name if item else 'unknown'}, not {state.name}: {self!r}")
+        return item
+
+    def _back(self, index: int) -> _Item:
+        item = self._in_state(index, State.SENT)
+        self._sent -= 1
+        item.state = State.DUE
+        return item
+
+    def _wait(self, item: _Item, until: float) -> None:
+        heapq.heappush(self._due, (until, item.index))
+
+    def _goes_round(self, item: _Item, budget: int | None, now: float) -> bool:
+        if budget is None:
+            return False
+        spent = item.spent[budget] = item.spent.get(budget, 0) + 1
+        if not self._budgets[budget].allows_another(spent):
+            return False
+        item.looks = 0
+        self._wait(item, now + self._draw_wait(self._budgets[budget], spent))
+        return True
+
+    def _end(self, item: _Item, answer: Done[Any] | Failed, seconds: float, worker: str) -> Outcome[Any]:
+        result: Done[Any] | Failure | Discarded
+        if isinstance(answer, Done):
+            result = answer
+        elif answer.discard:
+            result = Discarded(str(answer.error), item.index, item.item)
+        else:
+            result = Failure(answer.error, item.index, item.item, answer.traceback)
+        return self._finish(item, result, seconds, worker)
+
+    def _finish(
+        self, item: _Item, result: Done[Any] | Failure | Discarded | Elsewhere, seconds: float, worker: str
+    ) -> Outcome[Any]:
+        item.outcome = Outcome(item.index, item.item, result, tuple(item.attempts), seconds, worker)
+        item.state = State.ENDED
+        if not self.ordered:
+            self._ended.append(item.index)
+        return item.outcome
+
+    def __repr__(self) -> str:
+        waiting = sum(item.state is State.DUE for item in self._items.values())
+        return (
+            f"<Stream {self._added} added, {waiting} due, {self._sent} sent, "
+            f"{len(self._items) - waiting - self._sent} ended, {self._added - len(self._items)} taken, "
+            f"{'open' if self._open else 'closed'}>"
+        )
+
+
+def _attempt(error: BaseException, seconds: float, worker: str) -> Attempt:
+    try:
+        text = str(error)
+    except Exception:  # a user's __str__ may do anything
+        text = "(its text can't be shown)"
+    return Attempt(qualified_name(type(error)), text, seconds, worker)

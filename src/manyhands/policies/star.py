@@ -1,0 +1,110 @@
+"""How an item of a map becomes the arguments of a call: the six star rules.
+
+=========  ========  =================  =============================================
+star       kwstar    an item is         the call
+=========  ========  =================  =============================================
+False      False     val                ``f(val, *args, **kwargs)``
+True       False     vals               ``f(*vals, *args, **kwargs)``
+None       False     ignored            ``f(*args, **kwargs)``
+None       True      kwvals             ``f(*args, **{**kwargs, **kwvals})``
+False      True      (val, kwvals)      ``f(val, *args, **{**kwargs, **kwvals})``
+True       True      (vals, kwvals)     ``f(*vals, *args, **{**kwargs, **kwvals})``
+=========  ========  =================  =============================================
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from manyhands.errors import ItemError
+from manyhands.outcome import Call
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 80
+
+
+def short_repr(value: object) -> str:
+    """``repr(value)`` cut to about 80 characters, that never raises."""
+    try:
+        return _short.repr(value)
+    except Exception as error:  # a user's __repr__ may do anything
+        return f"<{type(value).__qualname__} whose repr raises {type(error).__qualname__}>"
+
+
+@dataclass(frozen=True)
+class StarRule:
+    """One of the six rules, with the fixed ``args`` and ``kwargs`` of a map."""
+
+    star: bool | None = False
+    kwstar: bool = False
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not (self.star is None or isinstance(self.star, bool)):
+            raise TypeError(f"star must be True, False or None, not {self.star!r}")
+        if not isinstance(self.kwstar, bool):
+            raise TypeError(f"kwstar must be True or False, not {self.kwstar!r}")
+        if isinstance(self.args, str | bytes) or not isinstance(self.args, Iterable):
+            raise TypeError(f"args must be a tuple of positional arguments, not {short_repr(self.args)}")
+        object.__setattr__(self, "args", tuple(self.args))
+        object.__setattr__(self, "kwargs", checked_keywords(self.kwargs, "kwargs"))
+
+    @property
+    def trivial(self) -> bool:
+        """Whether every item fits, so that there is nothing to check."""
+        return not self.star and not self.kwstar
+
+    def call(self, index: int, item: Any) -> Call:
+        """The call for ``item``; raises ItemError, naming item and rule, if it does not fit."""
+        kwargs = self.kwargs
+        if self.kwstar:
+            if self.star is None:
+                values, item_kwargs = (), item
+            else:
+                values, item_kwargs = self._pair(index, item)
+            if not isinstance(item_kwargs, Mapping):
+                raise self._misfit(index, item, "the keywords must be a mapping")
+            for name in item_kwargs:
+                if not isinstance(name, str):
+                    raise self._misfit(index, item, f"the keyword {short_repr(name)} is not a str")
+            kwargs = {**kwargs, **item_kwargs}
+        elif self.star is None:
+            values = ()
+        else:
+            values = item if self.star else (item,)
+        if self.star:
+            # A str would be taken apart into characters, which nobody means.
+            if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+                raise self._misfit(index, item, "the values must be a sequence of arguments")
+            values = tuple(values)
+        return Call((*values, *self.args), dict(kwargs))
+
+    def _pair(self, index: int, item: Any) -> tuple[Any, Any]:
+        if isinstance(item, tuple | list) and len(item) == 2:
+            return ((item[0],) if self.star is False else item[0]), item[1]
+        raise self._misfit(index, item, "it must be a tuple of two")
+
+    def _misfit(self, index: int, item: Any, why: str) -> ItemError:
+        expected = {
+            (True, False): "vals, called as f(*vals)",
+            (None, True): "kwvals, called as f(**kwvals)",
+            (False, True): "(val, kwvals), called as f(val, **kwvals)",
+            (True, True): "(vals, kwvals), called as f(*vals, **kwvals)",
+        }[self.star, self.kwstar]
+        return ItemError(
+            f"item {index} ({short_repr(item)}) does not fit star={self.star}, kwstar={self.kwstar}: "
+            f"an item must be {expected}; {why}"
+        )
+
+
+def checked_keywords(kwargs: Any, name: str) -> dict[str, Any]:
+    """``kwargs`` as a dict; raises TypeError if it is no mapping of str."""
+    if kwargs is None:
+        return {}
+    if not isinstance(kwargs, Mapping) or not all(isinstance(key, str) for key in kwargs):
+        raise TypeError(f"{name} must be a mapping of parameter names to values, not {short_repr(kwargs)}")
+    return dict(kwargs)

@@ -1,0 +1,117 @@
+"""Templates of output paths: ``"results/{image.stem}_objects.csv"``.
+
+A field names a parameter of the function, then public attributes or items of it. The path is relative to the
+caller's directory, or absolute; whatever the arguments are, it stays below the directory that the template
+names before its first field.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+from manyhands.errors import TemplateError
+from manyhands.policies.star import short_repr
+
+
+class _PublicFormatter(Formatter):
+    """``str.format`` that looks at public attributes only and knows nothing but named fields."""
+
+    def get_field(self, field_name: str, args: Any, kwargs: Mapping[str, Any]) -> tuple[Any, str]:
+        for part in field_name.replace("[", ".").split("."):
+            if part.startswith("_"):
+                raise AttributeError(f"{part!r} is not public")
+        value, first = super().get_field(field_name, args, kwargs)
+        if callable(value) and not isinstance(value, type):
+            raise TypeError(f"{field_name!r} is a method, not a value")
+        return value, str(first)
+
+
+_formatter = _PublicFormatter()
+
+
+@dataclass(frozen=True)
+class Template:
+    """A path with fields; ``text`` is checked when the object is made."""
+
+    text: str
+
+    def __post_init__(self) -> None:
+        if not self.text or self.text.endswith(("/", os.sep)):
+            raise TemplateError(f"the template {self.text!r} must name a file, not a directory")
+        if "\0" in self.text:
+            raise TemplateError(f"the template {self.text!r} contains a NUL character")
+        self.fields  # noqa: B018  # parsed now, so that a malformed template is told at decoration
+        if ".." in Path(self._literal).parts:
+            raise TemplateError(f"the template {self.text!r} must not contain '..': it can't leave its directory")
+
+    @cached_property
+    def _pieces(self) -> list[tuple[str, str | None, str | None, str | None]]:
+        try:
+            return list(_formatter.parse(self.text))
+        except ValueError as error:
+            raise TemplateError(f"the template {self.text!r} is malformed: {error}") from None
+
+    @cached_property
+    def _literal(self) -> str:
+        return "".join(literal + ("x" if name is not None else "") for literal, name, *_ in self._pieces)
+
+    @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """The names of the parameters that the fields start with."""
+        names = []
+        for _, name, spec, _ in self._pieces:
+            if name is None:
+                continue
+            first = name.partition(".")[0].partition("[")[0]
+            if not first.isidentifier():
+                raise TemplateError(
+                    f"the template {self.text!r} has the field {{{name}}}; a field must start with a parameter's "
+                    f"name (write {{{{ and }}}} for plain braces)"
+                )
+            if spec and "{" in spec:
+                raise TemplateError(f"the template {self.text!r} has a field within the field {{{name}}}")
+            names.append(first)
+        return tuple(names)
+
+    @cached_property
+    def base(self) -> str:
+        """The directory that the template names before its first field; may be empty."""
+        before = self._pieces[0][0] if self._pieces else ""
+        if len(self._pieces) == 1 and self._pieces[0][1] is None:
+            return os.path.dirname(before)
+        return before[: before.rfind("/") + 1]
+
+    def fits(self, names: frozenset[str], what: str) -> None:
+        """Raises TemplateError if a field starts with no name of ``names``; ``what`` is for the message."""
+        unknown = [name for name in self.fields if name not in names]
+        if unknown:
+            raise TemplateError(
+                f"{what}: the template {self.text!r} has the field {{{unknown[0]}}}, but the function's "
+                f"parameters are {', '.join(sorted(names)) or 'none'}"
+            )
+
+    def fill(self, arguments: Mapping[str, Any], directory: Path) -> Path:
+        """The absolute path for ``arguments``, relative to ``directory``; raises TemplateError if it leaves it."""
+        try:
+            text = _formatter.vformat(self.text, (), arguments)
+        except Exception as error:  # attributes and formats are the user's objects': anything may be raised
+            listed = ", ".join(f"{name}={short_repr(arguments.get(name))}" for name in dict.fromkeys(self.fields))
+            raise TemplateError(
+                f"the template {self.text!r} can't be filled from {listed}: {type(error).__name__}: {error}"
+            ) from error
+        base = directory / self.base
+        path = directory / text
+        inside = path.parts[len(base.parts) :]
+        if "\0" in text or path.parts[: len(base.parts)] != base.parts or not inside or ".." in inside:
+            raise TemplateError(
+                f"the template {self.text!r} gives {text!r}, which is not a file below its directory {str(base)!r}"
+            )
+        if text.endswith("/") or text.rsplit("/", 1)[-1] in ("", "."):
+            raise TemplateError(f"the template {self.text!r} gives {text!r}, which names no file")
+        return path

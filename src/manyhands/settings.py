@@ -1,0 +1,210 @@
+"""Frozen settings: how a map runs, which pool it runs on, and the defaults of both.
+
+A decorator captures settings, a call makes its own state.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+StartMethod = Literal["fork", "spawn", "forkserver"]
+OnError = Literal["raise", "return", "skip"]
+
+DEFAULT_START_METHOD: Final[StartMethod] = "forkserver" if sys.platform == "linux" else "spawn"
+
+
+@dataclass(frozen=True)
+class PoolSettings:
+    """What makes two pools the same pool.
+
+    Attributes:
+        workers: number of worker processes, resolved (at least 1).
+        start_method: how they are started.
+        initializer: runs first in every worker, without arguments.
+        finalizer: runs last in every worker that ends in order, without arguments.
+    """
+
+    workers: int
+    start_method: StartMethod = DEFAULT_START_METHOD
+    initializer: Callable[[], object] | None = None
+    finalizer: Callable[[], object] | None = None
+
+
+@dataclass(frozen=True)
+class MapOptions:
+    """The options of ``@parallel``, ``.options(…)`` and ``.map(…)``; they mean the same everywhere.
+
+    Attributes:
+        workers: worker processes; None: as configured, else the cores this process may use; -1: all of those,
+            -2: all but one, and so on.
+        backend: None for the shared pool, "inline" for this very process, or an open ``Controller``.
+        chunksize: items sent to a worker at once; "auto" lets the library decide.
+        buffersize: bound on items in flight plus results not yet taken; None: the library decides.
+        ordered: results in the order of the input (True) or as they finish.
+        progress: False, True, or the text that stands before the bar.
+        on_error: "raise" the first error, "return" failures in their places, or "skip" them.
+        start_method: None: forkserver on Linux, spawn elsewhere.
+        initializer: runs first in every worker.
+        finalizer: runs last in every worker that ends in order.
+    """
+
+    workers: int | None = None
+    backend: Any = None
+    chunksize: int | Literal["auto"] = "auto"
+    buffersize: int | None = None
+    ordered: bool = True
+    progress: bool | str = False
+    on_error: OnError = "raise"
+    start_method: StartMethod | None = None
+    initializer: Callable[[], object] | None = None
+    finalizer: Callable[[], object] | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None:
+            resolve_workers(self.workers)
+        if isinstance(self.backend, str) and self.backend != "inline":
+            raise ValueError(f"backend must be None, 'inline' or a Controller, not {self.backend!r}")
+        if self.chunksize != "auto":
+            _check_positive("chunksize", self.chunksize)
+        if self.buffersize is not None:
+            _check_positive("buffersize", self.buffersize)
+        if not isinstance(self.progress, bool | str):
+            raise TypeError(f"progress must be True, False or a text, not {self.progress!r}")
+        _check_choice("on_error", self.on_error, get_args(OnError))
+        if self.start_method is not None:
+            _check_choice("start_method", self.start_method, get_args(StartMethod))
+        for name in ("initializer", "finalizer"):
+            if getattr(self, name) is not None and not callable(getattr(self, name)):
+                raise TypeError(f"{name} must be a function without arguments, not {getattr(self, name)!r}")
+
+    def changed(self, changes: dict[str, Any]) -> MapOptions:
+        """A copy with ``changes``; raises TypeError for an unknown name."""
+        if not changes:
+            return self
+        unknown = sorted(changes.keys() - option_names())
+        if unknown:
+            raise TypeError(f"unknown option {unknown[0]!r}; the options are {', '.join(sorted(option_names()))}")
+        return replace(self, **changes)
+
+    def pool(self) -> PoolSettings:
+        """The settings of the shared pool that these options ask for."""
+        return PoolSettings(
+            resolve_workers(self.workers),
+            self.start_method or configured.start_method or DEFAULT_START_METHOD,
+            self.initializer,
+            self.finalizer,
+        )
+
+
+def option_names() -> set[str]:
+    """The names of all options of a map."""
+    return {option.name for option in fields(MapOptions)}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Defaults of this process, set by ``configure``."""
+
+    workers: int | None = None
+    start_method: StartMethod | None = None
+
+
+configured = Configuration()
+
+
+def configure(*, workers: int | None = None, start_method: StartMethod | None = None) -> None:
+    """Sets the defaults of this process; what is not given goes back to the library's own default.
+
+    Args:
+        workers: as in ``@parallel``; goes before the environment variable ``MANYHANDS_WORKERS``.
+        start_method: as in ``@parallel``.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+    global configured
+    MapOptions(workers=workers, start_method=start_method)  # checks both
+    configured = Configuration(workers, start_method)
+
+
+def resolve_workers(workers: int | None) -> int:
+    """The number of worker processes that ``workers`` asks for; at least 1.
+
+    Raises:
+        TypeError, ValueError: it is no whole number, or 0, or fewer than all cores allow.
+    """
+    name = "workers"
+    if workers is None:
+        workers = configured.workers
+    if workers is None:
+        text = os.environ.get("MANYHANDS_WORKERS", "").strip()
+        if not text:
+            return available_cores()
+        name = "MANYHANDS_WORKERS"
+        try:
+            workers = int(text)
+        except ValueError:
+            raise ValueError(f"MANYHANDS_WORKERS must be a whole number, not {text!r}") from None
+    if not isinstance(workers, int) or isinstance(workers, bool):
+        raise TypeError(f"{name} must be a whole number or None, not {workers!r}")
+    if workers == 0:
+        raise ValueError(f"{name} must not be 0: give 1 or more, -1 for all cores, or None for the default")
+    if workers < 0:
+        return max(1, available_cores() + 1 + workers)
+    return workers
+
+
+def available_cores() -> int:
+    """The cores this process may use, by its affinity and its cgroup's quota; at least 1."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    quota = _cgroup_cores()
+    return max(1, min(cores, math.ceil(quota))) if quota else cores
+
+
+def _cgroup_cores() -> float | None:
+    """The processor quota of this process's cgroup (version 2, or 1), in cores; None if there is none."""
+    try:
+        own = Path("/proc/self/cgroup").read_text()
+    except OSError:
+        return None
+    quotas = []
+    group = next((line.partition("::")[2] for line in own.splitlines() if line.startswith("0::")), "/")
+    path = Path("/sys/fs/cgroup") / group.lstrip("/")
+    for directory in (path, *path.parents):  # any ancestor may set the limit
+        try:
+            limit, period = (directory / "cpu.max").read_text().split()
+            if limit != "max":
+                quotas.append(int(limit) / int(period))
+        except (OSError, ValueError):
+            pass
+        if directory == Path("/sys/fs/cgroup"):
+            break
+    try:
+        limit = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text()
+        period = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text()
+        if int(limit) > 0:
+            quotas.append(int(limit) / int(period))
+    except (OSError, ValueError):
+        pass
+    return min(quotas, default=None)
+
+
+def _check_positive(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, not {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, not {value}")
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")

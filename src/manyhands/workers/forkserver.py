@@ -1,0 +1,81 @@
+"""The fork server: a small process without threads that forks workers for its parent.
+
+It has imported what a worker needs and nothing of the user's, so a fork is quick and safe. A request on its
+control socket is the worker's number, with the worker's end of its channel attached. It reports each start and
+each end of a worker, and ends, without its workers, when the control socket closes.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+from typing import Final
+
+from manyhands.workers import child
+
+REQUEST: Final = struct.Struct("<q")
+REPORT: Final = struct.Struct("<cqqq")
+"""``b"S"`` started or ``b"E"`` ended; the worker's number; its process id; its exit status as waitpid gives it."""
+
+
+def main(descriptor: int) -> None:
+    """The whole life of a fork server."""
+    control = socket.socket(fileno=descriptor)
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, lambda signum, frame: None)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    workers: dict[int, int] = {}
+    while True:
+        ready, _, _ = select.select([control, woken], [], [])
+        if woken in ready:
+            os.read(woken, 4096)
+            _report_ended(control, workers)
+        if control in ready:
+            data, descriptors, _, _ = socket.recv_fds(control, REQUEST.size, 1)
+            if not data:
+                return
+            end = socket.socket(fileno=descriptors[0])
+            pid = os.fork()
+            if pid == 0:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                for unneeded in (woken, wake):
+                    os.close(unneeded)
+                control.close()
+                os.setpgid(0, 0)
+                child.serve(end)
+            end.close()
+            _set_group(pid)
+            (worker,) = REQUEST.unpack(data)
+            workers[pid] = worker
+            control.send(REPORT.pack(b"S", worker, pid, 0))
+
+
+def _set_group(pid: int) -> None:
+    try:
+        os.setpgid(pid, pid)  # also done by the worker: whoever comes first
+    except OSError:
+        pass
+
+
+def _report_ended(control: socket.socket, workers: dict[int, int]) -> None:
+    while workers:
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is None:
+            return
+        try:
+            os.killpg(ended.si_pid, signal.SIGKILL)  # what the worker started and left behind
+        except OSError:
+            pass
+        _, status = os.waitpid(ended.si_pid, 0)
+        control.send(REPORT.pack(b"E", workers.pop(ended.si_pid), ended.si_pid, status))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,238 @@
+"""Starting workers, and hearing of their start and their end: one launcher for each start method.
+
+Workers lead process groups of their own, so that a worker and what it started can be ended together, and so
+that Ctrl-C in a terminal reaches the parent alone.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from manyhands.settings import StartMethod
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The worker with this number runs as the process ``pid``."""
+
+    worker: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The worker's process has ended, with this exit status or minus this signal; None if that is not known."""
+
+    worker: int
+    exitcode: int | None
+
+
+Report = Started | Ended
+
+
+class Launcher(Protocol):
+    """Starts workers. Used by one thread."""
+
+    def launch(self, worker: int, end: socket.socket) -> None:
+        """Starts a worker on its ``end`` of a channel, and closes that here; raises OSError if it can't."""
+
+    def descriptors(self) -> list[int]:
+        """What becomes readable when there may be reports."""
+
+    def reports(self) -> list[Report]:
+        """What has happened since; does not wait."""
+
+    def close(self) -> None:
+        """Ends the launcher, without its workers."""
+
+    def disown(self) -> None:
+        """In a forked child: the workers, and what starts them, are the parent's."""
+
+
+class _Children:
+    """Workers that are children of this process."""
+
+    def __init__(self) -> None:
+        self._pids: dict[int, int] = {}
+        self._watches: dict[int, int] = {}
+        self._reports: list[Report] = []
+
+    def launch(self, worker: int, end: socket.socket) -> None:
+        """Starts a worker."""
+        with end:
+            pid = self._start(end)
+        self._pids[worker] = pid
+        if hasattr(os, "pidfd_open"):
+            self._watches[worker] = os.pidfd_open(pid)
+        self._reports.append(Started(worker, pid))
+
+    def _start(self, end: socket.socket) -> int:
+        raise AssertionError("a launcher says how it starts a worker")
+
+    def descriptors(self) -> list[int]:
+        """One for each worker, where the platform has them."""
+        return list(self._watches.values())
+
+    def reports(self) -> list[Report]:
+        """Reaps what has ended."""
+        for worker, pid in list(self._pids.items()):
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                continue
+            end_group(pid)  # what the worker started and left behind; its id is not reused before it is reaped
+            _, status = os.waitpid(pid, 0)
+            del self._pids[worker]
+            watch = self._watches.pop(worker, None)
+            if watch is not None:
+                os.close(watch)
+            self._reports.append(Ended(worker, os.waitstatus_to_exitcode(status)))
+        reports, self._reports = self._reports, []
+        return reports
+
+    def close(self) -> None:
+        """Nothing but the watches."""
+        for watch in self._watches.values():
+            os.close(watch)
+        self._watches.clear()
+
+    disown = close
+
+
+class ForkLauncher(_Children):
+    """Forks this very process: fast, and risky where other threads hold locks."""
+
+    def _start(self, end: socket.socket) -> int:
+        pid = os.fork()
+        if pid == 0:
+            from manyhands.workers import child
+
+            os.setpgid(0, 0)
+            child.forget_inherited()
+            child.serve(end)
+        _lead_group(pid)
+        return pid
+
+
+class SpawnLauncher(_Children):
+    """Starts a new interpreter for every worker."""
+
+    def _start(self, end: socket.socket) -> int:
+        process = _interpreter("manyhands.workers.child", end, process_group=0)
+        process.returncode = 0  # reaped here, by process id, so that subprocess leaves it alone
+        return process.pid
+
+
+class ForkServerLauncher:
+    """Asks a fork server, a process without threads that has the library imported, to fork workers."""
+
+    def __init__(self) -> None:
+        self._control: socket.socket | None = None
+        self._server: subprocess.Popen[bytes] | None = None
+        self._workers: set[int] = set()
+
+    def launch(self, worker: int, end: socket.socket) -> None:
+        """Sends the request; the server reports the start."""
+        from manyhands.workers.forkserver import REQUEST
+
+        with end:
+            if self._control is None:
+                self._control, theirs = socket.socketpair()
+                with theirs:
+                    # A session of its own keeps the terminal's signals away from it.
+                    self._server = _interpreter("manyhands.workers.forkserver", theirs, start_new_session=True)
+            socket.send_fds(self._control, [REQUEST.pack(worker)], [end.fileno()])
+        self._workers.add(worker)
+
+    def descriptors(self) -> list[int]:
+        """The control socket."""
+        return [] if self._control is None else [self._control.fileno()]
+
+    def reports(self) -> list[Report]:
+        """What the server has reported; when it is gone, all its workers are taken for ended."""
+        from manyhands.workers.forkserver import REPORT
+
+        reports: list[Report] = []
+        while self._control is not None and _readable(self._control):
+            try:
+                data = self._control.recv(REPORT.size, socket.MSG_WAITALL)
+            except OSError:
+                data = b""
+            if not data:
+                self.close()
+                reports.extend(Ended(worker, None) for worker in self._workers)
+                self._workers.clear()
+                break
+            kind, worker, pid, status = REPORT.unpack(data)
+            if kind == b"S":
+                reports.append(Started(worker, pid))
+            else:
+                self._workers.discard(worker)
+                reports.append(Ended(worker, os.waitstatus_to_exitcode(status)))
+        return reports
+
+    def close(self) -> None:
+        """Ends the server by closing its control socket."""
+        control, self._control = self._control, None
+        server, self._server = self._server, None
+        if control is not None:
+            control.close()
+        if server is not None:
+            server.wait()
+
+    def disown(self) -> None:
+        """Closes this process's end; the server is another's child."""
+        if self._server is not None:
+            self._server.returncode = 0
+        self._server = None
+        self.close()
+
+
+LAUNCHERS: dict[StartMethod, Callable[[], Launcher]] = {
+    "fork": ForkLauncher,
+    "spawn": SpawnLauncher,
+    "forkserver": ForkServerLauncher,
+}
+
+
+def end_group(pid: int) -> None:
+    """Kills a worker and what it started; what has ended already is fine."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except OSError:
+        pass
+
+
+def _lead_group(pid: int) -> None:
+    try:
+        os.setpgid(pid, pid)  # also done by the worker: whoever comes first
+    except OSError:
+        pass
+
+
+def _readable(end: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(end, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _interpreter(
+    module: str, end: socket.socket, process_group: int | None = None, start_new_session: bool = False
+) -> subprocess.Popen[bytes]:
+    """A new interpreter like this one that calls ``module.main`` with the descriptor of ``end``."""
+    # The path as it is here, so that the library itself is found; the user's script is never run.
+    program = f"import sys; sys.path[:] = {sys.path!r}; from {module} import main; main({end.fileno()})"
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    return subprocess.Popen(
+        [sys.executable, *flags, "-c", program],
+        pass_fds=[end.fileno()],
+        process_group=process_group,
+        start_new_session=start_new_session,
+        stdin=subprocess.DEVNULL,
+    )

@@ -1,0 +1,96 @@
+"""Pickling of what users hand in: by name where the other side can look the name up, else by value.
+
+Workers never import the user's script, so whatever lives in ``__main__`` (a script, a notebook, a prompt)
+travels by value, and so do lambdas and closures: cloudpickle's part. The rest takes the fast way.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from typing import TYPE_CHECKING, Any
+
+from manyhands.errors import RemoteError
+from manyhands.outcome import Answer, Done, Failed, Later, qualified_name, traceback_text
+
+if TYPE_CHECKING:
+    from cloudpickle import Pickler
+
+_pickler: type[Pickler] | None = None
+
+
+def dumps(value: object) -> bytes:
+    """Pickles ``value`` for another process; raises what pickling it raises."""
+    try:
+        data = pickle.dumps(value, protocol=5)
+    except Exception:
+        return _dumps_by_value(value)  # which raises if it can't either
+    # A name in __main__ means another module there.
+    return _dumps_by_value(value) if b"__main__" in data else data
+
+
+def loads(data: bytes) -> Any:
+    """The value again."""
+    return pickle.loads(data)
+
+
+def _dumps_by_value(value: object) -> bytes:
+    global _pickler
+    if _pickler is None:
+        _pickler = _make_pickler()
+    buffer = io.BytesIO()
+    _pickler(buffer, protocol=5).dump(value)
+    return buffer.getvalue()
+
+
+def _make_pickler() -> type[Pickler]:
+    import cloudpickle  # slow to import, not always needed
+
+    class ByValue(cloudpickle.Pickler):  # type: ignore[misc, name-defined]
+        """cloudpickle that also takes decorated functions of ``__main__`` by value."""
+
+        def reducer_override(self, obj: Any) -> Any:
+            by_value = getattr(type(obj), "_reduce_by_value", None)
+            if by_value is not None and getattr(obj, "__module__", None) == "__main__":
+                return by_value(obj)
+            return super().reducer_override(obj)
+
+    return ByValue
+
+
+def dumps_answer(answer: Answer) -> bytes:
+    """Pickles an answer; what can't be pickled, or not be unpickled, becomes a failure that says so."""
+    if isinstance(answer, Done):
+        try:
+            return dumps(answer)
+        except Exception as error:
+            error.add_note(f"the result, a {qualified_name(type(answer.value))}, can't be sent back")
+            return dumps_answer(Failed(error, traceback_text(error)))
+    if isinstance(answer, Failed):
+        return _dumps_failed(answer)
+    if answer.failed is None:
+        return dumps(answer)
+    return dumps(Later(answer.wait, answer.memo, loads(_dumps_failed(answer.failed)), answer.where))
+
+
+def _dumps_failed(failed: Failed) -> bytes:
+    try:
+        data = dumps(failed)
+        loads(data)  # an exception with an __init__ of its own often pickles but does not unpickle
+    except Exception:
+        data = dumps(
+            Failed(carried(failed.error), failed.traceback, failed.budget, failed.discard, failed.halts)
+        )
+    return data
+
+
+def carried(error: BaseException) -> RemoteError:
+    """An exception that surely survives pickling, with the type's name and text of ``error``."""
+    name = qualified_name(type(error))
+    try:
+        text = str(error)
+    except Exception:  # a user's __str__ may do anything
+        text = "(its text can't be shown)"
+    stand_in = RemoteError(f"{name}: {text}")
+    stand_in.type_name = name
+    return stand_in
