@@ -44,7 +44,7 @@ from manyhands.workers import payload
 from manyhands.workers.channel import Frame, ParentChannel
 from manyhands.workers.guard import guard
 from manyhands.workers.launch import LAUNCHERS, Ended, Started, end_group
-from manyhands.workers.messages import Answers, Forget, Load, Ready, Run, Setup, Stop, Unready
+from manyhands.workers.messages import Answers, Forget, Forgotten, Load, Ready, Run, Setup, Stop, Unready
 
 IDLE_SECONDS: Final = 30.0
 """Workers of a pool that has had nothing to do for so long are ended."""
@@ -64,6 +64,20 @@ class _Handle:
     doomed: bool = False
     loaded: set[int] = field(default_factory=set)
     lock: threading.RLock = field(default_factory=threading.RLock)
+
+
+@dataclass(frozen=True, slots=True)
+class _Forgetting:
+    """A session that is being closed: the idle workers that have not forgotten it yet."""
+
+    workers: set[int] = field(default_factory=set)
+    done: threading.Event = field(default_factory=threading.Event)
+
+    def forgotten(self, worker: int) -> None:
+        """One worker less to wait for."""
+        self.workers.discard(worker)
+        if not self.workers:
+            self.done.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +116,7 @@ class Dispatcher:
         self._handles: dict[int, _Handle] = {}
         self._tickets: dict[int, _Ticket] = {}
         self._works: dict[int, _Work] = {}
+        self._forgetting: dict[int, _Forgetting] = {}
         self._numbers = count()
         self._launcher = LAUNCHERS[settings.start_method]()
         self._commands: deque[Callable[[], Iterable[Action]]] = deque()
@@ -146,9 +161,15 @@ class Dispatcher:
         """Drops a call, with its worker if one has it."""
         self._command(lambda: self._ledger.kill(ticket))
 
-    def close_session(self, group: int, kill: bool) -> None:
-        """Nobody waits for calls of this group any more. Takes no lock."""
-        self._command(lambda: self._forget(group, kill))
+    def close_session(self, group: int, kill: bool, wait: bool) -> None:
+        """Nobody waits for calls of this group any more; without ``wait``, takes no lock.
+
+        With it, returns when the idle workers have forgotten the group's work.
+        """
+        forgetting = _Forgetting()
+        self._command(partial(self._forget, group, kill, forgetting))
+        if wait and self._thread is not None and self._thread.is_alive():
+            forgetting.done.wait(CLOSE_SECONDS)
 
     def wait_at_rest(self) -> None:
         """Waits until no call waits or runs, or the pool is closed."""
@@ -254,6 +275,11 @@ class Dispatcher:
                     case Ready(pid):
                         handle.pid = pid
                         actions += self._ledger.worker_ready(number)
+                    case Forgotten(group):
+                        if (forgetting := self._forgetting.get(group)) is not None:
+                            forgetting.forgotten(number)
+                            if not forgetting.workers:
+                                del self._forgetting[group]
                     case Unready(summary):
                         self._note_broken(f"the initializer of the workers raised {summary}")
                         actions += self._ledger.break_down()
@@ -279,6 +305,9 @@ class Dispatcher:
 
     def _bury(self, number: int, handle: _Handle, exitcode: int | None) -> None:
         self._take_in(number, handle)  # what it said before it ended
+        for forgetting in self._forgetting.values():
+            forgetting.forgotten(number)
+        self._forgetting = {group: wait for group, wait in self._forgetting.items() if wait.workers}
         if handle.pid is not None:
             guard.forget(handle.pid)
         with self._lock:
@@ -365,7 +394,8 @@ class Dispatcher:
             if handle.pid is not None:
                 end_group(handle.pid)
 
-    def _forget(self, group: int, kill: bool) -> list[Action]:
+    def _forget(self, group: int, kill: bool, forgetting: _Forgetting) -> list[Action]:
+        idle = {number for number, state in self._ledger.workers.items() if state is WorkerState.IDLE}
         actions = self._ledger.abandon(group, kill)
         self._works.pop(group, None)
         for ticket in [ticket for ticket, owner in self._tickets.items() if owner.session.group == group]:
@@ -374,6 +404,12 @@ class Dispatcher:
             if group in handle.loaded:
                 handle.loaded.discard(group)
                 self._tell(number, Forget(group))
+                if number in idle:
+                    forgetting.workers.add(number)
+        if forgetting.workers:
+            self._forgetting[group] = forgetting
+        else:
+            forgetting.done.set()
         return actions
 
     def _close_now(self) -> list[Action]:

@@ -88,9 +88,9 @@ class Session:
         """Ends a wait in ``events``."""
         self._arrived.put(None)
 
-    def close(self, kill: bool = False) -> None:
-        """Gives the share back; may be called from a finaliser."""
-        self._dispatcher.close_session(self.group, kill)
+    def close(self, kill: bool = False, wait: bool = True) -> None:
+        """Gives the share back; without ``wait``, takes no lock and may be called from a finaliser."""
+        self._dispatcher.close_session(self.group, kill, wait)
 
     # -- the dispatcher's side ----------------------------------------------------------------------------
 

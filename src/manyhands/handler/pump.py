@@ -110,12 +110,34 @@ class Pump:
         if not drawn and self.stream.in_flight + (self.stream.next_due is not None):
             self._absorb(self.runner.events(self._patience()))
 
-    def close(self, kill: bool = False) -> None:
-        """Ends the map; what runs is finished and forgotten or, with ``kill``, ended."""
+    def add(self, item: Any) -> int:
+        """Takes an item in, due at once; returns its index. The stream must have room."""
+        call = self._prepare(self._index, item)
+        self._index += 1
+        if isinstance(call, Failed):
+            index = self.stream.add(item, Call(), self._clock())
+            self._tell(self.stream.end(index, call))
+            return index
+        return self.stream.add(item, call, self._clock())
+
+    def poll(self, timeout: float | None) -> Outcome[Any] | None:
+        """The next outcome, if there is one within one wait of at most ``timeout`` seconds; draws no input."""
+        outcome = self.stream.take()
+        if outcome is None:
+            self._send_due()
+            patience = self._patience()
+            limits = [seconds for seconds in (timeout, patience) if seconds is not None]
+            self._absorb(self.runner.events(min(limits, default=None)))
+            self._send_due()
+            outcome = self.stream.take()
+        return outcome
+
+    def close(self, kill: bool = False, wait: bool = True) -> None:
+        """Ends the map; what runs is finished and forgotten or, with ``kill``, ended. See ``Runner.close``."""
         if self._closed:
             return
         self._closed = True
-        self.runner.close(kill)
+        self.runner.close(kill, wait)
         self._gate.close()
         if self._observer is not None:
             self._observer.close()
@@ -138,13 +160,7 @@ class Pump:
             self._source_error = error
             self.stream.close_input()
             return False
-        call = self._prepare(self._index, item)
-        self._index += 1
-        if isinstance(call, Failed):
-            index = self.stream.add(item, Call(), self._clock())
-            self._tell(self.stream.end(index, call))
-        else:
-            self.stream.add(item, call, self._clock())
+        self.add(item)
         return True
 
     def _send_due(self) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -13,6 +14,7 @@ from manyhands.policies.star import short_repr
 from manyhands.settings import OnError
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class RemoteTraceback(Exception):
@@ -50,6 +52,11 @@ class Results(Generic[T]):
         self._counts = Counts()
         self.failures: list[Failure] = []
 
+    def start(self, items: int) -> None:
+        """Draws up to ``items`` items and sends them; called once, by who made it."""
+        if self._pump is not None:
+            self._guarded(partial(self._pump.prime, items))
+
     # -- the ways to consume it -------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[T]:
@@ -62,7 +69,7 @@ class Results(Generic[T]):
                 raise StopIteration
             match outcome.result:
                 case Done(value):
-                    return value  # type: ignore[no-any-return]
+                    return value
                 case Failure() as failure if self._on_error == "raise":
                     self.close()
                     _raise(failure.error)
@@ -110,7 +117,7 @@ class Results(Generic[T]):
 
     def close(self) -> None:
         """Ends the map; may be called more than once."""
-        self._close(kill=False)
+        self._close()
 
     def __enter__(self) -> Results[T]:
         return self
@@ -127,7 +134,7 @@ class Results(Generic[T]):
         if not pump.stream.finished:
             warnings.warn(f"{self!r} was dropped unfinished; close it, or use it in a with block",
                           ResourceWarning, stacklevel=2, source=self)
-        self.close()
+        self._close(wait=False)
 
     def __repr__(self) -> str:
         total = "?" if self._total is None else self._total
@@ -139,8 +146,19 @@ class Results(Generic[T]):
     def _next_outcome(self) -> Outcome[T] | None:
         if self._pump is None:
             return None
+        outcome = self._guarded(self._pump.next_outcome)
+        if outcome is None:
+            self.close()
+            return None
+        self._count(outcome)
+        if outcome.failure is not None:
+            self._explain(outcome)
+        return outcome
+
+    def _guarded(self, step: Callable[[], U]) -> U:
+        """Does a step of the pump, and ends the map with what it raises."""
         try:
-            outcome = self._pump.next_outcome()
+            return step()
         except Halted as halted:
             self.close()
             error = halted.failed.error
@@ -150,13 +168,6 @@ class Results(Generic[T]):
             # An interrupted user wants the cores back; an input that raised has nothing to do with what runs.
             self._close(kill=not isinstance(error, Exception))
             raise
-        if outcome is None:
-            self.close()
-            return None
-        self._count(outcome)
-        if outcome.failure is not None:
-            self._explain(outcome)
-        return outcome
 
     def _count(self, outcome: Outcome[Any]) -> None:
         counts = self._counts
@@ -177,10 +188,10 @@ class Results(Generic[T]):
             where += f", in worker {outcome.worker}"
         _tell_where(failure.error, failure.traceback, where)
 
-    def _close(self, kill: bool) -> None:
+    def _close(self, kill: bool = False, wait: bool = True) -> None:
         pump, self._pump = self._pump, None
         if pump is not None:
-            pump.close(kill)
+            pump.close(kill, wait)
 
 
 def _tell_where(error: BaseException, traceback: str, where: str) -> None:

@@ -39,8 +39,12 @@ class Runner(Protocol):
     def wake(self) -> None:
         """Ends a wait in ``events``, now or the next one; may be called from any thread."""
 
-    def close(self, kill: bool = False) -> None:
-        """Cancels what has not started. What runs is finished and forgotten or, with ``kill``, ended."""
+    def close(self, kill: bool = False, wait: bool = True) -> None:
+        """Cancels what has not started. What runs is finished and forgotten or, with ``kill``, ended.
+
+        With ``wait``, returns when the workers that are idle have let go of what they kept for the calls;
+        without, it takes no lock and may be called from a finaliser.
+        """
 
 
 class InlineRunner:
@@ -90,6 +94,9 @@ class InlineRunner:
     def wake(self) -> None:
         """Nothing waits here but the thread itself."""
 
-    def close(self, kill: bool = False) -> None:
+    def close(self, kill: bool = False, wait: bool = True) -> None:
         """Forgets the calls that wait."""
         self._calls.clear()
+        close = getattr(self._work, "close", None)
+        if close is not None:
+            close()

@@ -61,6 +61,7 @@ class StarRule:
     def call(self, index: int, item: Any) -> Call:
         """The call for ``item``; raises ItemError, naming item and rule, if it does not fit."""
         kwargs = self.kwargs
+        values: Any
         if self.kwstar:
             if self.star is None:
                 values, item_kwargs = (), item

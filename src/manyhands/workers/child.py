@@ -18,7 +18,7 @@ from typing import Any
 from manyhands.outcome import Answer, Failed, traceback_text
 from manyhands.workers import payload
 from manyhands.workers.channel import WorkerChannel
-from manyhands.workers.messages import Answers, Forget, Load, Ready, Run, Setup, Stop, Unready
+from manyhands.workers.messages import Answers, Forget, Forgotten, Load, Ready, Run, Setup, Stop, Unready
 
 Work = Callable[[Any], Answer]
 
@@ -28,6 +28,11 @@ _name = ""
 def worker_name() -> str:
     """The name of the worker this is running in, ``"<host>:<pid>"``; empty in any other process."""
     return _name
+
+
+def own_name() -> str:
+    """The name of this process, worker or not, ``"<host>:<pid>"``."""
+    return _name or f"{socket.gethostname()}:{os.getpid()}"
 
 
 def main(descriptor: int) -> None:
@@ -95,6 +100,7 @@ class _Child:
                     self._works[number] = message, _loaded(message, parts[0])
                 case Forget(number):
                     self._forget(number)
+                    self._channel.send(Forgotten(number))
                 case Stop():
                     break
         for number in list(self._works):

@@ -56,6 +56,13 @@ class Unready:
 
 
 @dataclass(frozen=True, slots=True)
+class Forgotten:
+    """From the worker: it has let go of what it kept for this work."""
+
+    work: int
+
+
+@dataclass(frozen=True, slots=True)
 class Answers:
     """From the worker: the call with this ticket took so many seconds. Part: its answer."""
 
@@ -63,4 +70,4 @@ class Answers:
     seconds: float
 
 
-Message = Setup | Load | Run | Forget | Stop | Ready | Unready | Answers
+Message = Setup | Load | Run | Forget | Stop | Ready | Unready | Forgotten | Answers

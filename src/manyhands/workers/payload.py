@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import io
 import pickle
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from manyhands.errors import RemoteError
 from manyhands.outcome import Answer, Done, Failed, Later, qualified_name, traceback_text
 
-if TYPE_CHECKING:
-    from cloudpickle import Pickler
-
-_pickler: type[Pickler] | None = None
+_pickler: Callable[..., pickle.Pickler] | None = None
 
 
 def dumps(value: object) -> bytes:
@@ -43,10 +41,10 @@ def _dumps_by_value(value: object) -> bytes:
     return buffer.getvalue()
 
 
-def _make_pickler() -> type[Pickler]:
+def _make_pickler() -> Callable[..., pickle.Pickler]:
     import cloudpickle  # slow to import, not always needed
 
-    class ByValue(cloudpickle.Pickler):  # type: ignore[misc, name-defined]
+    class ByValue(cloudpickle.Pickler):  # type: ignore[misc]
         """cloudpickle that also takes decorated functions of ``__main__`` by value."""
 
         def reducer_override(self, obj: Any) -> Any:

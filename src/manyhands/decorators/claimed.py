@@ -1,0 +1,138 @@
+"""``@claimed_output``: a function whose results are files, each computed once by whoever comes first."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Generic, ParamSpec, TypeVar, get_args, overload
+
+from manyhands.decorators.decorated import (
+    ClaimedFunction,
+    ParallelClaimedFunction,
+    ParallelFunction,
+    decorated,
+    unwrapped,
+)
+from manyhands.decorators.task import ClaimPolicy, OnFailed
+from manyhands.policies.parameters import Parameters, name_of
+from manyhands.policies.template import Template
+
+P = ParamSpec("P")
+R = TypeVar("R")
+L = TypeVar("L")
+
+
+class ClaimDecorator(Generic[L]):
+    """``@claimed_output`` with its options; calls of what it decorates return an ``L``."""
+
+    def __init__(self, claim: ClaimPolicy) -> None:
+        self._claim = claim
+
+    @overload
+    def __call__(self, function: ParallelFunction[P, Any], /) -> ParallelClaimedFunction[P, L]: ...
+    @overload
+    def __call__(self, function: staticmethod[P, Any], /) -> ClaimedFunction[P, L]: ...
+    @overload
+    def __call__(self, function: classmethod[Any, P, Any], /) -> ClaimedFunction[P, L]: ...
+    @overload
+    def __call__(self, function: Callable[P, Any], /) -> ClaimedFunction[P, L]: ...
+    def __call__(self, function: Any, /) -> Any:
+        """Decorates ``function``; raises TypeError or TemplateError if the two don't fit."""
+        body, task, kind = unwrapped(function, "@claimed_output")
+        if task.claim is not None:
+            raise TypeError("@claimed_output is applied twice; a function has one output")
+        parameters, claim, name = Parameters.of(body), self._claim, name_of(body)
+        if parameters.output is None and claim.save is None:
+            raise TypeError(
+                f"@claimed_output: {name} must either declare a parameter 'output: Path = OUTPUT' and write its "
+                f"result there, or return a value that save=… writes"
+            )
+        if parameters.output is not None and claim.save is not None:
+            raise TypeError(
+                f"@claimed_output: {name} declares {parameters.output!r} as OUTPUT and has save=…; one of the two"
+            )
+        for template in (claim.final, claim.temp):
+            if template is not None:
+                if parameters.signature is None and template.fields:
+                    raise TypeError(f"@claimed_output: {name} does not tell its parameters, so no template fits it")
+                template.fits(parameters.names, f"@claimed_output of {name}")
+        return decorated(body, replace(task, claim=claim), kind)
+
+    def __repr__(self) -> str:
+        return f"<@claimed_output {self._claim.final.text!r}>"
+
+
+@overload
+def claimed_output(
+    final: str | os.PathLike[str],
+    temp: str | os.PathLike[str] | None = None,
+    *,
+    save: Callable[[Any, Path], object] | None = None,
+    load: None = None,
+    wait: bool = True,
+    failed: OnFailed = "retry",
+) -> ClaimDecorator[Path]: ...
+@overload
+def claimed_output(
+    final: str | os.PathLike[str],
+    temp: str | os.PathLike[str] | None = None,
+    *,
+    save: Callable[[Any, Path], object] | None = None,
+    load: Callable[[Path], L],
+    wait: bool = True,
+    failed: OnFailed = "retry",
+) -> ClaimDecorator[L]: ...
+def claimed_output(
+    final: str | os.PathLike[str],
+    temp: str | os.PathLike[str] | None = None,
+    *,
+    save: Callable[[Any, Path], object] | None = None,
+    load: Callable[[Path], Any] | None = None,
+    wait: bool = True,
+    failed: OnFailed = "retry",
+) -> Any:
+    """Makes a function's result a file that is computed once, among all processes that share its directory.
+
+    The body either declares ``output: Path = OUTPUT`` and writes to the path it gets there, or returns a value
+    that ``save(value, path)`` writes. The file appears under its final name only when it is complete. A call
+    returns the final path, or ``load(path)``; if the file is there, nothing is computed.
+
+    Args:
+        final: template of the output's path, ``"results/{image.stem}.csv"``. Fields are the function's
+            parameters and their public attributes or items. Relative to the directory that the caller is in;
+            missing directories are made. The filled-in path can't leave the directory before the first field.
+        temp: template of the claim's path, on the same filesystem; default ``.<name>.claim`` beside the output.
+        save: writes a returned value to a path.
+        load: reads back what calls return.
+        wait: True: an output that another process is computing is waited for, and taken over if its process
+            on this machine has died. False: a map yields ``Elsewhere`` for it, a call raises ClaimedElsewhere.
+        failed: "retry": failures that were recorded before the map (or call) began are tried once more, those
+            recorded since are believed. "report": all are believed.
+
+    Raises:
+        TypeError: the function neither declares OUTPUT nor has ``save``, or both; it is decorated so already.
+        TemplateError: a template is malformed, leaves its directory, or has a field the function has not.
+        ValueError: ``failed`` is neither of the two.
+    """
+    for name, function in (("save", save), ("load", load)):
+        if function is not None and not callable(function):
+            raise TypeError(f"@claimed_output: {name} must be a function, not {function!r}")
+    if failed not in get_args(OnFailed):
+        raise ValueError(f"@claimed_output: failed must be 'retry' or 'report', not {failed!r}")
+    if not isinstance(wait, bool):
+        raise TypeError(f"@claimed_output: wait must be True or False, not {wait!r}")
+    return ClaimDecorator(
+        ClaimPolicy(_template("final", final), None if temp is None else _template("temp", temp), save, load, wait, failed)
+    )
+
+
+def _template(name: str, value: object) -> Template:
+    if callable(value) or inspect.isclass(value) or not isinstance(value, str | os.PathLike):
+        raise TypeError(f"@claimed_output needs a template as its argument {name!r}, a str or a path; not {value!r}")
+    text = os.fspath(value)
+    if not isinstance(text, str):
+        raise TypeError(f"@claimed_output: {name} must be a str or a path of str, not {value!r}")
+    return Template(text)

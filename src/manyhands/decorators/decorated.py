@@ -1,0 +1,419 @@
+"""A decorated function: a callable object that looks like its body and carries a ``Task``.
+
+There are four types of them, so that type checkers see what was mixed in: plain, parallel, claimed, and both.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    Self,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
+
+from manyhands.decorators.task import Task
+from manyhands.errors import ItemError
+from manyhands.outcome import Call, Discarded, Elsewhere, Failure
+from manyhands.policies.parameters import Parameters, name_of
+from manyhands.settings import MapOptions, OnError, StartMethod
+
+if TYPE_CHECKING:
+    from manyhands.decorators.submitting import Submitter
+    from manyhands.handler.results import Results
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+S = TypeVar("S")
+F = TypeVar("F", bound="Decorated[..., Any]")
+
+Kind = Literal["function", "classmethod", "staticmethod"]
+
+
+class Options(TypedDict, total=False):
+    """The options of a map, as keywords; see ``@parallel`` for what they mean."""
+
+    workers: int | None
+    backend: Any
+    chunksize: int | Literal["auto"]
+    buffersize: int | None
+    ordered: bool
+    progress: bool | str
+    start_method: StartMethod | None
+    initializer: Callable[[], object] | None
+    finalizer: Callable[[], object] | None
+
+
+class Decorated(Generic[P, R]):
+    """A function with policies. Called, it runs here, through all of them.
+
+    Attributes:
+        task: the policies.
+    """
+
+    task: Task
+    _body: Callable[..., Any]
+    _kind: Kind
+    _prefix: tuple[Any, ...]
+    _parameters: Parameters
+
+    def __init__(self, body: Callable[..., Any], task: Task, kind: Kind = "function") -> None:
+        self._set(body, task, kind)
+
+    def _set(self, body: Callable[..., Any], task: Task, kind: Kind) -> None:
+        functools.update_wrapper(self, body)
+        self.task = task
+        self._body = body
+        self._kind = kind
+        self._prefix = ()
+        self._parameters = Parameters.of(body)
+        if self._parameters.signature is not None:
+            self._set_signature(self._parameters.signature)
+
+    def _set_signature(self, signature: inspect.Signature) -> None:
+        """What the function looks like from outside: without OUTPUT, and returning what a call returns."""
+        annotations = dict(getattr(self._body, "__annotations__", {}))
+        if self._parameters.output is not None:
+            annotations.pop(self._parameters.output, None)
+        claim = self.task.claim
+        if claim is not None:
+            returns = inspect.signature(claim.load).return_annotation if claim.load is not None else Path
+            signature = signature.replace(return_annotation=returns)
+            annotations.pop("return", None)
+            if returns is not inspect.Signature.empty:
+                annotations["return"] = returns
+        self.__signature__ = signature
+        if annotations or hasattr(self._body, "__annotations__"):
+            self.__annotations__ = annotations
+
+    # -- as a function ------------------------------------------------------------------------------------
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Runs here: arguments validated, output claimed, attempt, result validated, output committed.
+
+        Raises:
+            InvalidArguments, InvalidResult: a predicate of ``@validated`` did not keep them.
+            TypeError: the arguments don't fit the signature.
+        """
+        task = self.task
+        if task.claim is None and task.validation is None and not task.retries:
+            if self._parameters.output is not None:
+                raise TypeError(f"{name_of(self)} declares OUTPUT, but has no @claimed_output to fill it in")
+            return cast("R", self._body(*self._prefix, *args, **kwargs))
+        from manyhands.decorators.mapping import call_here
+
+        return cast("R", call_here(self, Call(args, dict(kwargs))))
+
+    @overload
+    def __get__(self, instance: None, owner: type[Any] | None = None) -> Self: ...
+    @overload
+    def __get__(
+        self: Decorated[Concatenate[S, Q], R], instance: S, owner: type[Any] | None = None
+    ) -> Decorated[Q, R]: ...
+    def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
+        """Binds like a function does, so that ``obj.method.map`` knows ``self``."""
+        return self._bind(instance, owner)
+
+    def _bind(self, instance: Any, owner: type[Any] | None) -> Self:
+        if self._kind == "staticmethod" or self._prefix:
+            return self
+        if self._kind == "classmethod":
+            instance = type(instance) if owner is None else owner
+        elif instance is None:
+            return self
+        bound = self._copy()
+        bound._prefix = (instance,)
+        signature = getattr(self, "__signature__", None)
+        if signature is not None:
+            bound.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])
+        return bound
+
+    def _copy(self) -> Self:
+        copy = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__)
+        copy.__dict__.pop("_submitter", None)
+        return copy
+
+    @property
+    def __self__(self) -> Any:
+        """What it is bound to."""
+        if not self._prefix:
+            raise AttributeError("__self__")
+        return self._prefix[0]
+
+    def bind_arguments(self, call: Call) -> dict[str, Any]:
+        """The arguments of a call by parameter name, ``self`` and defaults included.
+
+        Raises:
+            ItemError: they don't fit the signature.
+        """
+        parameters = self._parameters
+        if parameters.output is not None and parameters.output in call.kwargs:
+            raise ItemError(
+                f"{name_of(self)} got the argument {parameters.output!r}, which the library fills in from its template"
+            )
+        try:
+            return parameters.bind(Call((*self._prefix, *call.args), call.kwargs))
+        except TypeError as error:
+            raise ItemError(f"{name_of(self)} can't be called so: {error}") from None
+
+    def __repr__(self) -> str:
+        bound = f" of {self._prefix[0]!r}" if self._prefix else ""
+        return f"<{type(self).__name__} {name_of(self)}{bound}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Decorated) or not self._prefix or not other._prefix:
+            return self is other
+        same = self._body is other._body and self.task == other.task
+        return same and self._prefix[0] is other._prefix[0]
+
+    def __hash__(self) -> int:
+        return hash((self._body, *map(id, self._prefix))) if self._prefix else object.__hash__(self)
+
+    # -- between processes ----------------------------------------------------------------------------------
+
+    def __reduce__(self) -> Any:
+        if self._prefix:
+            # Through the name if that finds this function: the instance or class travels, not a copy of it.
+            if getattr(self._prefix[0], self.__name__, None) == self:
+                return getattr, (self._prefix[0], self.__name__)
+            return self._reduce_by_value()
+        if _found_by_name(self):
+            return self.__qualname__
+        return self._reduce_by_value()
+
+    def _reduce_by_value(self) -> Any:
+        # Made first and filled in later: the body may refer to this very object.
+        if self._prefix and getattr(self._prefix[0], self.__name__, None) == self:
+            return getattr, (self._prefix[0], self.__name__)
+        return _blank, (type(self),), (self._body, self.task, self._kind, self._prefix)
+
+    def __setstate__(self, state: tuple[Any, Task, Kind, tuple[Any, ...]]) -> None:
+        body, task, kind, prefix = state
+        self._set(body, task, kind)
+        if prefix:
+            self.__dict__.update(self._bind(prefix[0], prefix[0]).__dict__)
+
+
+class ParallelFunction(Decorated[P, R]):
+    """A function with ``@parallel``: it can be mapped and submitted."""
+
+    @overload  # type: ignore[override]
+    def __get__(self, instance: None, owner: type[Any] | None = None) -> Self: ...
+    @overload
+    def __get__(
+        self: ParallelFunction[Concatenate[S, Q], R], instance: S, owner: type[Any] | None = None
+    ) -> ParallelFunction[Q, R]: ...
+    def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
+        """Binds like a function does."""
+        return self._bind(instance, owner)
+
+    @overload
+    def map(
+        self,
+        items: Iterable[Any],
+        /,
+        *,
+        star: bool | None = False,
+        kwstar: bool = False,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        total: int | None = None,
+        on_error: Literal["return"],
+        **options: Unpack[Options],
+    ) -> Results[R | Failure | Discarded | Elsewhere]: ...
+    @overload
+    def map(
+        self,
+        items: Iterable[Any],
+        /,
+        *,
+        star: bool | None = False,
+        kwstar: bool = False,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        total: int | None = None,
+        on_error: OnError = "raise",
+        **options: Unpack[Options],
+    ) -> Results[R]: ...
+    def map(
+        self,
+        items: Iterable[Any],
+        /,
+        *more: Any,
+        star: bool | None = False,
+        kwstar: bool = False,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        total: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """Calls the function for each item, in worker processes; starts at once.
+
+        Args:
+            items: any iterable; it is advanced in this thread, never further than ``buffersize`` allows.
+            star: True: an item is the positional arguments; False: it is the first one; None: it is ignored.
+            kwstar: an item ends in (or, with ``star=None``, is) a mapping of keyword arguments.
+            args: fixed positional arguments, after those of the item.
+            kwargs: fixed keyword arguments; the item's own win over them.
+            total: the number of items, for the progress bar, where ``len(items)`` does not tell.
+            options: as in ``@parallel``, for this map.
+
+        Returns:
+            Results: a lazy iterator of values in the order of the items.
+
+        Raises:
+            ItemError, TemplateError, DuplicateOutput: an item of a list or tuple can't be run (under
+                ``on_error="raise"``; else, and for other iterables, this is that item's failure).
+            OutputDirectoryError: outputs can't be written.
+        """
+        if more:
+            raise TypeError(
+                f"{name_of(self)}.map takes one iterable of items; for several, use "
+                f"{name_of(self)}.map(zip(xs, ys), star=True)"
+            )
+        from manyhands.decorators.mapping import start_map
+        from manyhands.policies.star import StarRule
+
+        rule = StarRule(star, kwstar, cast("tuple[Any, ...]", args), kwargs or {})
+        return start_map(self, items, rule, self._options.changed(options), total)
+
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Calls the function once, in a worker process; retries and claims as in a map.
+
+        The future's ``cancel`` forgets the call, which does not run if it has not started.
+        """
+        from manyhands.decorators.submitting import submit
+
+        return cast("Future[R]", submit(self, Call(args, dict(kwargs))))
+
+    def options(self, *, on_error: OnError | None = None, **options: Unpack[Options]) -> Self:
+        """A copy with other options; see ``@parallel`` for what they mean."""
+        changes: dict[str, Any] = dict(options)
+        if on_error is not None:
+            changes["on_error"] = on_error
+        copy = self._copy()
+        copy.task = replace(self.task, parallel=self._options.changed(changes))
+        return copy
+
+    @property
+    def _options(self) -> MapOptions:
+        return self.task.parallel or MapOptions()
+
+    _submitter: Submitter
+
+
+class OutputClaims:
+    """What can be asked of a claimed function besides its result."""
+
+    def __init__(self, function: Decorated[..., Any]) -> None:
+        self._function = function
+
+    def path(self, *args: Any, **kwargs: Any) -> Path:
+        """Where the output of a call with these arguments lies; raises TemplateError."""
+        from manyhands.decorators.gate import output_path
+
+        return output_path(self._function, Call(args, kwargs), Path.cwd())
+
+    def __repr__(self) -> str:
+        claim = self._function.task.claim
+        return f"<claims of {name_of(self._function)}: {claim.final.text if claim else ''}>"
+
+
+class ClaimedFunction(Decorated[P, R]):
+    """A function with ``@claimed_output``: its results are files, each computed once."""
+
+    @overload  # type: ignore[override]
+    def __get__(self, instance: None, owner: type[Any] | None = None) -> Self: ...
+    @overload
+    def __get__(
+        self: ClaimedFunction[Concatenate[S, Q], R], instance: S, owner: type[Any] | None = None
+    ) -> ClaimedFunction[Q, R]: ...
+    def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
+        """Binds like a function does."""
+        return self._bind(instance, owner)
+
+    @property
+    def claims(self) -> OutputClaims:
+        """Its outputs."""
+        return OutputClaims(self)
+
+
+class ParallelClaimedFunction(ParallelFunction[P, R], ClaimedFunction[P, R]):
+    """A function with both."""
+
+    @overload  # type: ignore[override]
+    def __get__(self, instance: None, owner: type[Any] | None = None) -> Self: ...
+    @overload
+    def __get__(
+        self: ParallelClaimedFunction[Concatenate[S, Q], R], instance: S, owner: type[Any] | None = None
+    ) -> ParallelClaimedFunction[Q, R]: ...
+    def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
+        """Binds like a function does."""
+        return self._bind(instance, owner)
+
+
+def decorated(body: Callable[..., Any], task: Task, kind: Kind) -> Decorated[..., Any]:
+    """The callable of the type that fits the task."""
+    cls: type[Decorated[..., Any]]
+    if task.parallel is not None:
+        cls = ParallelFunction if task.claim is None else ParallelClaimedFunction
+    else:
+        cls = Decorated if task.claim is None else ClaimedFunction
+    return cls(body, task, kind)
+
+
+def unwrapped(function: Any, decorator: str) -> tuple[Callable[..., Any], Task, Kind]:
+    """Body, plan so far and kind of what a decorator is applied to.
+
+    Raises:
+        TypeError: it can't be decorated.
+    """
+    kind: Kind = "function"
+    while isinstance(function, classmethod | staticmethod):
+        kind = "classmethod" if isinstance(function, classmethod) else "staticmethod"
+        function = function.__func__
+    task = Task()
+    if isinstance(function, Decorated):
+        if function._prefix:
+            raise TypeError(f"{decorator} can't be applied to the bound {function!r}; decorate it in its class")
+        if kind == "function":
+            kind = function._kind
+        function, task = function._body, function.task
+    if not callable(function):
+        raise TypeError(f"{decorator} takes a function, not {function!r}")
+    inner = function
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):
+        raise TypeError(f"{decorator} can't be applied to {name_of(inner)}: an async function has no place here")
+    if inspect.isgeneratorfunction(inner):
+        raise TypeError(f"{decorator} can't be applied to {name_of(inner)}: a generator function returns no result")
+    return function, task, kind
+
+
+def _found_by_name(function: Decorated[..., Any]) -> bool:
+    found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
+    for part in getattr(function, "__qualname__", "<nameless>").split("."):
+        found = getattr(found, part, None)
+    return found is function
+
+
+def _blank(cls: type[Decorated[..., Any]]) -> Decorated[..., Any]:
+    return object.__new__(cls)

@@ -1,0 +1,117 @@
+"""The parent's side of claims: names outputs, finds duplicates, says when to look again."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any, Final
+
+from manyhands.claims import Log, check_directory, failures_before
+from manyhands.decorators.decorated import Decorated
+from manyhands.decorators.task import ClaimPolicy
+from manyhands.decorators.work import Entry
+from manyhands.errors import DuplicateOutput, ManyhandsError, OutputDirectoryError
+from manyhands.handler.gate import Away, Pass
+from manyhands.outcome import Call, Done, Failed, Later
+from manyhands.policies.parameters import name_of
+
+FIRST_LOOK: Final = 0.02
+LAST_LOOK: Final = 1.0
+"""Seconds after which an output that is claimed elsewhere is looked at again: at first, and at most."""
+
+
+def output_path(function: Decorated[..., Any], call: Call, directory: Path) -> Path:
+    """Where the output of a call lies; raises TemplateError, or TypeError if the arguments don't fit."""
+    return _claim(function).final.fill(function.bind_arguments(call), directory)
+
+
+def output_log(function: Decorated[..., Any], call: Call, directory: Path) -> Log:
+    """The output of a call and its log; raises like ``output_path``."""
+    claim = _claim(function)
+    arguments = function.bind_arguments(call)
+    final = claim.final.fill(arguments, directory)
+    return Log.of(final, None if claim.temp is None else claim.temp.fill(arguments, directory))
+
+
+class ClaimGate:
+    """The gate of one map of a claimed function.
+
+    Args:
+        function: the function.
+        directory: what templates are relative to.
+    """
+
+    def __init__(self, function: Decorated[..., Any], directory: Path) -> None:
+        self._function = function
+        self._claim = _claim(function)
+        self._directory = directory
+        self._owners: dict[Path, int] = {}
+        self._before: dict[Path, dict[str, int]] = {}
+        self._checked: set[Path] = set()
+
+    def log(self, index: int, call: Call) -> Log:
+        """The output of an item; raises DuplicateOutput and what ``output_log`` raises."""
+        log = output_log(self._function, call, self._directory)
+        first = self._owners.setdefault(log.final, index)
+        if first != index:
+            raise DuplicateOutput(
+                f"items {first} and {index} of {name_of(self._function)} have the same output, "
+                f"{str(log.final)!r}; the template {self._claim.final.text!r} must tell them apart"
+            )
+        return log
+
+    def refusal(self, index: int, call: Call) -> Exception | None:
+        """Why the item can't have an output of its own, or None."""
+        try:
+            self.log(index, call)
+        except (ManyhandsError, TypeError) as error:
+            return error
+        return None
+
+    def enter(self, index: int, call: Call) -> Pass | Done[Any] | Failed:
+        """A finished output needs no worker; else the directory must be usable, and the item passes."""
+        entry = call.memo if isinstance(call.memo, Entry) else None
+        try:
+            log = self.log(index, call) if entry is None else entry.log
+            if log.final.exists():
+                return Done(log.final) if self._claim.load is None else Pass(entry or Entry(log))
+            if entry is None:
+                self._prepare(log.final.parent)
+                self._prepare(log.directory)
+        except OutputDirectoryError as error:
+            return Failed(error, halts=True)
+        except (ManyhandsError, OSError, TypeError) as error:
+            return Failed(error)
+        return Pass(entry or Entry(log, self._reopen(log)))
+
+    def later(self, index: int, answer: Later, looks: int) -> float | Away:
+        """Soon at first, then less and less often, with jitter so that processes fall out of step."""
+        if answer.wait is not None:
+            return answer.wait
+        if not self._claim.wait:
+            return Away(answer.where)
+        seconds: float = min(LAST_LOOK, FIRST_LOOK * 1.5 ** min(looks, 20))
+        return seconds * random.uniform(0.5, 1.0)
+
+    def close(self) -> None:
+        """Nothing is kept outside of this process."""
+
+    # -- inside -----------------------------------------------------------------------------------------------
+
+    def _prepare(self, directory: Path) -> None:
+        if directory not in self._checked:
+            self._before.setdefault(directory, failures_before(directory))
+            check_directory(directory)
+            self._checked.add(directory)
+
+    def _reopen(self, log: Log) -> int:
+        if self._claim.failed == "report":
+            return -1
+        return self._before.get(log.directory, {}).get(log.prefix.name, -1)
+
+
+def _claim(function: Decorated[..., Any]) -> ClaimPolicy:
+    claim = function.task.claim
+    if claim is None:
+        raise TypeError(f"{name_of(function)} has no @claimed_output")
+    return claim

@@ -1,0 +1,161 @@
+"""Starting a map: items become calls, and a stream, a gate and a runner are put together for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence, Sized
+from pathlib import Path
+from typing import Any, Final
+
+from manyhands.decorators.decorated import Decorated
+from manyhands.decorators.work import Work
+from manyhands.errors import ClaimedElsewhere, InvalidArguments
+from manyhands.handler.gate import Gate, OpenGate
+from manyhands.handler.progress import ProgressBar
+from manyhands.handler.pump import Halted, Observer, Prepare, Pump
+from manyhands.handler.results import Results
+from manyhands.handler.runner import InlineRunner, Runner
+from manyhands.handler.stream import Stream
+from manyhands.outcome import Call, Failed, traceback_text
+from manyhands.policies.parameters import name_of
+from manyhands.policies.star import StarRule, short_repr
+from manyhands.settings import MapOptions
+from manyhands.workers.child import own_name, worker_name
+
+_INLINE: Final = MapOptions(backend="inline")
+
+_BUFFER: Final = 64
+"""The least default of ``buffersize``; large enough that short calls don't wait for their consumer."""
+
+
+def start_map(
+    function: Decorated[..., Any], items: Iterable[Any], rule: StarRule, options: MapOptions, total: int | None
+) -> Results[Any]:
+    """A map in motion; raises what is wrong with it before any work starts, as far as that can be known."""
+    if not isinstance(items, Iterable):
+        raise TypeError(f"{name_of(function)}.map takes an iterable of items, not {short_repr(items)}")
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    gate = gate_for(function)
+    prepare = preparation(function, rule, discards=True)
+    ready = isinstance(items, list | tuple | range)
+    if ready and options.on_error == "raise":
+        _check_items(function, items, rule, prepare, gate)  # type: ignore[arg-type]
+    runner = start_runner(function, options, discards=True)
+    inline = isinstance(runner, InlineRunner)
+    stream = Stream(
+        buffersize=options.buffersize or _buffersize(function, options, inline, runner.capacity),
+        ordered=options.ordered,
+        budgets=function.task.retries,
+    )
+    pump = Pump(iter(items), prepare, stream, runner, gate, _observer(function, options, total))
+    results: Results[Any] = Results(pump, options.on_error, name_of(function), total)
+    # A generator may be slow, or wait for what its consumer does: draw no more of it than gets everybody going.
+    results.start(0 if inline else stream.buffersize if ready else runner.capacity)
+    return results
+
+
+def call_here(function: Decorated[..., Any], call: Call) -> Any:
+    """One call in this thread, through the same stream as a map; raises what it fails with."""
+    gate = gate_for(function)
+    prepare = preparation(function, StarRule(star=True, kwstar=True), discards=False)
+    runner = start_runner(function, _INLINE, discards=False)
+    stream = Stream(buffersize=1, budgets=function.task.retries)
+    pump = Pump(iter([(call.args, call.kwargs)]), prepare, stream, runner, gate)
+    try:
+        outcome = pump.next_outcome()
+    except Halted as halted:
+        raise halted.failed.error from halted.failed.error.__cause__
+    finally:
+        pump.close()
+    assert outcome is not None
+    if outcome.failure is not None:
+        raise outcome.failure.error from outcome.failure.error.__cause__
+    if outcome.elsewhere is not None:
+        raise ClaimedElsewhere(f"another process is computing {outcome.elsewhere.path!r}")
+    return outcome.value
+
+
+def gate_for(function: Decorated[..., Any]) -> Gate:
+    """The gate of a map that starts now, in this directory."""
+    if function.task.claim is not None:
+        from manyhands.decorators.gate import ClaimGate
+
+        return ClaimGate(function, Path.cwd())
+    if function._parameters.output is not None:
+        raise TypeError(f"{name_of(function)} declares OUTPUT, but has no @claimed_output to fill it in")
+    return OpenGate()
+
+
+def preparation(function: Decorated[..., Any], rule: StarRule, discards: bool) -> Prepare:
+    """Makes calls of items and validates their arguments, in the parent, before anything is sent."""
+    validation = function.task.validation
+    checks = validation is not None and validation.arguments is not None
+
+    def prepare(index: int, item: Any) -> Call | Failed:
+        try:
+            call = rule.call(index, item)
+            if checks and validation is not None:
+                validation.check_arguments(function.bind_arguments(call))
+        except InvalidArguments as error:
+            return Failed(error, discard=discards and validation is not None and validation.invalid == "discard")
+        except Exception as error:  # a predicate, or an item's own iteration, may raise anything
+            return Failed(error, traceback_text(error))
+        return call
+
+    return prepare
+
+
+def start_runner(function: Decorated[..., Any], options: MapOptions, discards: bool) -> Runner:
+    """Who runs the calls of a map with these options; raises TypeError if the function can't be sent."""
+    work = Work(function, discards)
+    if options.backend == "inline" or worker_name():  # a map inside a task takes no more than its worker
+        return InlineRunner(work, name=own_name())
+    from manyhands.controller.pool import Controller, shared
+    from manyhands.workers import payload
+
+    try:
+        blob = payload.dumps(work)
+    except Exception as error:
+        raise TypeError(f"{name_of(function)} can't be sent to a worker process: {error}") from error
+    if options.backend is None:
+        dispatcher = shared(options.pool())
+    elif isinstance(options.backend, Controller):
+        dispatcher = options.backend.dispatcher
+    else:
+        raise TypeError(f"backend must be None, 'inline' or a Controller, not {short_repr(options.backend)}")
+    return dispatcher.open_session(blob, 1 if options.chunksize == "auto" else options.chunksize)
+
+
+def _check_items(
+    function: Decorated[..., Any], items: Sequence[Any], rule: StarRule, prepare: Prepare, gate: Gate
+) -> None:
+    """Raises for the first item that does not fit its rule, or has no output of its own."""
+    if rule.trivial and isinstance(gate, OpenGate):
+        return
+    for index, item in enumerate(items):
+        if isinstance(gate, OpenGate):
+            rule.call(index, item)
+            continue
+        call = prepare(index, item)
+        if isinstance(call, Failed):
+            if call.discard:
+                continue
+            error: BaseException | None = call.error
+        else:
+            error = gate.refusal(index, call)  # type: ignore[attr-defined]
+        if error is not None:
+            error.add_note(f"in {name_of(function)}, item {index}: {short_repr(item)}; nothing was started")
+            raise error
+
+
+def _buffersize(function: Decorated[..., Any], options: MapOptions, inline: bool, capacity: int) -> int:
+    if inline and function.task.claim is None:
+        return 1  # nothing runs ahead, so nothing needs to be drawn ahead
+    chunk = 1 if options.chunksize == "auto" else options.chunksize
+    return max(_BUFFER, 4 * capacity * chunk)
+
+
+def _observer(function: Decorated[..., Any], options: MapOptions, total: int | None) -> Observer | None:
+    if options.progress is False:
+        return None
+    return ProgressBar(name_of(function) if options.progress is True else options.progress, total)

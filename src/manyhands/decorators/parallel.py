@@ -1,0 +1,95 @@
+"""``@parallel``: a function that can be mapped over many items, in many processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
+
+from manyhands.decorators.decorated import (
+    ClaimedFunction,
+    Decorated,
+    Options,
+    ParallelClaimedFunction,
+    ParallelFunction,
+    decorated,
+    unwrapped,
+)
+from manyhands.settings import MapOptions, OnError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class ParallelDecorator:
+    """``@parallel`` with its options."""
+
+    def __init__(self, options: MapOptions) -> None:
+        self._options = options
+
+    @overload
+    def __call__(self, function: ClaimedFunction[P, R], /) -> ParallelClaimedFunction[P, R]: ...
+    @overload
+    def __call__(self, function: Decorated[P, R], /) -> ParallelFunction[P, R]: ...
+    @overload
+    def __call__(self, function: staticmethod[P, R], /) -> ParallelFunction[P, R]: ...
+    @overload
+    def __call__(self, function: classmethod[Any, P, R], /) -> ParallelFunction[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> ParallelFunction[P, R]: ...
+    def __call__(self, function: Any, /) -> Any:
+        """Decorates ``function``."""
+        body, task, kind = unwrapped(function, "@parallel")
+        if task.parallel is not None:
+            raise TypeError("@parallel is applied twice; use .options(…) to change its options")
+        return decorated(body, replace(task, parallel=self._options), kind)
+
+    def __repr__(self) -> str:
+        return f"<@parallel: {self._options}>"
+
+
+@overload
+def parallel(function: ClaimedFunction[P, R], /) -> ParallelClaimedFunction[P, R]: ...
+@overload
+def parallel(function: Decorated[P, R], /) -> ParallelFunction[P, R]: ...
+@overload
+def parallel(function: staticmethod[P, R], /) -> ParallelFunction[P, R]: ...
+@overload
+def parallel(function: classmethod[Any, P, R], /) -> ParallelFunction[P, R]: ...
+@overload
+def parallel(function: Callable[P, R], /) -> ParallelFunction[P, R]: ...
+@overload
+def parallel(*, on_error: OnError = "raise", **options: Unpack[Options]) -> ParallelDecorator: ...
+def parallel(function: Any = None, /, **options: Any) -> Any:
+    """Makes a function mappable: ``f.map(items)`` calls it for each item, in worker processes.
+
+    With or without parentheses; ``parallel(lambda x: …)`` works too. The function may also be a method, a
+    classmethod or a staticmethod (above ``@classmethod``, not below). Called directly, it runs here as ever.
+
+    Args:
+        workers: worker processes. None: as configured, else the cores that this process may use, by affinity
+            and cgroup; -1 means all of those, -2 all but one.
+        backend: None for the pool that all maps with the same settings share, "inline" for this very
+            process, or an open ``Controller``.
+        chunksize: items that are sent to a worker at once; "auto" (now: one) lets the library decide.
+        buffersize: bound on items in flight plus results not yet taken; None lets the library decide (at
+            least 64; one under "inline").
+        ordered: results in the order of the items, or as they finish.
+        progress: True for a bar, a text for a bar with that label.
+        on_error: "raise" the first error in order and cancel the rest; "return" a ``Failure``, ``Discarded``
+            or ``Elsewhere`` in the item's place; "skip" everything but values.
+        start_method: "forkserver" (default on Linux), "spawn" (elsewhere) or "fork".
+        initializer: called in every worker first; if it raises, the pool is broken.
+        finalizer: called in every worker that ends in order, last.
+
+    Raises:
+        TypeError: the function is async or a generator function, or was decorated so before; an option has
+            an unknown name or a wrong type.
+        ValueError: an option is out of range, ``workers=0`` say.
+    """
+    decorator = ParallelDecorator(MapOptions().changed(options))
+    if function is None:
+        return decorator
+    if not (callable(function) or isinstance(function, classmethod | staticmethod)):
+        raise TypeError(f"@parallel takes a function, or options by keyword; not {function!r}")
+    return decorator(cast("Any", function))

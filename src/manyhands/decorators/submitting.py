@@ -1,0 +1,133 @@
+"""``submit``: single calls as futures, driven by one thread per function while any of them is pending."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Final
+
+from manyhands.decorators.mapping import call_here, gate_for, preparation, start_runner
+from manyhands.errors import ClaimedElsewhere
+from manyhands.handler.pump import Halted, Pump
+from manyhands.handler.runner import InlineRunner, Runner
+from manyhands.handler.stream import Stream
+from manyhands.outcome import Call, Outcome
+from manyhands.policies.star import StarRule
+
+if TYPE_CHECKING:
+    from manyhands.decorators.decorated import ParallelFunction
+
+LINGER_SECONDS: Final = 1.0
+"""The thread of a function stays for so long after its last call."""
+
+_UNBOUNDED: Final = 1 << 60
+_lock = threading.Lock()
+
+
+def submit(function: ParallelFunction[..., Any], call: Call) -> Future[Any]:
+    """A future of one call of ``function``."""
+    future: Future[Any] = Future()
+    options = function._options
+    if options.backend == "inline":
+        _run_here(function, call, future)
+        return future
+    with _lock:
+        submitter: Submitter | None = function.__dict__.get("_submitter")
+        if submitter is None or not submitter.take(call, future):
+            runner = start_runner(function, options, discards=False)
+            if isinstance(runner, InlineRunner):
+                submitter = None
+            else:
+                submitter = function._submitter = Submitter(function, runner)
+                submitter.take(call, future)
+    if submitter is None:  # inside a worker
+        _run_here(function, call, future)
+    return future
+
+
+def _run_here(function: ParallelFunction[..., Any], call: Call, future: Future[Any]) -> None:
+    future.set_running_or_notify_cancel()
+    try:
+        future.set_result(call_here(function, call))
+    except Exception as error:
+        future.set_exception(error)
+
+
+class Submitter:
+    """A stream that calls are added to while their outcomes are taken."""
+
+    def __init__(self, function: ParallelFunction[..., Any], runner: Runner) -> None:
+        self._runner = runner
+        self._arrived: queue.SimpleQueue[tuple[Call, Future[Any]]] = queue.SimpleQueue()
+        self._open = True
+        self._pump = Pump(
+            iter(()),
+            preparation(function, StarRule(star=True, kwstar=True), discards=False),
+            Stream(buffersize=_UNBOUNDED, ordered=False, budgets=function.task.retries),
+            runner,
+            gate_for(function),
+        )
+        name = f"manyhands-submit-{getattr(function, '__name__', 'function')}"
+        threading.Thread(target=self._serve, name=name, daemon=True).start()
+
+    def take(self, call: Call, future: Future[Any]) -> bool:
+        """Takes a call, unless the thread has ended. Called under the module's lock."""
+        if self._open:
+            self._arrived.put((call, future))
+            self._runner.wake()
+        return self._open
+
+    def _serve(self) -> None:
+        futures: dict[int, Future[Any]] = {}
+        try:
+            while self._step(futures):
+                pass
+        except Halted as halted:
+            self._fail_all(futures, halted.failed.error)
+        except BaseException as error:
+            self._fail_all(futures, error)
+            raise
+        finally:
+            self._pump.close()
+
+    def _step(self, futures: dict[int, Future[Any]]) -> bool:
+        """Adds what has arrived and settles one future; returns whether there is, or may be, more to do."""
+        while not self._arrived.empty():
+            call, future = self._arrived.get()
+            if not future.cancelled():
+                index = self._pump.add((call.args, call.kwargs))
+                futures[index] = future
+                future.add_done_callback(lambda future, index=index: self._done(future, index))  # type: ignore[misc]
+        outcome = self._pump.poll(None if futures else LINGER_SECONDS)
+        if outcome is not None:
+            _settle(futures.pop(outcome.index), outcome)
+        elif not futures:
+            with _lock:
+                self._open = not self._arrived.empty()
+        return self._open
+
+    def _done(self, future: Future[Any], index: int) -> None:
+        if future.cancelled():
+            self._runner.cancel(index)
+
+    def _fail_all(self, futures: dict[int, Future[Any]], error: BaseException) -> None:
+        with _lock:
+            self._open = False
+        waiting = list(futures.values())
+        while not self._arrived.empty():
+            waiting.append(self._arrived.get()[1])
+        for future in waiting:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(error)
+
+
+def _settle(future: Future[Any], outcome: Outcome[Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return  # it was cancelled
+    if outcome.failure is not None:
+        future.set_exception(outcome.failure.error)
+    elif outcome.elsewhere is not None:
+        future.set_exception(ClaimedElsewhere(f"another process is computing {outcome.elsewhere.path!r}"))
+    else:
+        future.set_result(outcome.value)

@@ -1,0 +1,53 @@
+"""The plan that decorators add to: one frozen ``Task``, whatever the order they are stacked in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from manyhands.policies.retry import RetryBudget
+from manyhands.policies.template import Template
+from manyhands.policies.validation import Validation
+from manyhands.settings import MapOptions
+
+OnFailed = Literal["retry", "report"]
+
+
+@dataclass(frozen=True)
+class ClaimPolicy:
+    """One ``@claimed_output``.
+
+    Attributes:
+        final: where the output lies.
+        temp: where the claim lies, and its prefix; None: beside the output.
+        save: writes a value to a path; None: the body writes its output.
+        load: reads what a call returns from the output; None: a call returns the path.
+        wait: whether outputs that are claimed elsewhere are waited for.
+        failed: "retry" reopens failures recorded before the map began; "report" believes them.
+    """
+
+    final: Template
+    temp: Template | None = None
+    save: Callable[[Any, Path], object] | None = None
+    load: Callable[[Path], Any] | None = None
+    wait: bool = True
+    failed: OnFailed = "retry"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the decorators of a function say, in one value.
+
+    Attributes:
+        parallel: the options of ``@parallel``, or None.
+        claim: ``@claimed_output``, or None.
+        validation: ``@validated``, or None.
+        retries: one budget for each ``@retry_on``, in an order of their own.
+    """
+
+    parallel: MapOptions | None = None
+    claim: ClaimPolicy | None = None
+    validation: Validation | None = None
+    retries: tuple[RetryBudget, ...] = ()

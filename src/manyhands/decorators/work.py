@@ -1,0 +1,240 @@
+"""What travels to where a call runs: the function, and its order of meaning.
+
+Arguments were validated before. Here: output claimed, attempt, result validated, output committed; and every
+way out of that is an answer for the stream. Only BaseExceptions that are no Exception pass through, after the
+claim was given up.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import types
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from manyhands.decorators.task import ClaimPolicy
+from manyhands.errors import FailedElsewhere, InvalidResult, OutputDirectoryError, OutputMissing
+from manyhands.outcome import Answer, Call, Done, Failed, Later, qualified_name, traceback_text
+from manyhands.policies.parameters import name_of
+from manyhands.policies.retry import budget_of
+
+if TYPE_CHECKING:
+    from manyhands.claims import Claims, FailedBefore, Log, Mine, Seen
+    from manyhands.decorators.decorated import Decorated
+
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the gate tells the worker of an item's output, and the worker asks to be told again.
+
+    Attributes:
+        log: the output and its log.
+        reopen: failures up to this slot were recorded before the map began.
+        seen: the failure whose back-off is being waited for.
+    """
+
+    log: Log
+    reopen: int = -1
+    seen: Seen | None = None
+
+
+class Work:
+    """Runs calls of one function for one map.
+
+    Args:
+        function: the decorated function, bound if it is a method.
+        discards: whether invalid results are discarded where the task says so; else they always fail.
+    """
+
+    def __init__(self, function: Decorated[..., Any], discards: bool = True) -> None:
+        self._function = function
+        self._discards = discards
+        self._claims: Claims | None = None
+
+    def __reduce__(self) -> Any:
+        return Work, (self._function, self._discards)
+
+    def __call__(self, call: Call) -> Answer:
+        """One attempt."""
+        entry, claim = call.memo, self._function.task.claim
+        if claim is not None and isinstance(entry, Entry):
+            return self._claimed(call, entry, claim)
+        try:
+            value = self._attempt(call, {})
+            self._check(value)
+        except Exception as error:
+            return self._failed(error)
+        return Done(value)
+
+    def close(self) -> None:
+        """Lets go of the claims' files."""
+        if self._claims is not None:
+            self._claims.close()
+            self._claims = None
+
+    # -- with a claim -----------------------------------------------------------------------------------------
+
+    def _claimed(self, call: Call, entry: Entry, claim: ClaimPolicy) -> Answer:
+        from manyhands.claims import Busy, Claims, FailedBefore, Finished, Mine, Wait
+
+        if self._claims is None:
+            self._claims = Claims()
+        log = entry.log
+        try:
+            decision = self._claims.acquire(
+                log, reopen=entry.reopen, code_hash=code_hash(self._function), seen=entry.seen
+            )
+            match decision:
+                case Finished():
+                    return self._finished(log, claim)
+                case Busy():
+                    return Later(None, entry, where=str(log.final))
+                case Wait(seconds, seen):
+                    return Later(seconds, replace(entry, seen=seen), where=str(log.final))
+                case FailedBefore():
+                    return self._failed_before(decision, log)
+                case Mine() as mine:
+                    return self._compute(call, entry, claim, self._claims, mine)
+        except OutputDirectoryError as error:
+            return Failed(error, traceback_text(error), halts=True)
+
+    def _compute(self, call: Call, entry: Entry, claim: ClaimPolicy, claims: Claims, mine: Mine) -> Answer:
+        from manyhands.claims import Fenced
+
+        try:
+            self._produce(call, claim, mine.staging)
+            outcome = claims.commit(mine)
+        except OutputDirectoryError:
+            raise
+        except Exception as error:
+            return self._give_up(error, entry, claims, mine)
+        except BaseException:
+            claims.release(mine)
+            raise
+        if isinstance(outcome, Fenced):
+            return Later(0.0, entry, where=str(mine.log.final))
+        return self._finished(mine.log, claim)
+
+    def _produce(self, call: Call, claim: ClaimPolicy, staging: Path) -> None:
+        output = self._function._parameters.output
+        value = self._attempt(call, {} if output is None else {output: staging})
+        if claim.save is not None:
+            self._check(value)
+            claim.save(value, staging)
+        if not staging.exists():
+            who = name_of(self._function if claim.save is None else claim.save)
+            what = output if claim.save is None else "its path"
+            raise OutputMissing(f"{who} returned without having written {what}, {str(staging)!r}")
+        if claim.save is None:
+            self._check(staging)
+
+    def _give_up(self, error: Exception, entry: Entry, claims: Claims, mine: Mine) -> Answer:
+        """A failed attempt under a claim: recorded for everybody, unless it says nothing about the item."""
+        failed = self._failed(error)
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            claims.release(mine)
+            return _no_room(error, mine.log)
+        again = None
+        if failed.budget is not None:
+            budget = self._function.task.retries[failed.budget]
+            if budget.allows_another(mine.attempt):
+                again = budget.draw_wait(mine.attempt)
+        claims.fail(
+            mine,
+            type_name=qualified_name(type(error)),
+            message=_text(error),
+            traceback=failed.traceback,
+            backoff=again,
+            discarded=failed.discard and again is None,
+            code_hash=code_hash(self._function),
+        )
+        failed = replace(failed, budget=None)
+        if again is None:
+            return failed
+        return Later(again, entry, failed, str(mine.log.final))
+
+    def _failed_before(self, decision: FailedBefore, log: Log) -> Failed:
+        record = decision.record
+        if record.discarded:
+            return Failed(InvalidResult(record.message), record.traceback, discard=self._discards)
+        error = FailedElsewhere(
+            f"{str(log.final)!r} failed in another process, in attempt {record.attempt}: "
+            f"{record.type_name}: {record.message}"
+        )
+        error.type_name, error.traceback = record.type_name, record.traceback
+        return Failed(error, record.traceback)
+
+    def _finished(self, log: Log, claim: ClaimPolicy) -> Done[Any] | Failed:
+        if claim.load is None:
+            return Done(log.final)
+        try:
+            return Done(claim.load(log.final))
+        except Exception as error:
+            error.add_note(f"raised as {name_of(claim.load)} loaded {str(log.final)!r}")
+            return Failed(error, traceback_text(error, skip=1))
+
+    # -- with and without -----------------------------------------------------------------------------------
+
+    def _attempt(self, call: Call, output: dict[str, Path]) -> Any:
+        function = self._function
+        return function._body(*function._prefix, *call.args, **call.kwargs, **output)
+
+    def _check(self, value: Any) -> None:
+        validation = self._function.task.validation
+        if validation is not None:
+            validation.check_result(value)
+
+    def _failed(self, error: Exception) -> Failed:
+        task = self._function.task
+        discard = (
+            self._discards
+            and isinstance(error, InvalidResult)
+            and task.validation is not None
+            and task.validation.invalid == "discard"
+        )
+        return Failed(error, traceback_text(error, skip=2), budget_of(task.retries, error), discard)
+
+
+def _no_room(error: OSError, log: Log) -> Failed:
+    directory = str(log.final.parent)
+    full = OutputDirectoryError(error.errno, f"the output directory {directory!r} can't be used: {error.strerror}")
+    full.__cause__ = error
+    return Failed(full, traceback_text(error, skip=2), halts=True)
+
+
+def _text(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:  # a user's __str__ may do anything
+        return "(its text can't be shown)"
+
+
+def code_hash(function: Decorated[..., Any]) -> str:
+    """Identifies the body's code, whatever file and line it stands in; "" for what is not Python."""
+    body: Callable[..., Any] = function._body
+    while not isinstance(body, types.FunctionType):
+        inner = getattr(body, "func", None) or getattr(body, "__func__", None)
+        if inner is None:
+            return ""
+        body = inner
+    digest = hashlib.blake2b(digest_size=8)
+    _hash_code(body.__code__, digest)
+    return digest.hexdigest()
+
+
+def _hash_code(code: types.CodeType, digest: Any) -> None:
+    digest.update(code.co_code)
+    digest.update(repr((code.co_names, code.co_varnames, code.co_freevars)).encode())
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            _hash_code(constant, digest)
+        elif isinstance(constant, frozenset):  # its order differs from process to process
+            digest.update(repr(sorted(map(repr, constant))).encode())
+        else:
+            digest.update(repr(constant).encode("utf-8", "surrogatepass"))
+
