@@ -68,6 +68,9 @@ class Decorated(Generic[P, R]):
     """
 
     task: Task
+    __wrapped__: Callable[..., Any]
+    __name__: str
+    __qualname__: str
     _body: Callable[..., Any]
     _kind: Kind
     _prefix: tuple[Any, ...]
@@ -189,19 +192,13 @@ class Decorated(Generic[P, R]):
     # -- between processes ----------------------------------------------------------------------------------
 
     def __reduce__(self) -> Any:
-        if self._prefix:
-            # Through the name if that finds this function: the instance or class travels, not a copy of it.
-            if getattr(self._prefix[0], self.__name__, None) == self:
-                return getattr, (self._prefix[0], self.__name__)
-            return self._reduce_by_value()
-        if _found_by_name(self):
-            return self.__qualname__
-        return self._reduce_by_value()
+        return self.__qualname__ if not self._prefix and _found_by_name(self) else self._reduce_by_value()
 
     def _reduce_by_value(self) -> Any:
+        name = getattr(self, "__name__", "")
+        if self._prefix and getattr(self._prefix[0], name, None) == self:
+            return getattr, (self._prefix[0], name)  # the instance or class travels, not a copy of its method
         # Made first and filled in later: the body may refer to this very object.
-        if self._prefix and getattr(self._prefix[0], self.__name__, None) == self:
-            return getattr, (self._prefix[0], self.__name__)
         return _blank, (type(self),), (self._body, self.task, self._kind, self._prefix)
 
     def __setstate__(self, state: tuple[Any, Task, Kind, tuple[Any, ...]]) -> None:
@@ -214,7 +211,7 @@ class Decorated(Generic[P, R]):
 class ParallelFunction(Decorated[P, R]):
     """A function with ``@parallel``: it can be mapped and submitted."""
 
-    @overload  # type: ignore[override]
+    @overload
     def __get__(self, instance: None, owner: type[Any] | None = None) -> Self: ...
     @overload
     def __get__(
@@ -339,7 +336,7 @@ class OutputClaims:
 class ClaimedFunction(Decorated[P, R]):
     """A function with ``@claimed_output``: its results are files, each computed once."""
 
-    @overload  # type: ignore[override]
+    @overload
     def __get__(self, instance: None, owner: type[Any] | None = None) -> Self: ...
     @overload
     def __get__(
@@ -358,7 +355,7 @@ class ClaimedFunction(Decorated[P, R]):
 class ParallelClaimedFunction(ParallelFunction[P, R], ClaimedFunction[P, R]):
     """A function with both."""
 
-    @overload  # type: ignore[override]
+    @overload
     def __get__(self, instance: None, owner: type[Any] | None = None) -> Self: ...
     @overload
     def __get__(
