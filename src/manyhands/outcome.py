@@ -49,9 +49,15 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[T_co]):
-    """The call returned, and its result is valid and, if claimed, published."""
+    """The call returned, and its result is valid and, if claimed, published.
+
+    Attributes:
+        value: what it returned.
+        computed: False if the result was there already, or was computed by another process.
+    """
 
     value: T_co
+    computed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +182,8 @@ class Outcome(Generic[T_co]):
         item: the item as it was given.
         result: ``Done(value)``, ``Failure``, ``Discarded`` or ``Elsewhere``.
         attempts: the failed attempts, first to last; a success on the first call has none.
-        seconds: wall time of the last attempt in its worker.
-        worker: name of the process that answered, ``"<host>:<pid>"``; empty if nothing had to run.
+        seconds: wall time of the last attempt in its worker; 0 if nothing had to run.
+        worker: name of the process that ran it, ``"<host>:<pid>"``; empty if nothing had to run.
     """
 
     index: int

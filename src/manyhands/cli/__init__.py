@@ -1,1 +1,10 @@
-"""TBD."""
+"""The command line, ``manyhands``; each command has its file."""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """The entry point of the console script."""
+    from manyhands.cli.commands import cli  # click is loaded by those who come through here alone
+
+    cli(prog_name="manyhands")

@@ -91,7 +91,7 @@ class Work:
             )
             match decision:
                 case Finished():
-                    return self._finished(log, claim)
+                    return self._finished(log, claim, computed=False)
                 case Busy():
                     return Later(None, entry, where=str(log.final))
                 case Wait(seconds, seen):
@@ -118,7 +118,7 @@ class Work:
             raise
         if isinstance(outcome, Fenced):
             return Later(0.0, entry, where=str(mine.log.final))
-        return self._finished(mine.log, claim)
+        return self._finished(mine.log, claim, computed=True)
 
     def _produce(self, call: Call, claim: ClaimPolicy, staging: Path) -> None:
         output = self._function._parameters.output
@@ -169,11 +169,11 @@ class Work:
         error.type_name, error.traceback = record.type_name, record.traceback
         return Failed(error, record.traceback)
 
-    def _finished(self, log: Log, claim: ClaimPolicy) -> Done[Any] | Failed:
+    def _finished(self, log: Log, claim: ClaimPolicy, computed: bool) -> Done[Any] | Failed:
         if claim.load is None:
-            return Done(log.final)
+            return Done(log.final, computed)
         try:
-            return Done(claim.load(log.final))
+            return Done(claim.load(log.final), computed)
         except Exception as error:
             error.add_note(f"raised as {name_of(claim.load)} loaded {str(log.final)!r}")
             return Failed(error, traceback_text(error, skip=1))

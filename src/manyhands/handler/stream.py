@@ -191,6 +191,8 @@ class Stream:
             item.attempts.append(_attempt(answer.error, seconds, worker))
             if self._goes_round(item, answer.budget, now):
                 return None
+        elif not answer.computed:
+            seconds, worker = 0.0, ""
         return self._end(item, answer, seconds, worker)
 
     def died(self, index: int, error: WorkerDied, now: float, worker: str) -> Ended:

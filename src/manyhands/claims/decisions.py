@@ -1,0 +1,90 @@
+"""What a claim can come to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from manyhands.claims.names import Log
+from manyhands.claims.record import Claimant, Fail
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """When this observer first saw the failure whose back-off it waits for.
+
+    ``since`` is this machine's monotonic clock in seconds: it may go to other processes here, not to other hosts.
+    """
+
+    slot: int
+    token: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The output is there, whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mine:
+    """Compute into ``staging``, then commit, fail or release; ``attempt`` counts from 1, over all processes."""
+
+    log: Log
+    slot: int
+    token: str
+    attempt: int
+
+    @property
+    def staging(self) -> Path:
+        """Where the output is to be written; it does not exist yet."""
+        return self.log.staging(self.slot, self.token)
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Somebody else is at it: ``claimant``, or an unknown one (None); ``slot`` is -1 if even that is unknown."""
+
+    claimant: Claimant | None
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The next attempt may start in ``seconds``; give ``memo`` back as ``seen`` then."""
+
+    seconds: float
+    memo: Seen
+
+
+@dataclass(frozen=True, slots=True)
+class FailedBefore:
+    """It failed for good; ``record`` in ``slot`` tells how."""
+
+    record: Fail
+    slot: int
+
+
+Decision = Finished | Mine | Busy | Wait | FailedBefore
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The output is there, and it is mine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """The claim had been lost. The item is not done: ask for it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The verdict stands in the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class GaveUp:
+    """The verdict could not be written for ``error``: the claimant must be rotated, which gives the claim up."""
+
+    error: OSError

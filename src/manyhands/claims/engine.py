@@ -1,0 +1,220 @@
+"""Claims on real files: what the decorators use.
+
+This is the shell around the protocol. It keeps the thread's claimant, turns errors of the filesystem into ours,
+and walks away from what can't be known: the claimant is rotated, and its claims count as dead.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any, Final, NoReturn, TypeVar
+
+from manyhands.claims import protocol
+from manyhands.claims.claimant import Claimants
+from manyhands.claims.decisions import Busy, Decision, Fenced, GaveUp, Mine, Published, Recorded, Seen
+from manyhands.claims.filesystem import FileSystem, Link, LocalFileSystem, Operation, Steps, run
+from manyhands.claims.names import TOKEN_LENGTH, Log, SlotName, parse, record_file
+from manyhands.claims.record import Claimant, Fail
+from manyhands.errors import OutputDirectoryError
+
+T = TypeVar("T")
+
+_UNKNOWN_MAX: Final = 5
+"""Errors in a row that may pass by themselves; one more is told to the user."""
+
+
+class Claims:
+    """The claims of one thread. Close it, or use it in a ``with`` block; other threads make their own.
+
+    Args:
+        durable: bring outputs and their names to the disk before they count as done; without it a loss of
+            power may leave an output that is not whole.
+        filesystem: who performs the operations.
+
+    All methods raise OutputDirectoryError when the directory of the output or of its claim can't be read or
+    written. The claim has been given up then.
+    """
+
+    def __init__(self, *, durable: bool = True, filesystem: FileSystem | None = None) -> None:
+        self._durable = durable
+        self._filesystem = _Watched(filesystem or LocalFileSystem())
+        self._claimants = Claimants(self._filesystem)
+        self._unknown = 0
+
+    def __repr__(self) -> str:
+        return f"<Claims of {self._claimants!r}>"
+
+    def __enter__(self) -> Claims:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def claimant(self) -> Claimant:
+        """Who this thread is now."""
+        return self._claimants.me
+
+    def paths(self) -> list[Path]:
+        """The record files whose removal, by anybody, ends this thread's claims."""
+        return self._claimants.paths()
+
+    def acquire(self, log: Log, *, reopen: int = -1, code_hash: str = "", seen: Seen | None = None) -> Decision:
+        """Ask for the output of ``log``; does not wait.
+
+        Args:
+            reopen: failures recorded up to this slot are reopened (see ``failures_before``).
+            code_hash: of the function; failures of other code don't bind.
+            seen: the ``memo`` of the last ``Wait`` for this log.
+
+        Returns:
+            Decision: ``Finished``, ``Mine``, ``Busy``, ``Wait`` or ``FailedBefore``.
+        """
+        if self._filesystem.worn:
+            self._filesystem.worn = False
+            self._claimants.rotate()  # its record has as many links as a file can have
+        for last in (False, True):
+            try:
+                me = self._claimants.ready(log.directory)
+                steps = protocol.acquire(log, me, reopen=reopen, code_hash=code_hash, seen=seen)
+                decision = run(steps, self._filesystem)
+            except OSError as error:
+                self._claimants.rotate()
+                if isinstance(error, FileNotFoundError) and not last:
+                    continue  # our record file was removed: somebody took us for dead
+                self._told(error, log)
+                return Busy(None, -1)
+            self._unknown = 0
+            if not isinstance(decision, Busy) or decision.claimant is None or decision.claimant.token != me.token:
+                return decision
+            self._claimants.rotate()  # a claim that I gave up, or lost sight of
+        return decision
+
+    def commit(self, mine: Mine) -> Published | Fenced:
+        """Publish the staging.
+
+        Raises:
+            OutputMissing: there is no staging; the claim is still held, so ``fail`` or ``release`` it.
+        """
+        try:
+            return self._settle(protocol.commit(self.claimant, mine, durable=self._durable))
+        except OSError as error:
+            self._given_up(mine, error)
+            return Fenced()
+
+    def fail(
+        self,
+        mine: Mine,
+        *,
+        type_name: str,
+        message: str = "",
+        traceback: str = "",
+        backoff: float | None = None,
+        discarded: bool = False,
+        code_hash: str = "",
+    ) -> Recorded | Fenced:
+        """Record that the attempt failed, for the fields of ``Fail``; the staging is removed."""
+        me = self.claimant
+        record = Fail(me.token, type_name, message, traceback, mine.attempt, backoff, discarded, code_hash)
+        return self._end(mine, protocol.fail(me, mine, record))
+
+    def release(self, mine: Mine) -> Recorded | Fenced:
+        """Give the claim up without a verdict; the staging is removed."""
+        return self._end(mine, protocol.release(self.claimant, mine))
+
+    def close(self) -> None:
+        """Give up every claim that is still held and remove this claimant's files; it may be used again."""
+        self._claimants.close()
+
+    def _end(self, mine: Mine, steps: Steps[Recorded | Fenced | GaveUp]) -> Recorded | Fenced:
+        try:
+            answer = self._settle(steps)
+        except OSError as error:
+            self._given_up(mine, error)
+            return Fenced()
+        if isinstance(answer, GaveUp):
+            self._given_up(mine, answer.error)
+            return Fenced()
+        return answer
+
+    def _settle(self, steps: Steps[T]) -> T:
+        answer = run(steps, self._filesystem)
+        self._unknown = 0
+        return answer
+
+    def _given_up(self, mine: Mine, error: OSError) -> None:
+        """Rotate, and raise ours unless the error may pass."""
+        self._claimants.rotate()
+        if not isinstance(error, FileNotFoundError) or not mine.log.directory.is_dir():
+            self._told(error, mine.log)
+
+    def _told(self, error: OSError, log: Log) -> None:
+        self._unknown += 1
+        if error.errno not in protocol.UNSETTLED or self._unknown > _UNKNOWN_MAX:
+            self._unknown = 0
+            _raise(log.directory if log.final.parent.is_dir() else log.final.parent, error)
+
+
+class _Watched:
+    """A filesystem that remembers whether a file ran out of links."""
+
+    def __init__(self, filesystem: FileSystem) -> None:
+        self._filesystem = filesystem
+        self.worn = False
+
+    def perform(self, operation: Operation, /) -> Any:
+        """The reply; raises OSError."""
+        try:
+            return self._filesystem.perform(operation)
+        except OSError as error:
+            if error.errno == errno.EMLINK and isinstance(operation, Link):
+                self.worn = True
+            raise
+
+
+def check_directory(directory: str | os.PathLike[str]) -> None:
+    """Make ``directory`` and its parents, and prove by a file that it can be written.
+
+    Raises:
+        OutputDirectoryError: it can't be; names the directory and the reason.
+    """
+    path = Path(directory)
+    probe = record_file(path, os.urandom(TOKEN_LENGTH // 2).hex(), "copy")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with open(probe, "xb") as file:
+            file.write(b"{}")
+        os.unlink(probe)
+    except OSError as error:
+        try:
+            os.unlink(probe)
+        except OSError:
+            pass
+        _raise(path, error)
+
+
+def failures_before(directory: str | os.PathLike[str]) -> dict[str, int]:
+    """The highest slot of every log in ``directory``, by ``log.prefix.name``; empty if it does not exist.
+
+    Taken when a map starts and given to ``acquire`` as ``reopen``, it reopens once the failures that were
+    recorded before, and believes those recorded since, without any clock.
+    """
+    highest: dict[str, int] = {}
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                name = parse(entry.name)
+                if isinstance(name, SlotName):
+                    highest[name.prefix] = max(name.number, highest.get(name.prefix, -1))
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        _raise(Path(directory), error)
+    return highest
+
+
+def _raise(directory: Path, error: OSError) -> NoReturn:
+    reason = error.strerror or str(error)
+    raise OutputDirectoryError(error.errno, f"the output directory {str(directory)!r} can't be used: {reason}") from error

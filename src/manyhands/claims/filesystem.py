@@ -1,0 +1,256 @@
+"""The few operations that the protocol asks for, and who performs them.
+
+The protocol is written as generators that yield one operation at a time. A reply is sent in; an ``OSError`` is
+thrown in where the operation stands, so the steps read like plain calls with ``try`` and ``except``. The same
+steps run on ``LocalFileSystem`` and on the model in ``manyhands.testing``.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+
+from manyhands.claims.record import SIZE_MAX, Claimant
+
+T = TypeVar("T")
+
+Life = Literal["dead", "alive", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Exists:
+    """-> bool: is there anything of that name, be it a link that leads nowhere."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """-> bytes, one more than a record may have at most; ``b""`` for what is no regular file."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class WriteNew:
+    """Create the file, which must not exist, and write it; a failed write may leave a part of it."""
+
+    path: Path
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Give ``source`` the second name ``target``, which must not exist."""
+
+    source: Path
+    target: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """Move ``source`` to ``target`` and replace what is there."""
+
+    source: Path
+    target: Path
+
+
+@dataclass(frozen=True, slots=True)
+class RenameNew:
+    """Move ``source`` to ``target``, which must not exist."""
+
+    source: Path
+    target: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Unlink:
+    """Remove the name."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """Bring the file's bytes to the disk."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class SyncDirectory:
+    """Bring the directory's names to the disk, where the filesystem can."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshDirectory:
+    """Open and close the directory: on NFS what was cached about its names is asked for again."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class IsDead:
+    """-> "dead", "alive" or "unknown": can this claimant still act on the logs in ``directory``?"""
+
+    claimant: Claimant
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """-> float: seconds of this machine's monotonic clock."""
+
+
+Operation = (
+    Exists | Read | WriteNew | Link | Rename | RenameNew | Unlink | Sync | SyncDirectory | RefreshDirectory | IsDead | Now
+)
+Steps = Generator[Operation, Any, T]
+
+
+class FileSystem(Protocol):
+    """Performs operations."""
+
+    def perform(self, operation: Operation, /) -> Any:
+        """The reply; raises OSError."""
+
+
+def run(steps: Steps[T], filesystem: FileSystem) -> T:
+    """Drives ``steps`` to their end and returns what they return; raises what they let through."""
+    step: Callable[[], Operation] = functools.partial(next, steps)
+    while True:
+        try:
+            operation = step()
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        try:
+            reply = filesystem.perform(operation)
+        except OSError as error:
+            step = functools.partial(steps.throw, error)
+        else:
+            step = functools.partial(steps.send, reply)
+
+
+class LocalFileSystem:
+    """Real system calls. It keeps no state, so one may serve all threads."""
+
+    def perform(self, operation: Operation, /) -> Any:
+        """The reply; raises OSError."""
+        match operation:
+            case Exists(path):
+                return _exists(path)
+            case Read(path):
+                return read(path)
+            case WriteNew(path, data):
+                _write_new(path, data)
+            case Link(source, target):
+                os.link(source, target)
+            case Rename(source, target):
+                os.replace(source, target)
+            case RenameNew(source, target):
+                _rename_new(source, target)
+            case Unlink(path):
+                os.unlink(path)
+            case Sync(path):
+                _sync(path, os.O_RDONLY)
+            case SyncDirectory(path):
+                _sync_directory(path)
+            case RefreshDirectory(path):
+                os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            case IsDead(claimant, directory):
+                from manyhands.claims import liveness
+
+                return liveness.judge(claimant, directory)
+            case Now():
+                return time.monotonic()
+        return None
+
+
+def read(path: Path) -> bytes:
+    """The start of the regular file ``path``, ``b""`` if it is of another kind; never blocks, follows no link."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            return b""
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return b""
+        data = b""
+        while len(data) <= SIZE_MAX and (piece := os.read(descriptor, SIZE_MAX + 1 - len(data))):
+            data += piece
+        return data
+    finally:
+        os.close(descriptor)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        os.lstat(path)  # os.path.lexists would take an I/O error for absence
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+    finally:
+        os.close(descriptor)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_directory(path: Path) -> None:
+    try:
+        _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # this filesystem can't
+            raise
+
+
+@functools.cache
+def _renamer() -> Callable[[bytes, bytes], int] | None:
+    """The C library's rename that does not replace, or None."""
+    import ctypes
+
+    library = ctypes.CDLL(None, use_errno=True)
+    try:
+        if sys.platform == "darwin":
+            return lambda source, target: int(library.renamex_np(source, target, ctypes.c_uint(4)))
+        at = ctypes.c_int(-100)
+        call = library.renameat2
+        return lambda source, target: int(call(at, source, at, target, ctypes.c_uint(1)))
+    except AttributeError:
+        return None
+
+
+def _rename_new(source: Path, target: Path) -> None:
+    import ctypes
+
+    rename = _renamer()
+    if rename is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), str(source))
+    if rename(os.fsencode(source), os.fsencode(target)):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(source), None, str(target))

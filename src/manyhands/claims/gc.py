@@ -1,0 +1,209 @@
+"""Removing what claims leave behind.
+
+What decides whether something is still needed is read after its owners were found dead, so that the worst that a
+process which starts meanwhile can suffer is to compute an output once more.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from manyhands.claims import protocol
+from manyhands.claims.filesystem import IsDead, Link, LocalFileSystem, read, run
+from manyhands.claims.names import (
+    TOKEN_LENGTH,
+    Log,
+    RecordName,
+    SlotName,
+    StagingName,
+    final_name,
+    parse,
+    record_file,
+)
+from manyhands.claims.record import Claim, Commit, Fail, Record, Unreadable, decode, encode, is_ours
+
+
+def gc(directory: str | os.PathLike[str], now: bool = False) -> list[Path]:
+    """Remove what nobody needs of the claims in ``directory``; not in those below it.
+
+    Outputs that were committed and not yet published are published first. Files of others are not touched, nor
+    links followed.
+
+    Args:
+        directory: where the slots are: the outputs' own, or the one that ``temp`` names.
+        now: you vouch that no process works on these outputs. Then nothing but the outputs stays, and failures
+            are forgotten. (Only an output that was committed but not published, and whose place can't be told
+            from its staging's name, is kept with its log: its name is very long or it belongs in another
+            directory. The next run publishes it.) Otherwise only what the dead have left goes, and failures stay.
+
+    Returns:
+        list[Path]: what was removed.
+
+    Raises:
+        FileNotFoundError: there is no such directory.
+        OSError: it can't be read, or something can't be removed.
+    """
+    found = _scan(Path(directory))
+    collector = _Collector(Path(directory), now, found)
+    for prefix in sorted(found.slots.keys() | found.stagings.keys()):
+        collector.collect_log(prefix)
+    for token, paths in sorted(found.records.items()):
+        if collector.is_dead(token):
+            for path in paths:
+                collector.remove(path)
+    return collector.removed
+
+
+@dataclass
+class _Found:
+    slots: dict[str, dict[int, Path]] = field(default_factory=dict)
+    stagings: dict[str, dict[Path, StagingName]] = field(default_factory=dict)
+    records: dict[str, list[Path]] = field(default_factory=dict)
+
+
+def _scan(directory: Path) -> _Found:
+    found = _Found()
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            name = parse(entry.name)
+            if name is None or not entry.is_file(follow_symlinks=False):
+                continue
+            path = directory / entry.name
+            match name:
+                case SlotName(prefix, number):
+                    found.slots.setdefault(prefix, {})[number] = path
+                case StagingName(prefix):
+                    found.stagings.setdefault(prefix, {})[path] = name
+                case RecordName(token):
+                    found.records.setdefault(token, []).append(path)
+    for paths in found.records.values():
+        paths.sort(reverse=True)  # the claim record, which keeps its owner alive, goes last
+    return found
+
+
+class _Collector:
+    def __init__(self, directory: Path, now: bool, found: _Found) -> None:
+        self.directory = directory
+        self.now = now
+        self.found = found
+        self.removed: list[Path] = []
+        self.filesystem = LocalFileSystem()
+        self._dead: dict[str, bool] = {}
+        self._links: bool | None = None
+
+    def collect_log(self, prefix: str) -> None:
+        """Remove the log's slots, unless somebody needs them, and the stagings of the dead."""
+        stagings = self.found.stagings.get(prefix, {})
+        idle = {name.token for name in stagings.values() if self.is_dead(name.token)}
+        slots = self._read(prefix)
+        owners = {record.token for record in slots.values() if isinstance(record, Claim | Commit)}
+        all_dead = all([self.is_dead(owner) for owner in owners])
+        slots = self._read(prefix)  # again: nothing that they did can be missing now
+        kept = self._publish(prefix, slots, stagings)
+        if kept is None and (self.now or (all_dead and self._may_go(prefix, slots, stagings))):
+            for number in sorted(slots, reverse=True):
+                self.remove(self._slot(prefix, number))
+        for path, name in stagings.items():
+            if name.token in idle and path != kept:
+                self.remove(path)
+
+    def is_dead(self, token: str) -> bool:
+        """Whether the claimant ``token`` can no longer act here."""
+        if self.now:
+            return True
+        if token not in self._dead:
+            self._dead[token] = self._judge(token)
+        return self._dead[token]
+
+    def remove(self, path: Path) -> None:
+        """Unlink; another may have been faster."""
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return
+        self.removed.append(path)
+
+    def _judge(self, token: str) -> bool:
+        path = record_file(self.directory, token, "claim")
+        try:
+            data = read(path)
+        except FileNotFoundError:
+            # A claimant that is about to write its first record has no claim record yet, but also no slot.
+            return True
+        record = decode(data)
+        if not isinstance(record, Claim):
+            return False
+        return bool(self.filesystem.perform(IsDead(record.claimant, self.directory)) == "dead")
+
+    def _slot(self, prefix: str, number: int) -> Path:
+        return self.directory / f"{prefix}-{number}"
+
+    def _read(self, prefix: str) -> dict[int, Record | Unreadable]:
+        """The log's slots by number; a foreign file of such a name is none."""
+        slots: dict[int, Record | Unreadable] = {}
+        for number in self.found.slots.get(prefix, ()):
+            try:
+                data = read(self._slot(prefix, number))
+            except FileNotFoundError:
+                continue
+            if is_ours(data):
+                slots[number] = decode(data)
+        number = max(slots, default=-1) + 1
+        while not self.now and (record := run(protocol.look(self._slot(prefix, number)), self.filesystem)):
+            slots[number] = record  # made since the scan
+            number += 1
+        return slots
+
+    def _publish(
+        self, prefix: str, slots: dict[int, Record | Unreadable], stagings: dict[Path, StagingName]
+    ) -> Path | None:
+        """Roll the log's COMMIT forward; returns the staging if that must wait for the next run."""
+        last = max(slots, default=-1)
+        head = slots.get(last)
+        if not isinstance(head, Commit):
+            return None
+        for path, name in stagings.items():
+            if (name.number, name.token) != (last - 1, head.token) or not path.exists():
+                continue
+            final = final_name(name)
+            if final is None:
+                return path
+            run(protocol.publish(Log(self.directory / final, self.directory / prefix), path), self.filesystem)
+            if not path.exists():
+                self.removed.append(path)
+        return None
+
+    def _may_go(
+        self, prefix: str, slots: dict[int, Record | Unreadable], stagings: dict[Path, StagingName]
+    ) -> bool:
+        """Whether a log, all of whose owners are dead, says nothing that the next claimant should know."""
+        if any(isinstance(record, Unreadable) for record in slots.values()):
+            return False
+        if any(isinstance(record, Fail) for record in slots.values()) and not self._final_exists(prefix, stagings):
+            return False
+        return len(slots) <= 2 or self._has_links()
+
+    def _final_exists(self, prefix: str, stagings: dict[Path, StagingName]) -> bool:
+        names = {final_name(name) for name in stagings.values()}
+        names.add(prefix.removeprefix(".").removesuffix(".claim"))
+        for name in names:
+            if name and os.path.lexists(self.directory / name):
+                return Log.of(self.directory / name).prefix.name == prefix
+        return False
+
+    def _has_links(self) -> bool:
+        """Whether outputs are published by link here; by rename a zombie could replace one."""
+        if self._links is None:
+            token = os.urandom(TOKEN_LENGTH // 2).hex()
+            source, target = (record_file(self.directory, token, kind) for kind in ("verdict", "copy"))
+            try:
+                run(protocol.write_private(source, encode(Fail(token, "probe"))), self.filesystem)
+                self.filesystem.perform(Link(source, target))
+                self._links = True
+            except OSError:
+                self._links = False
+            run(protocol.drop(target), self.filesystem)
+            run(protocol.drop(source), self.filesystem)
+        return self._links

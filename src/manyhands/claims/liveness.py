@@ -1,0 +1,97 @@
+"""Who this process is, and whether another claimant can still act.
+
+A claim is dead when its claimant's record file is gone: orderly exit, rotation and "marked dead" are that one
+unlink. Otherwise only a process of this boot and pid namespace can be judged: it is dead if its pid is free, a
+zombie's, or taken by a process that started at another time.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from manyhands.claims.filesystem import Life
+from manyhands.claims.names import RECORD_FILES, record_file
+from manyhands.claims.record import Claimant
+
+_PROC = sys.platform == "linux"
+
+
+def identity(token: str) -> Claimant:
+    """A claimant of this process called ``token``."""
+    return replace(_identity(os.getpid()), token=token)
+
+
+@functools.lru_cache(maxsize=1)
+def _identity(pid: int) -> Claimant:
+    started = _started(pid)
+    return Claimant("", socket.gethostname(), _boot_id(), _pid_namespace(), pid, -1 if started is None else started)
+
+
+def judge(claimant: Claimant, directory: Path) -> Life:
+    """Can ``claimant`` still act on the logs in ``directory``? Who is dead loses its record files there.
+
+    Raises:
+        OSError: its record file can't be looked for.
+    """
+    try:
+        os.lstat(record_file(directory, claimant.token, "claim"))
+    except FileNotFoundError:
+        return "dead"
+    me = identity("")
+    if (claimant.boot_id, claimant.pid_namespace) != (me.boot_id, me.pid_namespace):
+        return "unknown"
+    if _started(claimant.pid) == claimant.start_ticks:
+        return "alive"
+    bury(claimant.token, directory)
+    return "dead"
+
+
+def bury(token: str, directory: Path) -> None:
+    """Remove the record files of a claimant, as far as that can be done: from now on it counts as dead."""
+    for kind in reversed(RECORD_FILES):  # the one that marks it dead comes last
+        try:
+            os.unlink(record_file(directory, token, kind))
+        except OSError:
+            pass
+
+
+def _started(pid: int) -> int | None:
+    """When the process started; None if there is no such process or it has ended and is not yet reaped."""
+    if not _PROC:
+        return _started_elsewhere(pid)
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()  # the name before may contain spaces and brackets
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in (b"Z", b"X", b"x") else int(fields[19])
+
+
+def _started_elsewhere(pid: int) -> int | None:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return None
+        return int(process.create_time() * 1000)
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _boot_id() -> str:
+    if _PROC:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    import psutil
+
+    return f"{socket.gethostname()}:{int(psutil.boot_time())}"
+
+
+def _pid_namespace() -> int:
+    return os.stat("/proc/self/ns/pid").st_ino if _PROC else 0

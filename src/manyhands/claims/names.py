@@ -1,0 +1,169 @@
+"""What the files of a claim are called, and what a directory entry is.
+
+    .a.csv.claim-0                                 slot 0 of the log of a.csv
+    .a.csv.claim-0-4f…9c-a.csv                     staging of the claim in slot 0 by claimant 4f…9c
+    .manyhands-4f…9c.claim-record                  a file of that claimant's own
+
+Everything here is pure: no name is looked up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+from manyhands.errors import TemplateError
+
+NAME_MAX: Final = 255
+"""Bytes of a file name on every filesystem that we know of."""
+
+TOKEN_LENGTH: Final = 24
+"""Hexadecimal digits of a claimant's token."""
+
+_MARK: Final = ".claim"
+_SLOT_DIGITS: Final = 10
+_SUFFIX_MAX: Final = 40
+_HASH_BYTES: Final = 16
+_TAIL_MAX: Final = 2 * _HASH_BYTES + _SUFFIX_MAX
+_BODY_MAX: Final = NAME_MAX - len(_MARK) - _SLOT_DIGITS - TOKEN_LENGTH - len("---") - _TAIL_MAX
+
+RecordFile = Literal["claim", "commit", "verdict", "copy"]
+"""A claimant's own files: what its CLAIM and COMMIT slots link to, and two that live for a moment."""
+
+RECORD_FILES: Final[tuple[RecordFile, ...]] = get_args(RecordFile)
+
+_slot_mark = re.compile(r"\.claim-(0|[1-9][0-9]*)(?=-|\Z)")
+_staging_tail = re.compile(rf"-([0-9a-f]{{{TOKEN_LENGTH}}})-(.+)\Z", re.DOTALL)
+_record_file = re.compile(rf"\.manyhands-([0-9a-f]{{{TOKEN_LENGTH}}})\.({'|'.join(RECORD_FILES)})-record\Z")
+_elsewhere = re.compile(rf"@[0-9a-f]{{{2 * _HASH_BYTES}}}\.claim\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class SlotName:
+    """Slot ``number`` of the log whose slots start with ``prefix`` (a basename)."""
+
+    prefix: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class StagingName:
+    """What ``token`` wrote under its claim in slot ``number``; ``tail`` is final's basename or stands for it."""
+
+    prefix: str
+    number: int
+    token: str
+    tail: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordName:
+    """A file that belongs to the claimant ``token`` itself."""
+
+    token: str
+    kind: RecordFile
+
+
+def parse(name: str) -> SlotName | StagingName | RecordName | None:
+    """What the directory entry ``name`` is by its name; None if it is none of ours."""
+    record = _record_file.match(name)
+    if record:
+        kind = next(kind for kind in RECORD_FILES if kind == record[2])
+        return RecordName(record[1], kind)
+    slot = _slot_mark.search(name)
+    if not slot or not slot.start():
+        return None
+    prefix, number, rest = name[: slot.start()] + _MARK, int(slot[1]), name[slot.end() :]
+    if not rest:
+        return SlotName(prefix, number)
+    staging = _staging_tail.match(rest)
+    return StagingName(prefix, number, staging[1], staging[2]) if staging else None
+
+
+def record_file(directory: Path, token: str, kind: RecordFile) -> Path:
+    """Where the claimant ``token`` keeps its ``kind`` file for the logs in ``directory``."""
+    return directory / f".manyhands-{token}.{kind}-record"
+
+
+def final_name(staging: StagingName) -> str | None:
+    """Final's basename if ``staging`` tells it and final is in the same directory, else None."""
+    return None if _elsewhere.search(staging.prefix) or _is_short(staging.tail) else staging.tail
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """The write-once log of one output.
+
+    Attributes:
+        final: the output's absolute path.
+        prefix: absolute; the slots are called ``<prefix>-0``, ``<prefix>-1``, ….
+    """
+
+    final: Path
+    prefix: Path
+
+    @classmethod
+    def of(cls, final: str | os.PathLike[str], temp: str | os.PathLike[str] | None = None) -> Log:
+        """The log of ``final``; ``temp`` chooses another directory and start of the names than final's.
+
+        ``temp`` must be on final's filesystem, which is not looked at here. Whatever it is, two outputs never
+        share a log: final's name is appended, and where final is in another directory, a hash of the way there.
+
+        Raises:
+            TemplateError: the name of ``final`` or ``temp`` would be taken for a file of a claim.
+        """
+        path = Path(os.path.abspath(final))
+        place = Path(os.path.abspath(temp)) if temp is not None else path.with_name(f".{path.name}{_MARK}")
+        start = place.name.removesuffix(_MARK)
+        way = os.path.relpath(path.parent, place.parent)
+        where = "" if way == "." else f"@{_hash(way)}"
+        bodies = [path.name, _short(path.name)]
+        bodies = [f".{body}" if start == f".{path.name}" else f"{start}~{body}" for body in bodies]
+        bodies = [*(body + where for body in bodies), f".{_hash(bodies[0])}{where}"]
+        body = next((body for body in bodies if len(os.fsencode(body)) <= _BODY_MAX), bodies[-1])
+        for name in (path.name, bodies[0], body):
+            if not path.name or _slot_mark.search(name) or _record_file.match(name):
+                raise TemplateError(
+                    f"{path.name!r} can't be the name of an output (nor of its temp): manyhands calls the files "
+                    f"of its claims so ('….claim-<number>', '.manyhands-….<kind>-record')"
+                )
+        return cls(path, place.with_name(body + _MARK))
+
+    @property
+    def directory(self) -> Path:
+        """Where the slots, the stagings and the claimants' records are."""
+        return self.prefix.parent
+
+    def slot(self, number: int) -> Path:
+        """The path of slot ``number``."""
+        return self.prefix.with_name(f"{self.prefix.name}-{number}")
+
+    def staging(self, number: int, token: str) -> Path:
+        """Where ``token`` writes the output that it computes under its claim in slot ``number``.
+
+        It ends with final's basename, or with its suffixes if that would be too long.
+        """
+        start = f"{self.prefix.name}-{number}-{token}-"
+        fits = len(os.fsencode(start + self.final.name)) <= NAME_MAX
+        return self.prefix.with_name(start + (self.final.name if fits else _short(self.final.name)))
+
+
+def _hash(text: str) -> str:
+    return hashlib.blake2b(os.fsencode(text), digest_size=_HASH_BYTES).hexdigest()
+
+
+def _short(name: str) -> str:
+    """A hash of ``name`` with its suffixes, at most ``_TAIL_MAX`` bytes."""
+    path = Path(name)
+    for suffix in ("".join(path.suffixes), path.suffix):
+        if len(os.fsencode(suffix)) <= _SUFFIX_MAX:
+            return _hash(name) + suffix
+    return _hash(name)
+
+
+def _is_short(tail: str) -> bool:
+    return re.match(rf"[0-9a-f]{{{2 * _HASH_BYTES}}}(\.|\Z)", tail) is not None

@@ -1,0 +1,342 @@
+"""The protocol: claim, commit, fail, release, as steps over a filesystem (docs: claims protocol).
+
+Slot k of a log is written once; nothing but the exclusive creation of the next slot decides anything. To commit in
+slot k+1 one must own the CLAIM in slot k, so whoever was taken over is told by slot k+1. Nothing here knows a
+process, an open file or a clock. OSErrors that say nothing about the protocol pass through to the caller.
+"""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Final
+
+from manyhands.claims import filesystem as fs
+from manyhands.claims.decisions import (
+    Busy,
+    Decision,
+    FailedBefore,
+    Fenced,
+    Finished,
+    GaveUp,
+    Mine,
+    Published,
+    Recorded,
+    Seen,
+    Wait,
+)
+from manyhands.claims.filesystem import Steps
+from manyhands.claims.names import Log, RecordFile, record_file
+from manyhands.claims.record import (
+    Claim,
+    Claimant,
+    Commit,
+    Fail,
+    Record,
+    Release,
+    Reopen,
+    Unreadable,
+    decode,
+    encode,
+)
+from manyhands.errors import OutputMissing
+
+UNSUPPORTED: Final = frozenset(
+    {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EXDEV, errno.EMLINK, errno.ENOSYS, errno.EINVAL}
+)
+"""Another primitive may do what this one could not."""
+
+UNSETTLED: Final = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT})
+"""It may have happened, or may happen yet."""
+
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+"""Nothing can be written here now."""
+
+TRIES: Final = 3
+
+
+# -- running one output -----------------------------------------------------------------------------------------
+
+
+def acquire(
+    log: Log, me: Claimant, *, reopen: int = -1, code_hash: str = "", seen: Seen | None = None
+) -> Steps[Decision]:
+    """May I compute this output now? FAILs up to slot ``reopen``, and those of other code, bind me not."""
+    while True:
+        if (yield fs.Exists(log.final)):
+            yield from tidy(log)
+            return Finished()
+        slots = yield from read(log)
+        k, head = len(slots), slots[-1] if slots else None
+        match head:
+            case Commit(owner):
+                if (yield from publish(log, log.staging(k - 2, owner.token))):
+                    return Finished()
+            case Claim(owner):
+                if (yield fs.IsDead(owner, log.directory)) != "dead":
+                    return Busy(owner, k - 1)
+            case Unreadable():
+                return Busy(None, k - 1)
+        verdict, slot = binding(slots, reopen, code_hash)
+        if verdict and verdict.backoff is None:
+            return FailedBefore(verdict, slot)
+        if verdict and verdict.backoff is not None and verdict is head:
+            now = yield fs.Now()
+            if seen is None or (seen.slot, seen.token) != (slot, verdict.token):
+                seen = Seen(slot, verdict.token, now)
+            if (left := seen.since + verdict.backoff - now) > 0:
+                return Wait(left, seen)
+        if isinstance(head, Fail) and verdict is not head:
+            yield from note(me, log.slot(k), Reopen(me.token, code_hash))
+            continue  # won or lost, the log has moved
+        if not (yield from create(me, log.slot(k), Claim(me), "claim")):
+            continue
+        if (yield from second_look(log)):
+            yield from withdraw(log, me, k)
+            return Finished()
+        if isinstance(head, Claim):
+            yield from drop(log.staging(k - 1, head.token))  # the dead owner's: slot k fences it off for ever
+        return Mine(log, k, me.token, attempt=verdict.attempt + 1 if verdict else 1)
+
+
+def commit(me: Claimant, mine: Mine, *, durable: bool = True) -> Steps[Published | Fenced]:
+    """Make the staging the output.
+
+    Raises:
+        OutputMissing: there is no staging; the claim is still held.
+    """
+    log, successor = mine.log, mine.log.slot(mine.slot + 1)
+    if mine.token != me.token:
+        return Fenced()  # that claim was given up
+    try:
+        if durable:
+            yield fs.Sync(mine.staging)
+        elif not (yield fs.Exists(mine.staging)):
+            raise FileNotFoundError
+    except FileNotFoundError:
+        if (yield from look(successor)) is not None:
+            return Fenced()
+        raise OutputMissing(f"the function returned without writing {str(log.final)!r}") from None
+    if not (yield from create(me, successor, Commit(me), "commit")):
+        yield from drop(mine.staging)
+        return Fenced()
+    if not (yield from publish(log, mine.staging, durable=durable)):
+        return Fenced()  # somebody published it and then removed it
+    yield from sweep(mine)
+    return Published()
+
+
+def fail(me: Claimant, mine: Mine, record: Fail) -> Steps[Recorded | Fenced | GaveUp]:
+    """Record that the attempt failed."""
+    return (yield from give_back(me, mine, record))
+
+
+def release(me: Claimant, mine: Mine) -> Steps[Recorded | Fenced | GaveUp]:
+    """Give the claim up without a verdict."""
+    return (yield from give_back(me, mine, Release(me.token)))
+
+
+def give_back(me: Claimant, mine: Mine, record: Fail | Release) -> Steps[Recorded | Fenced | GaveUp]:
+    """End the claim by ``record``; the staging goes first, which makes room on a full disk."""
+    yield from drop(mine.staging)
+    if mine.token != me.token:
+        return Fenced()
+    try:
+        won = yield from note(me, mine.log.slot(mine.slot + 1), record)
+    except OSError as error:
+        if error.errno in FULL:
+            return GaveUp(error)
+        raise
+    return Recorded() if won else Fenced()
+
+
+# -- its parts ---------------------------------------------------------------------------------------------------
+
+
+def read(log: Log) -> Steps[list[Record | Unreadable]]:
+    """The records of the slots from 0 up to the first that is free."""
+    slots: list[Record | Unreadable] = []
+    while (record := (yield from look(log.slot(len(slots))))) is not None:
+        slots.append(record)
+    return slots
+
+
+def look(slot: Path) -> Steps[Record | Unreadable | None]:
+    """What is in the slot; None if it is free."""
+    try:
+        return decode((yield fs.Read(slot)))
+    except FileNotFoundError:
+        return None
+
+
+def binding(slots: list[Record | Unreadable], reopen: int, code_hash: str) -> tuple[Fail | None, int]:
+    """The latest FAIL of the same code, after slot ``reopen`` and the last REOPEN that concerns it; its slot."""
+    verdict, at = None, -1
+    for slot, record in enumerate(slots):
+        if isinstance(record, Fail) and record.code_hash == code_hash and slot > reopen:
+            verdict, at = record, slot
+        elif isinstance(record, Reopen) and record.code_hash in ("", code_hash):
+            verdict, at = None, -1
+    return verdict, at
+
+
+def second_look(log: Log) -> Steps[bool]:
+    """Is final there after all? A log that was swept looks like a new one to whoever looked too early."""
+    yield fs.RefreshDirectory(log.final.parent)
+    return bool((yield fs.Exists(log.final)))
+
+
+def withdraw(log: Log, me: Claimant, slot: int) -> Steps[None]:
+    """Take back a claim on a finished output; a CLAIM left live would fence a later owner."""
+    if slot:
+        yield from note(me, log.slot(slot + 1), Release(me.token))
+        return
+    try:
+        yield fs.Unlink(log.slot(0))
+    except FileNotFoundError:
+        pass
+
+
+def publish(log: Log, staging: Path, *, durable: bool = True) -> Steps[bool]:
+    """Roll a COMMIT forward, as its owner or a helper; False: staging and final are both gone."""
+    problem = None
+    for _ in range(TRIES):
+        problem = yield from move(staging, log.final)
+        if problem is None or problem.errno not in UNSETTLED:
+            break
+    # Final is looked at after staging was: it was there before staging went.
+    if problem is not None and not (yield from second_look(log)):
+        if problem.errno == errno.ENOENT and not (yield fs.Exists(staging)):
+            return False
+        raise problem
+    if durable:
+        yield fs.SyncDirectory(log.final.parent)
+    yield from drop(staging)
+    return True
+
+
+def move(staging: Path, final: Path) -> Steps[OSError | None]:
+    """Give staging final's name, unless something has it; where there are no hard links, rename it."""
+    try:
+        yield fs.Link(staging, final)
+        return None
+    except FileExistsError:
+        return None
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            return error
+    try:
+        yield fs.Rename(staging, final)
+        return None
+    except OSError as error:
+        return error
+
+
+def sweep(mine: Mine) -> Steps[None]:
+    """Remove an uncontested log, CLAIM and COMMIT by me; in any other a superseded owner may be about."""
+    if mine.slot == 0:
+        try:
+            yield fs.Unlink(mine.log.slot(1))
+            yield fs.Unlink(mine.log.slot(0))
+        except OSError:
+            pass  # what is left harms nobody
+
+
+def tidy(log: Log) -> Steps[None]:
+    """Final is there: remove a committed staging, or deleting final would bring it back."""
+    slots = yield from read(log)
+    if slots and isinstance(head := slots[-1], Commit):
+        yield from drop(log.staging(len(slots) - 2, head.token))
+
+
+def drop(path: Path) -> Steps[None]:
+    """Remove the file if that can be done; gc finds it otherwise."""
+    try:
+        yield fs.Unlink(path)
+    except OSError:
+        pass
+
+
+# -- exclusive creation -------------------------------------------------------------------------------------------
+
+
+def note(me: Claimant, slot: Path, record: Fail | Release | Reopen) -> Steps[bool]:
+    """Create ``slot`` with a record of its own, written whole first: a full disk never leaves a torn slot."""
+    source = record_file(slot.parent, me.token, "verdict")
+    yield from write_private(source, encode(record))
+    try:
+        won = yield from create(me, slot, record, "verdict")
+    except OSError:
+        yield from drop(source)
+        raise
+    yield from drop(source)
+    return won
+
+
+def create(me: Claimant, slot: Path, record: Record, ready: RecordFile) -> Steps[bool]:
+    """Create ``slot`` exclusively from my file ``ready``, which holds ``record``; False: somebody else has it.
+
+    Whatever the call answers, the token in the slot decides: replies get lost.
+    """
+    source = record_file(slot.parent, me.token, ready)
+    problem = OSError()
+    for primitive in (by_link, by_rename, by_writing):
+        for _ in range(TRIES):
+            try:
+                yield from primitive(me, source, slot, record)
+                return True
+            except OSError as error:
+                problem = error
+            found = yield from look(slot)
+            if found is not None and same(found, record):
+                return True
+            if isinstance(found, Unreadable) and primitive is by_writing and problem.errno != errno.EEXIST:
+                raise problem  # my own torn record: the outcome is unknown to all
+            if found is not None or problem.errno == errno.EEXIST:
+                return False
+            if problem.errno not in UNSETTLED:
+                break
+        if problem.errno not in UNSUPPORTED:
+            break
+    raise problem
+
+
+def same(found: Record | Unreadable, record: Record) -> bool:
+    """Whether ``found`` is my ``record``: its kind and token are. Never its inode or its count of links."""
+    return not isinstance(found, Unreadable) and (found.kind, found.token) == (record.kind, record.token)
+
+
+def by_link(me: Claimant, source: Path, slot: Path, record: Record) -> Steps[None]:
+    """One link of a file that is ready."""
+    yield fs.Link(source, slot)
+
+
+def by_rename(me: Claimant, source: Path, slot: Path, record: Record) -> Steps[None]:
+    """Where there are no hard links: a copy, moved without replacing."""
+    copy = record_file(slot.parent, me.token, "copy")
+    yield from write_private(copy, encode(record))
+    try:
+        yield fs.RenameNew(copy, slot)
+    except OSError:
+        yield from drop(copy)
+        raise
+
+
+def by_writing(me: Claimant, source: Path, slot: Path, record: Record) -> Steps[None]:
+    """The last resort; a crash or a full disk leaves a torn slot, which only ``gc`` ends."""
+    yield fs.WriteNew(slot, encode(record))
+
+
+def write_private(path: Path, data: bytes) -> Steps[None]:
+    """Write a file that nobody else creates, anew if it is there."""
+    for last in (False, True):
+        try:
+            yield fs.WriteNew(path, data)
+            return
+        except FileExistsError:
+            if last:
+                raise
+            yield from drop(path)
+        except OSError:
+            yield from drop(path)
+            raise

@@ -1,0 +1,210 @@
+"""What a slot holds: small JSON records, written once.
+
+``decode`` never raises: whatever is in the way of a slot is ``Unreadable``, which is a claim by an unknown owner.
+Keys that this version does not know are ignored, so that later ones may add some.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, Final
+
+SIZE_MAX: Final = 16 * 1024
+"""Bytes; a longer record is Unreadable, and longer texts are cut to fit."""
+
+VERSION: Final = 1
+MARK: Final = b'{"manyhands":'
+"""Every record starts so; what does not, and is no part of it, is somebody else's file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """One thread of one process.
+
+    Attributes:
+        token: random; names it for good.
+        host: its machine's name, for people.
+        boot_id: tells one run of one machine from every other.
+        pid_namespace: inode number of its pid namespace, 0 where there are none.
+        pid: in that namespace.
+        start_ticks: when the process started, in the system's own unit: a later process of that pid has another.
+    """
+
+    token: str
+    host: str
+    boot_id: str
+    pid_namespace: int
+    pid: int
+    start_ticks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The owner computes, or has died over it."""
+
+    kind: ClassVar[str] = "CLAIM"
+    claimant: Claimant
+
+    @property
+    def token(self) -> str:
+        """The owner's."""
+        return self.claimant.token
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """The owner's staging is the output; whoever sees this may publish it."""
+
+    kind: ClassVar[str] = "COMMIT"
+    claimant: Claimant
+
+    @property
+    def token(self) -> str:
+        """The owner's."""
+        return self.claimant.token
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """An attempt failed.
+
+    Attributes:
+        token: the writer's.
+        type_name: the exception's qualified type name.
+        message: its text; cut if too long.
+        traceback: its traceback as text; of one that is too long the end is kept.
+        attempt: how many attempts there have been, this one included.
+        backoff: seconds from when it is first seen until the next attempt may start; None: there is none.
+        discarded: the item was sorted out rather than failed.
+        code_hash: of the function that failed; binds only callers of the same.
+    """
+
+    kind: ClassVar[str] = "FAIL"
+    token: str
+    type_name: str
+    message: str = ""
+    traceback: str = ""
+    attempt: int = 1
+    backoff: float | None = None
+    discarded: bool = False
+    code_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The claim was given up without a verdict; ``token`` is the writer's."""
+
+    kind: ClassVar[str] = "RELEASE"
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reopen:
+    """Earlier failures of ``code_hash`` count no more, nor do anybody's if it is empty."""
+
+    kind: ClassVar[str] = "REOPEN"
+    token: str
+    code_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Not a record: empty, torn, of another version, or no file at all; ``reason`` says which."""
+
+    reason: str
+
+
+Record = Claim | Commit | Fail | Release | Reopen
+
+
+def encode(record: Record) -> bytes:
+    """At most ``SIZE_MAX`` bytes; a Fail's texts are cut until it fits.
+
+    Raises:
+        ValueError: the back-off is not finite.
+    """
+    data = _dump(record)
+    while len(data) > SIZE_MAX and isinstance(record, Fail):
+        record = _shortened(record)
+        data = _dump(record)
+    return data
+
+
+def decode(data: bytes) -> Record | Unreadable:
+    """The record in ``data``."""
+    if len(data) > SIZE_MAX:
+        return Unreadable("too long")
+    if not data:
+        return Unreadable("empty")
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError):
+        return Unreadable("not JSON")
+    if not isinstance(fields, dict):
+        return Unreadable("not an object")
+    if type(fields.get("manyhands")) is not int or fields["manyhands"] != VERSION:
+        return Unreadable("another version")
+    try:
+        return _read(fields)
+    except (KeyError, TypeError, ValueError) as error:
+        return Unreadable(f"malformed: {error}")
+
+
+def is_ours(data: bytes) -> bool:
+    """Whether ``data`` is a record or what a torn write leaves of one."""
+    return data.startswith(MARK) or MARK.startswith(data)
+
+
+def _dump(record: Record) -> bytes:
+    fields: dict[str, Any] = {"manyhands": VERSION, "kind": record.kind}
+    fields |= asdict(record.claimant) if isinstance(record, Claim | Commit) else asdict(record)
+    return json.dumps(fields, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _shortened(record: Fail) -> Fail:
+    longest = max(("traceback", "message", "type_name", "code_hash"), key=lambda name: len(getattr(record, name)))
+    text = getattr(record, longest)
+    half = len(text) // 2
+    return replace(record, **{longest: "…" + text[half + 1 :] if longest == "traceback" else text[:half] + "…"})
+
+
+def _field(fields: dict[str, Any], name: str, *kinds: type) -> Any:
+    value = fields[name]
+    if type(value) not in kinds:
+        raise TypeError(f"{name} is a {type(value).__name__}")
+    return value
+
+
+def _read(fields: dict[str, Any]) -> Record:
+    kind, token = _field(fields, "kind", str), _field(fields, "token", str)
+    match kind:
+        case "CLAIM" | "COMMIT":
+            texts = [_field(fields, name, str) for name in ("host", "boot_id")]
+            numbers = [_field(fields, name, int) for name in ("pid_namespace", "pid", "start_ticks")]
+            claimant = Claimant(token, *texts, *numbers)
+            return Claim(claimant) if kind == "CLAIM" else Commit(claimant)
+        case "FAIL":
+            return _read_fail(fields, token)
+        case "RELEASE":
+            return Release(token)
+        case "REOPEN":
+            return Reopen(token, _field(fields, "code_hash", str))
+    raise ValueError(f"kind {kind!r}")
+
+
+def _read_fail(fields: dict[str, Any], token: str) -> Fail:
+    backoff = _field(fields, "backoff", float, int, type(None))
+    if backoff is not None and not (math.isfinite(backoff) and backoff >= 0):
+        raise ValueError(f"backoff is {backoff}")
+    return Fail(
+        token=token,
+        type_name=_field(fields, "type_name", str),
+        message=_field(fields, "message", str),
+        traceback=_field(fields, "traceback", str),
+        attempt=_field(fields, "attempt", int),
+        backoff=None if backoff is None else float(backoff),
+        discarded=_field(fields, "discarded", bool),
+        code_hash=_field(fields, "code_hash", str),
+    )
