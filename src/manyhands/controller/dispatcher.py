@@ -9,6 +9,7 @@ The dispatcher never unpickles what users have pickled, so their code can't stop
 
 from __future__ import annotations
 
+import atexit
 import os
 import select
 import socket
@@ -126,6 +127,9 @@ class Dispatcher:
         self._thread: threading.Thread | None = None
         self._resting: list[threading.Event] = []  # set, and removed, by the thread
         self._broken: Failed | None = None
+        if not _living:
+            atexit.unregister(close_all)
+            atexit.register(close_all)
         _living.add(self)
 
     # -- for sessions, from any thread ------------------------------------------------------------------
@@ -198,6 +202,22 @@ class Dispatcher:
     # -- the thread ---------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
+        try:
+            self._serve_until_closed()
+        except BaseException as error:
+            # An error in the library: whoever waits must hear of it rather than wait for ever.
+            self._note_broken(f"the pool met an error of its own: {error!r}")
+            self._end_stragglers()
+            with self._lock:
+                for owner in self._tickets.values():
+                    owner.session.put(Answered(owner.number, self._why_broken()))
+                self._ledger.close()
+            raise
+        finally:
+            self._tell_resting()
+            self._release()
+
+    def _serve_until_closed(self) -> None:
         deadline: float | None = None
         while self._ledger.state is not PoolState.CLOSED or self._handles:
             if self._ledger.state is PoolState.CLOSED:
@@ -205,17 +225,18 @@ class Dispatcher:
                 if time.monotonic() >= deadline:
                     self._end_stragglers()
             self._run_commands()
-            if self._resting and (self._ledger.at_rest or not self.usable) and not self._commands:
+            with self._lock:
+                rests = self._ledger.at_rest
+                has_workers = bool(self._ledger.workers)
+            if not self._commands and (rests or not self.usable):
                 self._tell_resting()
-            self._wait(deadline)
-        self._tell_resting()
-        self._release()
+            self._wait(deadline, idle=rests and has_workers and deadline is None)
 
     def _tell_resting(self) -> None:
         while self._resting:
             self._resting.pop().set()
 
-    def _wait(self, deadline: float | None) -> None:
+    def _wait(self, deadline: float | None, idle: bool) -> None:
         poll = select.poll()
         poll.register(self._woken, select.POLLIN)
         for descriptor in self._launcher.descriptors():
@@ -228,7 +249,6 @@ class Dispatcher:
                 continue
             handles[handle.channel.fileno()] = number
             poll.register(handle.channel, select.POLLIN | (select.POLLOUT if handle.channel.wants_to_send else 0))
-        idle = self._ledger.at_rest and bool(self._ledger.workers) and deadline is None
         seconds = _REAP_SECONDS if unreaped else self._idle_seconds if idle else None
         if deadline is not None:
             seconds = min(seconds or CLOSE_SECONDS, max(0.0, deadline - time.monotonic()) + _REAP_SECONDS)
@@ -398,7 +418,7 @@ class Dispatcher:
         idle = {number for number, state in self._ledger.workers.items() if state is WorkerState.IDLE}
         actions = self._ledger.abandon(group, kill)
         self._works.pop(group, None)
-        for ticket in [ticket for ticket, owner in self._tickets.items() if owner.session.group == group]:
+        for ticket in [ticket for ticket, owner in list(self._tickets.items()) if owner.session.group == group]:
             del self._tickets[ticket]
         for number, handle in list(self._handles.items()):
             if group in handle.loaded:
@@ -476,6 +496,13 @@ def _host() -> str:
 
 
 _living: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
+
+
+def close_all() -> None:
+    """Ends all pools of this process, and its guard; calls that run are ended with them."""
+    for dispatcher in list(_living):
+        dispatcher.close(kill=True)
+    guard.close()
 
 
 def _disown_all() -> None:

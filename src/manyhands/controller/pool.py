@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
 from collections.abc import Callable
@@ -77,9 +76,6 @@ def shared(settings: PoolSettings) -> Dispatcher:
         if dispatcher is None or not dispatcher.usable:
             if dispatcher is not None:
                 dispatcher.close(kill=True)
-            else:
-                atexit.unregister(close_shared)
-                atexit.register(close_shared)
             dispatcher = _shared[settings] = Dispatcher(settings)
         return dispatcher
 

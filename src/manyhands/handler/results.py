@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -129,7 +130,7 @@ class Results(Generic[T]):
 
     def __del__(self) -> None:
         pump = getattr(self, "_pump", None)
-        if pump is None:
+        if pump is None or sys.is_finalizing():
             return
         if not pump.stream.finished:
             warnings.warn(f"{self!r} was dropped unfinished; close it, or use it in a with block",
