@@ -19,16 +19,22 @@ from manyhands.workers import child
 
 REQUEST: Final = struct.Struct("<q")
 REPORT: Final = struct.Struct("<cqqq")
-"""``b"S"`` started or ``b"E"`` ended; the worker's number; its process id; its exit status as waitpid gives it."""
+"""``b"S"`` started or ``b"E"`` ended; the worker's number; its process id; its exit status as from waitpid."""
 
 
 def main(descriptor: int) -> None:
     """The whole life of a fork server."""
-    control = socket.socket(fileno=descriptor)
+    try:
+        _serve(socket.socket(fileno=descriptor))
+    except ConnectionError:
+        pass  # the parent is gone, and hears no report
+
+
+def _serve(control: socket.socket) -> None:
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, lambda signum, frame: None)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     workers: dict[int, int] = {}
     while True:

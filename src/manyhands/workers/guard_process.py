@@ -21,7 +21,9 @@ def main(parent: int) -> None:
     groups: set[int] = set()
     text = b""
     while True:
-        ready, _, _ = select.select([0, watched] if watched >= 0 else [0], [], [], None if watched >= 0 else 0.5)
+        ready, _, _ = select.select(
+            [0, watched] if watched >= 0 else [0], [], [], None if watched >= 0 else 0.5
+        )
         if 0 in ready:
             data = os.read(0, 65536)
             if not data:

@@ -43,18 +43,23 @@ class Launcher(Protocol):
 
     def launch(self, worker: int, end: socket.socket) -> None:
         """Starts a worker on its ``end`` of a channel, and closes that here; raises OSError if it can't."""
+        ...
 
     def descriptors(self) -> list[int]:
         """What becomes readable when there may be reports."""
+        ...
 
     def reports(self) -> list[Report]:
         """What has happened since; does not wait."""
+        ...
 
     def close(self) -> None:
         """Ends the launcher, without its workers."""
+        ...
 
     def disown(self) -> None:
         """In a forked child: the workers, and what starts them, are the parent's."""
+        ...
 
 
 class _Children:

@@ -23,7 +23,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """To the worker: run these calls in this order, answering each as it ends. Parts: a call for each ticket."""
+    """To the worker: run these calls in this order, answering each as it ends. Parts: a call per ticket."""
 
     work: int
     tickets: tuple[int, ...]

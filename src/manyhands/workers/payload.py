@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from manyhands.errors import RemoteError
-from manyhands.outcome import Answer, Done, Failed, Later, qualified_name, traceback_text
+from manyhands.outcome import Answer, Done, Failed, Later, error_text, qualified_name, traceback_text
 
 _pickler: Callable[..., pickle.Pickler] | None = None
 
@@ -85,10 +85,8 @@ def _dumps_failed(failed: Failed) -> bytes:
 def carried(error: BaseException) -> RemoteError:
     """An exception that surely survives pickling, with the type's name and text of ``error``."""
     name = qualified_name(type(error))
-    try:
-        text = str(error)
-    except Exception:  # a user's __str__ may do anything
-        text = "(its text can't be shown)"
-    stand_in = RemoteError(f"{name}: {text}")
+    stand_in = RemoteError(f"{name}: {error_text(error)}")
     stand_in.type_name = name
+    for note in getattr(error, "__notes__", ()):
+        stand_in.add_note(str(note))
     return stand_in
