@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("skimage")
@@ -19,12 +19,15 @@ from manyhands.demo import folders, outlines, picture, summary, tiles
 from manyhands.demo.race import Race, Share
 
 
-@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 140))
+@settings(deadline=None)
+@given(st.integers(1, 120), st.integers(1, 120), st.integers(1, 140))
 def test_the_tiles_cover_an_image_once(height: int, width: int, size: int) -> None:
     """Every pixel lies in exactly one tile, none is too large, and unique names sort as the tiles lie."""
     covered = np.zeros((height, width), int)
     cut = list(tiles.grid(height, width, size))
     for tile in cut:
+        assert tile.bottom <= height
+        assert tile.right <= width
         assert 0 < tile.bottom - tile.top <= size
         assert 0 < tile.right - tile.left <= size
         covered[tile.top : tile.bottom, tile.left : tile.right] += 1

@@ -42,7 +42,7 @@ from manyhands.errors import PoolBroken, PoolClosed
 from manyhands.outcome import Answered, Failed
 from manyhands.settings import PoolSettings
 from manyhands.workers import payload
-from manyhands.workers.channel import Frame, ParentChannel
+from manyhands.workers.channel import ParentChannel
 from manyhands.workers.guard import guard
 from manyhands.workers.launch import LAUNCHERS, Ended, Started, end_group
 from manyhands.workers.messages import Answers, Forget, Forgotten, Load, Ready, Run, Setup, Stop, Unready
@@ -106,11 +106,14 @@ class Dispatcher:
 
     def __init__(self, settings: PoolSettings, idle_seconds: float = IDLE_SECONDS) -> None:
         if sys.platform == "win32":
-            raise PoolBroken("worker processes need POSIX sockets and process groups; use backend='inline' here")
+            raise PoolBroken(
+                "worker processes need POSIX sockets and process groups; use backend='inline' here"
+            )
         self.settings = settings
         self._idle_seconds = idle_seconds
         self._setup_parts = tuple(
-            payload.dumps(function) if function else b"" for function in (settings.initializer, settings.finalizer)
+            payload.dumps(function) if function else b""
+            for function in (settings.initializer, settings.finalizer)
         )
         self._lock = threading.Lock()
         self._ledger = Ledger(settings.workers)
@@ -189,7 +192,7 @@ class Dispatcher:
         return self._ledger.state is PoolState.OPEN
 
     def close(self, kill: bool = False) -> None:
-        """Ends the pool: running calls are finished or, with ``kill``, ended; returns when no worker is left."""
+        """Ends the pool: running calls are finished or, with ``kill``, ended; returns when no worker lives."""
         self._command(self._close_now if kill else self._ledger.close)
         if self._thread is None:
             self._release()
@@ -219,12 +222,14 @@ class Dispatcher:
 
     def _serve_until_closed(self) -> None:
         deadline: float | None = None
-        while self._ledger.state is not PoolState.CLOSED or self._handles:
+        while True:
+            self._run_commands()
             if self._ledger.state is PoolState.CLOSED:
+                if not self._handles:
+                    return
                 deadline = deadline or time.monotonic() + CLOSE_SECONDS
                 if time.monotonic() >= deadline:
                     self._end_stragglers()
-            self._run_commands()
             with self._lock:
                 rests = self._ledger.at_rest
                 has_workers = bool(self._ledger.workers)
@@ -239,7 +244,8 @@ class Dispatcher:
     def _wait(self, deadline: float | None, idle: bool) -> None:
         poll = select.poll()
         poll.register(self._woken, select.POLLIN)
-        for descriptor in self._launcher.descriptors():
+        watched = self._launcher.descriptors()
+        for descriptor in watched:
             poll.register(descriptor, select.POLLIN)
         handles = {}
         unreaped = False
@@ -248,7 +254,9 @@ class Dispatcher:
                 unreaped = True
                 continue
             handles[handle.channel.fileno()] = number
-            poll.register(handle.channel, select.POLLIN | (select.POLLOUT if handle.channel.wants_to_send else 0))
+            poll.register(
+                handle.channel, select.POLLIN | (select.POLLOUT if handle.channel.wants_to_send else 0)
+            )
         seconds = _REAP_SECONDS if unreaped else self._idle_seconds if idle else None
         if deadline is not None:
             seconds = min(seconds or CLOSE_SECONDS, max(0.0, deadline - time.monotonic()) + _REAP_SECONDS)
@@ -267,7 +275,8 @@ class Dispatcher:
                         handle.channel.flush()
                 if happened & ~select.POLLOUT:
                     self._take_in(handles[descriptor], handle)
-        self._reap()
+        if unreaped or any(descriptor in watched for descriptor, _ in ready):
+            self._reap()
 
     def _run_commands(self) -> None:
         while self._commands:
@@ -375,6 +384,8 @@ class Dispatcher:
             del self._handles[worker]
             handle.channel.close()
             self._command(partial(self._start_failed, worker, error))
+        else:
+            self._reap()  # some launchers know of the start at once
 
     def _start_failed(self, worker: int, error: OSError) -> list[Action]:
         actions = self._ledger.worker_ended(worker)

@@ -180,7 +180,9 @@ class Ledger:
 
     def retire(self) -> list[Action]:
         """The pool has been at rest for long: its workers may go."""
-        return [self._stop(number) for number, worker in self._workers.items() if worker.state is WorkerState.IDLE]
+        return [
+            self._stop(number) for number, worker in self._workers.items() if worker.state is WorkerState.IDLE
+        ]
 
     def close(self) -> list[Action]:
         """No call is taken any more; those that wait are cancelled, those that run are finished."""
@@ -192,7 +194,9 @@ class Ledger:
         for number, worker in self._workers.items():
             if worker.state is WorkerState.IDLE:
                 actions.append(self._stop(number))
-            elif worker.state is WorkerState.STARTING or (worker.state is WorkerState.BUSY and self._idle_run(worker)):
+            elif worker.state is WorkerState.STARTING or (
+                worker.state is WorkerState.BUSY and self._idle_run(worker)
+            ):
                 actions += self._end(number, worker)
         return actions
 

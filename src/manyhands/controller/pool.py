@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from types import TracebackType
+from typing import Self
 
 from manyhands.controller.dispatcher import Dispatcher
 from manyhands.settings import MapOptions, PoolSettings, StartMethod
@@ -53,7 +54,7 @@ class Controller:
             self._dispatcher.wait_at_rest()
         self._dispatcher.close(kill)
 
-    def __enter__(self) -> Controller:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -70,7 +71,7 @@ _lock = threading.Lock()
 
 
 def shared(settings: PoolSettings) -> Dispatcher:
-    """The pool that all maps with these settings share; opened on the first use, ended when this process ends."""
+    """The pool that all maps with these settings share; opened on first use, ended with this process."""
     with _lock:
         dispatcher = _shared.get(settings)
         if dispatcher is None or not dispatcher.usable:

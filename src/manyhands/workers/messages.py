@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Setup:
+class Setup(NamedTuple):
     """To the worker, first. Parts: its initializer and its finalizer, each empty if there is none."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(NamedTuple):
     """To the worker: the work that calls with this number belong to. Part: the work."""
 
     work: int
@@ -21,49 +19,42 @@ class Load:
     sys_path: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """To the worker: run these calls in this order, answering each as it ends. Parts: a call per ticket."""
 
     work: int
     tickets: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Forget:
+class Forget(NamedTuple):
     """To the worker: no more calls of this work will come."""
 
     work: int
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(NamedTuple):
     """To the worker: end in order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(NamedTuple):
     """From the worker: it was set up."""
 
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class Unready:
+class Unready(NamedTuple):
     """From the worker: its initializer raised, and it ends."""
 
     summary: str
 
 
-@dataclass(frozen=True, slots=True)
-class Forgotten:
+class Forgotten(NamedTuple):
     """From the worker: it has let go of what it kept for this work."""
 
     work: int
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
+class Answers(NamedTuple):
     """From the worker: the call with this ticket took so many seconds. Part: its answer."""
 
     ticket: int
