@@ -51,7 +51,10 @@ IDLE_SECONDS: Final = 30.0
 """Workers of a pool that has had nothing to do for so long are ended."""
 
 CLOSE_SECONDS: Final = 5.0
-"""Workers that have not ended so long after they were asked to are killed."""
+"""Workers of a closed pool that have not ended after so long are killed."""
+
+KILL_SECONDS: Final = 0.5
+"""The same, when what runs is not to be waited for: time for a short call to end, and to clean up."""
 
 _REAP_SECONDS: Final = 0.02
 
@@ -130,6 +133,7 @@ class Dispatcher:
         self._thread: threading.Thread | None = None
         self._resting: list[threading.Event] = []  # set, and removed, by the thread
         self._broken: Failed | None = None
+        self._patience = CLOSE_SECONDS
         if not _living:
             atexit.unregister(close_all)
             atexit.register(close_all)
@@ -193,7 +197,9 @@ class Dispatcher:
 
     def close(self, kill: bool = False) -> None:
         """Ends the pool: running calls are finished or, with ``kill``, ended; returns when no worker lives."""
-        self._command(self._close_now if kill else self._ledger.close)
+        if kill:
+            self._patience = KILL_SECONDS
+        self._command(self._ledger.close)
         if self._thread is None:
             self._release()
         elif self._thread is not threading.current_thread():
@@ -227,7 +233,7 @@ class Dispatcher:
             if self._ledger.state is PoolState.CLOSED:
                 if not self._handles:
                     return
-                deadline = deadline or time.monotonic() + CLOSE_SECONDS
+                deadline = deadline or time.monotonic() + self._patience
                 if time.monotonic() >= deadline:
                     self._end_stragglers()
             with self._lock:
@@ -442,11 +448,6 @@ class Dispatcher:
         else:
             forgetting.done.set()
         return actions
-
-    def _close_now(self) -> list[Action]:
-        actions = self._ledger.close()
-        busy = [number for number, state in self._ledger.workers.items() if state is WorkerState.BUSY]
-        return [*actions, *(KillWorker(number) for number in busy)]
 
     def _end_stragglers(self) -> None:
         for number in list(self._handles):

@@ -194,9 +194,7 @@ class Ledger:
         for number, worker in self._workers.items():
             if worker.state is WorkerState.IDLE:
                 actions.append(self._stop(number))
-            elif worker.state is WorkerState.STARTING or (
-                worker.state is WorkerState.BUSY and self._idle_run(worker)
-            ):
+            elif worker.state is WorkerState.STARTING:
                 actions += self._end(number, worker)
         return actions
 
