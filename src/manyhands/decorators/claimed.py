@@ -47,17 +47,20 @@ class ClaimDecorator(Generic[L]):
         parameters, claim, name = Parameters.of(body), self._claim, name_of(body)
         if parameters.output is None and claim.save is None:
             raise TypeError(
-                f"@claimed_output: {name} must either declare a parameter 'output: Path = OUTPUT' and write its "
-                f"result there, or return a value that save=… writes"
+                f"@claimed_output: {name} must either declare a parameter 'output: Path = OUTPUT' and write "
+                f"its result there, or return a value that save=… writes"
             )
         if parameters.output is not None and claim.save is not None:
             raise TypeError(
-                f"@claimed_output: {name} declares {parameters.output!r} as OUTPUT and has save=…; one of the two"
+                f"@claimed_output: {name} declares {parameters.output!r} as OUTPUT and has save=…; "
+                f"give one of the two"
             )
         for template in (claim.final, claim.temp):
             if template is not None:
                 if parameters.signature is None and template.fields:
-                    raise TypeError(f"@claimed_output: {name} does not tell its parameters, so no template fits it")
+                    raise TypeError(
+                        f"@claimed_output: {name} does not tell its parameters, so no template fits it"
+                    )
                 template.fits(parameters.names, f"@claimed_output of {name}")
         return decorated(body, replace(task, claim=claim), kind)
 
@@ -125,13 +128,22 @@ def claimed_output(
     if not isinstance(wait, bool):
         raise TypeError(f"@claimed_output: wait must be True or False, not {wait!r}")
     return ClaimDecorator(
-        ClaimPolicy(_template("final", final), None if temp is None else _template("temp", temp), save, load, wait, failed)
+        ClaimPolicy(
+            _template("final", final),
+            None if temp is None else _template("temp", temp),
+            save,
+            load,
+            wait,
+            failed,
+        )
     )
 
 
 def _template(name: str, value: object) -> Template:
     if callable(value) or inspect.isclass(value) or not isinstance(value, str | os.PathLike):
-        raise TypeError(f"@claimed_output needs a template as its argument {name!r}, a str or a path; not {value!r}")
+        raise TypeError(
+            f"@claimed_output needs a template as its argument {name!r}, a str or a path; not {value!r}"
+        )
     text = os.fspath(value)
     if not isinstance(text, str):
         raise TypeError(f"@claimed_output: {name} must be a str or a path of str, not {value!r}")

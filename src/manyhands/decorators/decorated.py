@@ -30,7 +30,7 @@ from typing import (
 from manyhands.decorators.task import Task
 from manyhands.errors import ItemError
 from manyhands.outcome import Call, Discarded, Elsewhere, Failure
-from manyhands.policies.parameters import Parameters, name_of
+from manyhands.policies.parameters import Parameters, name_of, signature_of
 from manyhands.settings import MapOptions, OnError, StartMethod
 
 if TYPE_CHECKING:
@@ -91,19 +91,25 @@ class Decorated(Generic[P, R]):
 
     def _set_signature(self, signature: inspect.Signature) -> None:
         """What the function looks like from outside: without OUTPUT, and returning what a call returns."""
-        annotations = dict(getattr(self._body, "__annotations__", {}))
-        if self._parameters.output is not None:
-            annotations.pop(self._parameters.output, None)
+        annotations = {
+            name: parameter.annotation
+            for name, parameter in signature.parameters.items()
+            if parameter.annotation is not parameter.empty
+        }
+        if signature.return_annotation is not signature.empty:
+            annotations["return"] = signature.return_annotation
         claim = self.task.claim
         if claim is not None:
-            returns = inspect.signature(claim.load).return_annotation if claim.load is not None else Path
+            returns: Any = Path
+            if claim.load is not None:
+                loads = signature_of(claim.load)
+                returns = inspect.Signature.empty if loads is None else loads.return_annotation
             signature = signature.replace(return_annotation=returns)
             annotations.pop("return", None)
             if returns is not inspect.Signature.empty:
                 annotations["return"] = returns
         self.__signature__ = signature
-        if annotations or hasattr(self._body, "__annotations__"):
-            self.__annotations__ = annotations
+        self.__annotations__ = annotations
 
     # -- as a function ------------------------------------------------------------------------------------
 
@@ -169,7 +175,8 @@ class Decorated(Generic[P, R]):
         parameters = self._parameters
         if parameters.output is not None and parameters.output in call.kwargs:
             raise ItemError(
-                f"{name_of(self)} got the argument {parameters.output!r}, which the library fills in from its template"
+                f"{name_of(self)} got the argument {parameters.output!r}, "
+                f"which the library fills in from its template"
             )
         try:
             return parameters.bind(Call((*self._prefix, *call.args), call.kwargs))
@@ -199,7 +206,7 @@ class Decorated(Generic[P, R]):
         if self._prefix and getattr(self._prefix[0], name, None) == self:
             return getattr, (self._prefix[0], name)  # the instance or class travels, not a copy of its method
         # Made first and filled in later: the body may refer to this very object.
-        return _blank, (type(self),), (self._body, self.task, self._kind, self._prefix)
+        return _blank, (type(self),), (self._body, _portable(self.task), self._kind, self._prefix)
 
     def __setstate__(self, state: tuple[Any, Task, Kind, tuple[Any, ...]]) -> None:
         body, task, kind, prefix = state
@@ -399,9 +406,13 @@ def unwrapped(function: Any, decorator: str) -> tuple[Callable[..., Any], Task, 
     while isinstance(inner, functools.partial):
         inner = inner.func
     if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):
-        raise TypeError(f"{decorator} can't be applied to {name_of(inner)}: an async function has no place here")
+        raise TypeError(
+            f"{decorator} can't be applied to {name_of(inner)}: an async function has no place here"
+        )
     if inspect.isgeneratorfunction(inner):
-        raise TypeError(f"{decorator} can't be applied to {name_of(inner)}: a generator function returns no result")
+        raise TypeError(
+            f"{decorator} can't be applied to {name_of(inner)}: a generator function returns no result"
+        )
     return function, task, kind
 
 
@@ -410,6 +421,14 @@ def _found_by_name(function: Decorated[..., Any]) -> bool:
     for part in getattr(function, "__qualname__", "<nameless>").split("."):
         found = getattr(found, part, None)
     return found is function
+
+
+def _portable(task: Task) -> Task:
+    """The task without its pool, which stays in its process; in a worker, maps run inline anyway."""
+    options = task.parallel
+    if options is None or options.backend is None or isinstance(options.backend, str):
+        return task
+    return replace(task, parallel=replace(options, backend=None))
 
 
 def _blank(cls: type[Decorated[..., Any]]) -> Decorated[..., Any]:

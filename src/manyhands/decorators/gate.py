@@ -74,7 +74,9 @@ class ClaimGate:
         try:
             log = self.log(index, call) if entry is None else entry.log
             if log.final.exists():
-                return Done(log.final, computed=False) if self._claim.load is None else Pass(entry or Entry(log))
+                return (
+                    Done(log.final, computed=False) if self._claim.load is None else Pass(entry or Entry(log))
+                )
             if entry is None:
                 self._prepare(log.final.parent)
                 self._prepare(log.directory)

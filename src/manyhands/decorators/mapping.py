@@ -97,7 +97,9 @@ def preparation(function: Decorated[..., Any], rule: StarRule, discards: bool) -
             if checks and validation is not None:
                 validation.check_arguments(function.bind_arguments(call))
         except InvalidArguments as error:
-            return Failed(error, discard=discards and validation is not None and validation.invalid == "discard")
+            return Failed(
+                error, discard=discards and validation is not None and validation.invalid == "discard"
+            )
         except Exception as error:  # a predicate, or an item's own iteration, may raise anything
             return Failed(error, traceback_text(error))
         return call

@@ -65,7 +65,7 @@ class Work:
         if claim is not None and isinstance(entry, Entry):
             return self._claimed(call, entry, claim)
         try:
-            value = self._attempt(call, {})
+            value = self._attempt(call)
             self._check(value)
         except Exception as error:
             return self._failed(error)
@@ -122,7 +122,7 @@ class Work:
 
     def _produce(self, call: Call, claim: ClaimPolicy, staging: Path) -> None:
         output = self._function._parameters.output
-        value = self._attempt(call, {} if output is None else {output: staging})
+        value = self._attempt(call, staging)
         if claim.save is not None:
             self._check(value)
             claim.save(value, staging)
@@ -180,9 +180,12 @@ class Work:
 
     # -- with and without -----------------------------------------------------------------------------------
 
-    def _attempt(self, call: Call, output: dict[str, Path]) -> Any:
+    def _attempt(self, call: Call, staging: Path | None = None) -> Any:
         function = self._function
-        return function._body(*function._prefix, *call.args, **call.kwargs, **output)
+        call = Call((*function._prefix, *call.args), call.kwargs)
+        if staging is not None and function._parameters.output is not None:
+            call = function._parameters.with_output(call, staging)
+        return function._body(*call.args, **call.kwargs)
 
     def _check(self, value: Any) -> None:
         validation = self._function.task.validation
@@ -202,7 +205,9 @@ class Work:
 
 def _no_room(error: OSError, log: Log) -> Failed:
     directory = str(log.final.parent)
-    full = OutputDirectoryError(error.errno, f"the output directory {directory!r} can't be used: {error.strerror}")
+    full = OutputDirectoryError(
+        error.errno, f"the output directory {directory!r} can't be used: {error.strerror}"
+    )
     full.__cause__ = error
     return Failed(full, traceback_text(error, skip=2), halts=True)
 
@@ -237,4 +242,3 @@ def _hash_code(code: types.CodeType, digest: Any) -> None:
             digest.update(repr(sorted(map(repr, constant))).encode())
         else:
             digest.update(repr(constant).encode("utf-8", "surrogatepass"))
-

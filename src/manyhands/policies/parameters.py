@@ -6,6 +6,7 @@ The parameter whose default is ``OUTPUT`` is not public: the library fills it in
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,17 +39,18 @@ class Parameters:
     Attributes:
         signature: the public signature, or None for callables that don't tell theirs (some builtins).
         output: the name of the parameter that declares ``OUTPUT``, or None.
+        position: where that parameter stands among the positional ones; None if it is keyword-only.
     """
 
     signature: inspect.Signature | None
     output: str | None
+    position: int | None = None
 
     @classmethod
     def of(cls, body: Callable[..., Any]) -> Parameters:
         """Reads them off ``body``; raises TypeError if more than one parameter declares OUTPUT."""
-        try:
-            signature = inspect.signature(body)
-        except (ValueError, TypeError):
+        signature = signature_of(body)
+        if signature is None:
             return cls(None, None)
         outputs = [name for name, parameter in signature.parameters.items() if parameter.default is OUTPUT]
         if len(outputs) > 1:
@@ -56,14 +58,16 @@ class Parameters:
         if not outputs:
             return cls(signature, None)
         if signature.parameters[outputs[0]].kind is inspect.Parameter.POSITIONAL_ONLY:
-            raise TypeError(f"{name_of(body)}: the parameter {outputs[0]!r} declares OUTPUT, so it can't be positional-only")
+            raise TypeError(
+                f"{name_of(body)}: the parameter {outputs[0]!r} declares OUTPUT, so it can't be positional-only"
+            )
         public = [parameter for name, parameter in signature.parameters.items() if name != outputs[0]]
         try:
-            return cls(signature.replace(parameters=public), outputs[0])
+            return cls(signature.replace(parameters=public), outputs[0], _position(signature, outputs[0]))
         except ValueError:
             raise TypeError(
-                f"{name_of(body)}: the parameter {outputs[0]!r} declares OUTPUT, so parameters with defaults must "
-                f"not stand before others without"
+                f"{name_of(body)}: the parameter {outputs[0]!r} declares OUTPUT, so parameters with defaults "
+                f"must not stand before others without"
             ) from None
 
     @cached_property
@@ -71,12 +75,38 @@ class Parameters:
         """The names of the public parameters."""
         return frozenset(self.signature.parameters) if self.signature else frozenset()
 
+    def with_output(self, call: Call, path: Path) -> Call:
+        """The call as the body takes it, with the path to write its output to."""
+        assert self.output is not None
+        if self.position is not None and len(call.args) > self.position:
+            args = (*call.args[: self.position], path, *call.args[self.position :])
+            return Call(args, call.kwargs)
+        return Call(call.args, {**call.kwargs, self.output: path})
+
     def bind(self, call: Call) -> dict[str, Any]:
         """The arguments by parameter name, defaults applied; raises TypeError like a call would."""
         if self.signature is None:
             raise TypeError("the function does not tell its parameters, so they can't be named")
         args, kwargs = fix(call.args, call.kwargs, self.signature)
         return self.signature.bind(*args, **kwargs).arguments
+
+
+def signature_of(function: Callable[..., Any]) -> inspect.Signature | None:
+    """The signature, with annotations as they are written where they can't be evaluated; None if there is none."""
+    try:
+        if sys.version_info >= (3, 14):
+            import annotationlib
+
+            return inspect.signature(function, annotation_format=annotationlib.Format.FORWARDREF)
+        return inspect.signature(function)
+    except (ValueError, TypeError):  # some builtins don't tell theirs
+        return None
+
+
+def _position(signature: inspect.Signature, name: str) -> int | None:
+    if signature.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY:
+        return None
+    return list(signature.parameters).index(name)
 
 
 def name_of(function: Callable[..., Any]) -> str:

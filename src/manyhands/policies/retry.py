@@ -46,7 +46,7 @@ class RetryBudget:
 
 
 def budget_of(budgets: tuple[RetryBudget, ...], error: BaseException) -> int | None:
-    """The index of the budget that names ``error``'s type or, failing that, its nearest base; None: no budget."""
+    """The index of the budget that names ``error``'s type or, failing that, its nearest base; None: none."""
     for base in type(error).__mro__:
         for index, budget in enumerate(budgets):
             if base in budget.exceptions:
@@ -65,4 +65,6 @@ def merged(budgets: tuple[RetryBudget, ...], added: RetryBudget) -> tuple[RetryB
         if twice:
             names = ", ".join(sorted(qualified_name(cls) for cls in twice))
             raise TypeError(f"@retry_on names {names} twice; an exception can have one budget only")
-    return tuple(sorted((*budgets, added), key=lambda budget: [qualified_name(cls) for cls in budget.exceptions]))
+    return tuple(
+        sorted((*budgets, added), key=lambda budget: [qualified_name(cls) for cls in budget.exceptions])
+    )

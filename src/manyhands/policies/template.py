@@ -48,7 +48,9 @@ class Template:
             raise TemplateError(f"the template {self.text!r} contains a NUL character")
         self.fields  # noqa: B018  # parsed now, so that a malformed template is told at decoration
         if ".." in Path(self._literal).parts:
-            raise TemplateError(f"the template {self.text!r} must not contain '..': it can't leave its directory")
+            raise TemplateError(
+                f"the template {self.text!r} must not contain '..': it can't leave its directory"
+            )
 
     @cached_property
     def _pieces(self) -> list[tuple[str, str | None, str | None, str | None]]:
@@ -71,8 +73,8 @@ class Template:
             first = name.partition(".")[0].partition("[")[0]
             if not first.isidentifier():
                 raise TemplateError(
-                    f"the template {self.text!r} has the field {{{name}}}; a field must start with a parameter's "
-                    f"name (write {{{{ and }}}} for plain braces)"
+                    f"the template {self.text!r} has the field {{{name}}}; a field must start with a "
+                    f"parameter's name (write {{{{ and }}}} for plain braces)"
                 )
             if spec and "{" in spec:
                 raise TemplateError(f"the template {self.text!r} has a field within the field {{{name}}}")
@@ -84,7 +86,7 @@ class Template:
         """The directory that the template names before its first field; may be empty."""
         before = self._pieces[0][0] if self._pieces else ""
         if len(self._pieces) == 1 and self._pieces[0][1] is None:
-            return os.path.dirname(before)
+            return os.path.dirname(before)  # noqa: PTH120  # a Path would make "" a "."
         return before[: before.rfind("/") + 1]
 
     def fits(self, names: frozenset[str], what: str) -> None:
@@ -97,11 +99,13 @@ class Template:
             )
 
     def fill(self, arguments: Mapping[str, Any], directory: Path) -> Path:
-        """The absolute path for ``arguments``, relative to ``directory``; raises TemplateError if it leaves it."""
+        """The absolute path for ``arguments``, from ``directory``; raises TemplateError if it leaves that."""
         try:
             text = _formatter.vformat(self.text, (), arguments)
         except Exception as error:  # attributes and formats are the user's objects': anything may be raised
-            listed = ", ".join(f"{name}={short_repr(arguments.get(name))}" for name in dict.fromkeys(self.fields))
+            listed = ", ".join(
+                f"{name}={short_repr(arguments.get(name))}" for name in dict.fromkeys(self.fields)
+            )
             raise TemplateError(
                 f"the template {self.text!r} can't be filled from {listed}: {type(error).__name__}: {error}"
             ) from error
@@ -110,7 +114,8 @@ class Template:
         inside = path.parts[len(base.parts) :]
         if "\0" in text or path.parts[: len(base.parts)] != base.parts or not inside or ".." in inside:
             raise TemplateError(
-                f"the template {self.text!r} gives {text!r}, which is not a file below its directory {str(base)!r}"
+                f"the template {self.text!r} gives {text!r}, which is not a file below its "
+                f"directory {str(base)!r}"
             )
         if text.endswith("/") or text.rsplit("/", 1)[-1] in ("", "."):
             raise TemplateError(f"the template {self.text!r} gives {text!r}, which names no file")

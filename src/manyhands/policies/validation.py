@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from manyhands.errors import InvalidArguments, InvalidResult
-from manyhands.policies.parameters import Parameters, name_of
+from manyhands.policies.parameters import Parameters, name_of, signature_of
 from manyhands.policies.star import short_repr
 
 Invalid = Literal["discard", "raise"]
@@ -34,7 +34,9 @@ class Validation:
             return
         wanted, takes_all = _wanted(self.arguments)
         if parameters.signature is None and (wanted or takes_all):
-            raise TypeError(f"@validated: {function} does not tell its parameters, so its arguments can't be checked")
+            raise TypeError(
+                f"@validated: {function} does not tell its parameters, so its arguments can't be checked"
+            )
         unknown = [name for name in wanted if name not in parameters.names]
         if unknown:
             raise TypeError(
@@ -43,11 +45,13 @@ class Validation:
             )
 
     def check_arguments(self, arguments: Mapping[str, Any]) -> None:
-        """Raises InvalidArguments if the predicate does not keep them; what the predicate raises gets a note."""
+        """Raises InvalidArguments if the predicate does not keep them; what it raises itself gets a note."""
         if self.arguments is None:
             return
         wanted, takes_all = _wanted(self.arguments)
-        chosen = dict(arguments) if takes_all else {name: arguments[name] for name in wanted if name in arguments}
+        chosen = (
+            dict(arguments) if takes_all else {name: arguments[name] for name in wanted if name in arguments}
+        )
         try:
             keep = self.arguments(**chosen)
         except Exception as error:
@@ -72,7 +76,12 @@ class Validation:
 
 def _wanted(predicate: Callable[..., bool]) -> tuple[list[str], bool]:
     """The parameter names of a predicate, and whether it takes any keyword."""
-    parameters = inspect.signature(predicate).parameters.values()
+    signature = signature_of(predicate)
+    if signature is None:
+        raise TypeError(
+            f"@validated(arguments=…): {name_of(predicate)} does not tell its parameters; wrap it in a lambda"
+        )
+    parameters = signature.parameters.values()
     takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return [parameter.name for parameter in parameters if parameter.kind in named], takes_all
