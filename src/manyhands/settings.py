@@ -89,7 +89,9 @@ class MapOptions:
             return self
         unknown = sorted(changes.keys() - option_names())
         if unknown:
-            raise TypeError(f"unknown option {unknown[0]!r}; the options are {', '.join(sorted(option_names()))}")
+            raise TypeError(
+                f"unknown option {unknown[0]!r}; the options are {', '.join(sorted(option_names()))}"
+            )
         return replace(self, **changes)
 
     def pool(self) -> PoolSettings:
@@ -162,10 +164,7 @@ def resolve_workers(workers: int | None) -> int:
 
 def available_cores() -> int:
     """The cores this process may use, by its affinity and its cgroup's quota; at least 1."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _cgroup_cores()
     return max(1, min(cores, math.ceil(quota))) if quota else cores
 

@@ -1,11 +1,11 @@
 """Who may compute an output, agreed upon by processes that share nothing but its directory.
 
-    log = Log.of("results/a.csv")
-    with Claims() as claims:
-        match claims.acquire(log):
-            case Mine() as mine:
-                mine.staging.write_text(…)
-                claims.commit(mine)
+log = Log.of("results/a.csv")
+with Claims() as claims:
+    match claims.acquire(log):
+        case Mine() as mine:
+            mine.staging.write_text(…)
+            claims.commit(mine)
 """
 
 from __future__ import annotations

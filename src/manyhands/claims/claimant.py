@@ -1,7 +1,7 @@
 """The claimant of one thread, and the record files that it keeps in each directory of claims.
 
-**A CLAIM whose claimant's record file no longer exists is dead.** So leaving in order, giving a claim up without
-a verdict and being marked dead by another process are all one unlink, and need no write on a full disk.
+**A CLAIM whose claimant's record file no longer exists is dead.** So leaving in order, giving a claim up
+without a verdict and being marked dead by another process are all one unlink, and need no write on a full disk.
 """
 
 from __future__ import annotations
@@ -50,10 +50,11 @@ class Claimants:
         """
         me = self.me
         if directory not in self._directories:
-            self._directories.add(directory)  # before the writing: what a failed write leaves is removed as well
+            self._directories.add(directory)  # first: what a failed write leaves is removed too
             try:
-                for kind, record in zip(_LASTING, (Claim(me), Commit(me)), strict=True):
-                    run(write_private(record_file(directory, me.token, kind), encode(record)), self._filesystem)
+                for kind in _LASTING:
+                    data = encode(Claim(me) if kind == "claim" else Commit(me))
+                    run(write_private(record_file(directory, me.token, kind), data), self._filesystem)
             except OSError:
                 self._directories.discard(directory)
                 _remove(self._filesystem, os.getpid(), me.token, {directory})
@@ -76,7 +77,11 @@ class Claimants:
     def paths(self) -> list[Path]:
         """The record files, by whose removal another process can mark this claimant dead."""
         me = self.me
-        return [record_file(directory, me.token, kind) for directory in sorted(self._directories) for kind in _LASTING]
+        return [
+            record_file(directory, me.token, kind)
+            for directory in sorted(self._directories)
+            for kind in _LASTING
+        ]
 
     def _begin(self) -> None:
         self._me = liveness.identity(os.urandom(TOKEN_LENGTH // 2).hex())

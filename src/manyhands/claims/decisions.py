@@ -13,7 +13,7 @@ from manyhands.claims.record import Claimant, Fail
 class Seen:
     """When this observer first saw the failure whose back-off it waits for.
 
-    ``since`` is this machine's monotonic clock in seconds: it may go to other processes here, not to other hosts.
+    ``since`` is this machine's monotonic clock in seconds: for other processes here too, not for other hosts.
     """
 
     slot: int
@@ -43,7 +43,7 @@ class Mine:
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """Somebody else is at it: ``claimant``, or an unknown one (None); ``slot`` is -1 if even that is unknown."""
+    """Somebody else is at it: ``claimant``, None if unknown, in ``slot``, -1 if even that is unknown."""
 
     claimant: Claimant | None
     slot: int
@@ -85,6 +85,6 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class GaveUp:
-    """The verdict could not be written for ``error``: the claimant must be rotated, which gives the claim up."""
+    """The verdict could not be written for ``error``: rotate the claimant, which gives the claim up."""
 
     error: OSError

@@ -14,12 +14,15 @@ from typing import Any, Final, NoReturn, TypeVar
 from manyhands.claims import protocol
 from manyhands.claims.claimant import Claimants
 from manyhands.claims.decisions import Busy, Decision, Fenced, GaveUp, Mine, Published, Recorded, Seen
-from manyhands.claims.filesystem import FileSystem, Link, LocalFileSystem, Operation, Steps, run
+from manyhands.claims.filesystem import Exists, FileSystem, Link, LocalFileSystem, Operation, Steps, run
 from manyhands.claims.names import TOKEN_LENGTH, Log, SlotName, parse, record_file
 from manyhands.claims.record import Claimant, Fail
 from manyhands.errors import OutputDirectoryError
 
 T = TypeVar("T")
+
+_PUBLISHED_MAX: Final = 100_000
+"""Outputs remembered of one token, some ten MB; then comes another."""
 
 _UNKNOWN_MAX: Final = 5
 """Errors in a row that may pass by themselves; one more is told to the user."""
@@ -42,6 +45,7 @@ class Claims:
         self._filesystem = _Watched(filesystem or LocalFileSystem())
         self._claimants = Claimants(self._filesystem)
         self._unknown = 0
+        self._published: set[Path] = set()
 
     def __repr__(self) -> str:
         return f"<Claims of {self._claimants!r}>"
@@ -72,11 +76,9 @@ class Claims:
         Returns:
             Decision: ``Finished``, ``Mine``, ``Busy``, ``Wait`` or ``FailedBefore``.
         """
-        if self._filesystem.worn:
-            self._filesystem.worn = False
-            self._claimants.rotate()  # its record has as many links as a file can have
         for last in (False, True):
             try:
+                self._renew(log)
                 me = self._claimants.ready(log.directory)
                 steps = protocol.acquire(log, me, reopen=reopen, code_hash=code_hash, seen=seen)
                 decision = run(steps, self._filesystem)
@@ -87,7 +89,11 @@ class Claims:
                 self._told(error, log)
                 return Busy(None, -1)
             self._unknown = 0
-            if not isinstance(decision, Busy) or decision.claimant is None or decision.claimant.token != me.token:
+            if (
+                not isinstance(decision, Busy)
+                or decision.claimant is None
+                or decision.claimant.token != me.token
+            ):
                 return decision
             self._claimants.rotate()  # a claim that I gave up, or lost sight of
         return decision
@@ -99,10 +105,13 @@ class Claims:
             OutputMissing: there is no staging; the claim is still held, so ``fail`` or ``release`` it.
         """
         try:
-            return self._settle(protocol.commit(self.claimant, mine, durable=self._durable))
+            answer = self._settle(protocol.commit(self.claimant, mine, durable=self._durable))
         except OSError as error:
             self._given_up(mine, error)
             return Fenced()
+        if isinstance(answer, Published):
+            self._published.add(mine.log.final)
+        return answer
 
     def fail(
         self,
@@ -127,6 +136,17 @@ class Claims:
     def close(self) -> None:
         """Give up every claim that is still held and remove this claimant's files; it may be used again."""
         self._claimants.close()
+
+    def _renew(self, log: Log) -> None:
+        """Become somebody new where the old token would not do."""
+        worn = self._filesystem.worn  # the record has as many links as a file can have
+        # An output that I published and swept has gone: a helper that still holds my COMMIT would take my next
+        # staging in slot 0 for the one that was committed.
+        removed = log.final in self._published and not self._filesystem.perform(Exists(log.final))
+        if worn or removed or len(self._published) > _PUBLISHED_MAX:
+            self._filesystem.worn = False
+            self._published.clear()
+            self._claimants.rotate()
 
     def _end(self, mine: Mine, steps: Steps[Recorded | Fenced | GaveUp]) -> Recorded | Fenced:
         try:
@@ -217,4 +237,6 @@ def failures_before(directory: str | os.PathLike[str]) -> dict[str, int]:
 
 def _raise(directory: Path, error: OSError) -> NoReturn:
     reason = error.strerror or str(error)
-    raise OutputDirectoryError(error.errno, f"the output directory {str(directory)!r} can't be used: {reason}") from error
+    raise OutputDirectoryError(
+        error.errno, f"the output directory {str(directory)!r} can't be used: {reason}"
+    ) from error

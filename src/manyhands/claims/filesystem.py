@@ -113,7 +113,18 @@ class Now:
 
 
 Operation = (
-    Exists | Read | WriteNew | Link | Rename | RenameNew | Unlink | Sync | SyncDirectory | RefreshDirectory | IsDead | Now
+    Exists
+    | Read
+    | WriteNew
+    | Link
+    | Rename
+    | RenameNew
+    | Unlink
+    | Sync
+    | SyncDirectory
+    | RefreshDirectory
+    | IsDead
+    | Now
 )
 Steps = Generator[Operation, Any, T]
 
@@ -178,7 +189,7 @@ class LocalFileSystem:
 
 
 def read(path: Path) -> bytes:
-    """The start of the regular file ``path``, ``b""`` if it is of another kind; never blocks, follows no link."""
+    """The start of the regular file ``path``, ``b""`` for other kinds; never blocks, follows no link."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:

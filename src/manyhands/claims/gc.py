@@ -1,7 +1,7 @@
 """Removing what claims leave behind.
 
-What decides whether something is still needed is read after its owners were found dead, so that the worst that a
-process which starts meanwhile can suffer is to compute an output once more.
+What decides whether something is still needed is read after its owners were found dead, so that the worst that
+a process which starts meanwhile can suffer is to compute an output once more.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def gc(directory: str | os.PathLike[str], now: bool = False) -> list[Path]:
         now: you vouch that no process works on these outputs. Then nothing but the outputs stays, and failures
             are forgotten. (Only an output that was committed but not published, and whose place can't be told
             from its staging's name, is kept with its log: its name is very long or it belongs in another
-            directory. The next run publishes it.) Otherwise only what the dead have left goes, and failures stay.
+            directory. The next run publishes it.) Otherwise only what the dead have left goes; failures stay.
 
     Returns:
         list[Path]: what was removed.
@@ -181,7 +181,9 @@ class _Collector:
         """Whether a log, all of whose owners are dead, says nothing that the next claimant should know."""
         if any(isinstance(record, Unreadable) for record in slots.values()):
             return False
-        if any(isinstance(record, Fail) for record in slots.values()) and not self._final_exists(prefix, stagings):
+        if any(isinstance(record, Fail) for record in slots.values()) and not self._final_exists(
+            prefix, stagings
+        ):
             return False
         return len(slots) <= 2 or self._has_links()
 

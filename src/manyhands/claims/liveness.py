@@ -29,7 +29,9 @@ def identity(token: str) -> Claimant:
 @functools.lru_cache(maxsize=1)
 def _identity(pid: int) -> Claimant:
     started = _started(pid)
-    return Claimant("", socket.gethostname(), _boot_id(), _pid_namespace(), pid, -1 if started is None else started)
+    return Claimant(
+        "", socket.gethostname(), _boot_id(), _pid_namespace(), pid, -1 if started is None else started
+    )
 
 
 def judge(claimant: Claimant, directory: Path) -> Life:

@@ -36,6 +36,7 @@ RecordFile = Literal["claim", "commit", "verdict", "copy"]
 
 RECORD_FILES: Final[tuple[RecordFile, ...]] = get_args(RecordFile)
 
+_kinds: Final[dict[str, RecordFile]] = {kind: kind for kind in RECORD_FILES}
 _slot_mark = re.compile(r"\.claim-(0|[1-9][0-9]*)(?=-|\Z)")
 _staging_tail = re.compile(rf"-([0-9a-f]{{{TOKEN_LENGTH}}})-(.+)\Z", re.DOTALL)
 _record_file = re.compile(rf"\.manyhands-([0-9a-f]{{{TOKEN_LENGTH}}})\.({'|'.join(RECORD_FILES)})-record\Z")
@@ -52,7 +53,7 @@ class SlotName:
 
 @dataclass(frozen=True, slots=True)
 class StagingName:
-    """What ``token`` wrote under its claim in slot ``number``; ``tail`` is final's basename or stands for it."""
+    """What ``token`` wrote under its claim in slot ``number``; ``tail`` is or stands for final's basename."""
 
     prefix: str
     number: int
@@ -72,8 +73,7 @@ def parse(name: str) -> SlotName | StagingName | RecordName | None:
     """What the directory entry ``name`` is by its name; None if it is none of ours."""
     record = _record_file.match(name)
     if record:
-        kind = next(kind for kind in RECORD_FILES if kind == record[2])
-        return RecordName(record[1], kind)
+        return RecordName(record[1], _kinds[record[2]])
     slot = _slot_mark.search(name)
     if not slot or not slot.start():
         return None
@@ -128,8 +128,8 @@ class Log:
         for name in (path.name, bodies[0], body):
             if not path.name or _slot_mark.search(name) or _record_file.match(name):
                 raise TemplateError(
-                    f"{path.name!r} can't be the name of an output (nor of its temp): manyhands calls the files "
-                    f"of its claims so ('….claim-<number>', '.manyhands-….<kind>-record')"
+                    f"{path.name!r} can't be the name of an output (nor of its temp): manyhands calls the "
+                    f"files of its claims so ('….claim-<number>', '.manyhands-….<kind>-record')"
                 )
         return cls(path, place.with_name(body + _MARK))
 

@@ -1,8 +1,8 @@
-"""The protocol: claim, commit, fail, release, as steps over a filesystem (docs: claims protocol).
+"""The protocol: claim, commit, fail, release, as steps over a filesystem.
 
-Slot k of a log is written once; nothing but the exclusive creation of the next slot decides anything. To commit in
-slot k+1 one must own the CLAIM in slot k, so whoever was taken over is told by slot k+1. Nothing here knows a
-process, an open file or a clock. OSErrors that say nothing about the protocol pass through to the caller.
+Slot k of a log is written once; nothing but the exclusive creation of the next slot decides anything. To commit
+in slot k+1 one must own the CLAIM in slot k, so whoever was taken over is told by slot k+1. Nothing here knows
+a process, an open file or a clock. OSErrors that say nothing about the protocol pass through to the caller.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 TRIES: Final = 3
 
 
-# -- running one output -----------------------------------------------------------------------------------------
+# -- running one output ---------------------------------------------------------------------------------------
 
 
 def acquire(
@@ -150,7 +150,7 @@ def give_back(me: Claimant, mine: Mine, record: Fail | Release) -> Steps[Recorde
     return Recorded() if won else Fenced()
 
 
-# -- its parts ---------------------------------------------------------------------------------------------------
+# -- its parts -------------------------------------------------------------------------------------------------
 
 
 def read(log: Log) -> Steps[list[Record | Unreadable]]:
@@ -170,7 +170,7 @@ def look(slot: Path) -> Steps[Record | Unreadable | None]:
 
 
 def binding(slots: list[Record | Unreadable], reopen: int, code_hash: str) -> tuple[Fail | None, int]:
-    """The latest FAIL of the same code, after slot ``reopen`` and the last REOPEN that concerns it; its slot."""
+    """The latest FAIL of the same code, after slot ``reopen`` and the last REOPEN of it; its slot."""
     verdict, at = None, -1
     for slot, record in enumerate(slots):
         if isinstance(record, Fail) and record.code_hash == code_hash and slot > reopen:
@@ -257,7 +257,7 @@ def drop(path: Path) -> Steps[None]:
         pass
 
 
-# -- exclusive creation -------------------------------------------------------------------------------------------
+# -- exclusive creation ---------------------------------------------------------------------------------------
 
 
 def note(me: Claimant, slot: Path, record: Fail | Release | Reopen) -> Steps[bool]:

@@ -1,6 +1,6 @@
 """What a slot holds: small JSON records, written once.
 
-``decode`` never raises: whatever is in the way of a slot is ``Unreadable``, which is a claim by an unknown owner.
+``decode`` never raises: whatever is in a slot's way is ``Unreadable``, which is a claim by an unknown owner.
 Keys that this version does not know are ignored, so that later ones may add some.
 """
 
@@ -29,7 +29,7 @@ class Claimant:
         boot_id: tells one run of one machine from every other.
         pid_namespace: inode number of its pid namespace, 0 where there are none.
         pid: in that namespace.
-        start_ticks: when the process started, in the system's own unit: a later process of that pid has another.
+        start_ticks: when the process started, in the system's unit: a later process of that pid has another.
     """
 
     token: str
@@ -164,7 +164,9 @@ def _dump(record: Record) -> bytes:
 
 
 def _shortened(record: Fail) -> Fail:
-    longest = max(("traceback", "message", "type_name", "code_hash"), key=lambda name: len(getattr(record, name)))
+    longest = max(
+        ("traceback", "message", "type_name", "code_hash"), key=lambda name: len(getattr(record, name))
+    )
     text = getattr(record, longest)
     half = len(text) // 2
     return replace(record, **{longest: "…" + text[half + 1 :] if longest == "traceback" else text[:half] + "…"})

@@ -19,9 +19,15 @@ def cli() -> None:
 @cli.command()
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default="manyhands-demo")
 @click.option("--kill", is_flag=True, help="Kill two of the processes half-way and start two others.")
-@click.option("--processes", type=click.IntRange(min=1), default=4, show_default=True, help="Independent processes.")
 @click.option(
-    "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Worker processes of each of them."
+    "--processes", type=click.IntRange(min=1), default=4, show_default=True, help="Independent processes."
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Worker processes of each of them.",
 )
 @click.option("--progress/--no-progress", default=True, help="Show one bar for the whole job.")
 def demo(directory: Path, kill: bool, processes: int, workers: int, progress: bool) -> None:

@@ -7,7 +7,8 @@ is one map. Its guarantees, whatever the order of events:
 1. a submitted ticket is answered, told dead, told cancelled or told broken exactly once, unless its group was
    abandoned: then never again;
 2. a ticket is with at most one worker at any moment, and goes to a second one only after the first has ended;
-3. when a worker ends, only the ticket it was at is told dead; those that it had not started go first again;
+3. when a worker ends, only the ticket it was at is told dead or, if it was killed for tickets, only those; the
+   others that it had not answered go first again;
 4. tickets are sent in the order of their submission, except for those;
 5. no more than ``limit`` workers live at once, not counting those that are ending or finish abandoned calls.
 """
@@ -101,8 +102,8 @@ class _Worker:
     state: WorkerState = WorkerState.STARTING
     group: int | None = None
     tickets: deque[int] = field(default_factory=deque)
-    blamed: int | None = None
-    """The ticket that the worker was killed for."""
+    blamed: set[int] = field(default_factory=set)
+    """The tickets that the worker was killed for."""
 
 
 class Ledger:
@@ -141,9 +142,11 @@ class Ledger:
         self._chunks[group] = chunksize
 
     def submit(self, ticket: int, group: int) -> list[Action]:
-        """A call is to be run."""
+        """A call is to be run; that of a group which is not open is cancelled."""
         if self.state is not PoolState.OPEN:
             return [TellBroken(ticket)]
+        if group not in self._chunks:
+            return [TellCancelled(ticket)]  # its work is forgotten: no worker could run it, nor let go of it
         self._groups[ticket] = group
         self._queue.append(ticket)
         return self._dispatch()
@@ -162,7 +165,7 @@ class Ledger:
         if number is None:
             return self.cancel(ticket)
         worker = self._workers[number]
-        worker.blamed = ticket
+        worker.blamed.add(ticket)
         return self._end(number, worker)
 
     def abandon(self, group: int, kill: bool = False) -> list[Action]:
@@ -241,11 +244,11 @@ class Ledger:
                 return self.break_down()
         alive = [ticket for ticket in worker.tickets if ticket in self._groups]
         if alive:
-            blamed = worker.tickets[0] if worker.blamed is None else worker.blamed
-            if blamed in alive:
-                alive.remove(blamed)
-                del self._groups[blamed]
-                actions.append(TellDied(blamed, number))
+            blamed = worker.blamed or {worker.tickets[0]}
+            for ticket in [ticket for ticket in alive if ticket in blamed]:
+                alive.remove(ticket)
+                del self._groups[ticket]
+                actions.append(TellDied(ticket, number))
             if self.state is PoolState.OPEN:
                 self._queue.extendleft(reversed(alive))
             else:
@@ -283,7 +286,7 @@ class Ledger:
     def _send(self, number: int) -> SendCalls:
         group = self._groups[self._queue[0]]
         # A chunk takes no more than its fair share of what waits, so that nobody idles at the end.
-        most = max(1, min(self._chunks.get(group, 1), len(self._queue) // self.limit))
+        most = max(1, min(self._chunks[group], len(self._queue) // self.limit))
         tickets = [self._queue.popleft()]
         while self._queue and len(tickets) < most and self._groups[self._queue[0]] == group:
             tickets.append(self._queue.popleft())

@@ -129,12 +129,25 @@ class Decorated(Generic[P, R]):
 
         return cast("R", call_here(self, Call(args, dict(kwargs))))
 
+    # Type checkers look through @classmethod and @staticmethod, and see their functions as written. So the type of
+    # the first parameter tells what is bound: a class (of the owner or of the instance), the instance, or nothing.
+    # mypy takes a type[S] in the type of self for a mistake, which it is not: not every function binds so.
+    @overload
+    def __get__(  # type: ignore[misc]
+        self: Callable[Concatenate[type[S], Q], R], instance: None, owner: type[S]
+    ) -> Decorated[Q, R]: ...
     @overload
     def __get__(self, instance: None, owner: type[Any] | None = None) -> Self: ...
     @overload
-    def __get__(
-        self: Decorated[Concatenate[S, Q], R], instance: S, owner: type[Any] | None = None
+    def __get__(  # type: ignore[misc]
+        self: Callable[Concatenate[type[S], Q], R], instance: S, owner: type[Any] | None = None
     ) -> Decorated[Q, R]: ...
+    @overload
+    def __get__(
+        self: Callable[Concatenate[S, Q], R], instance: S, owner: type[Any] | None = None
+    ) -> Decorated[Q, R]: ...
+    @overload
+    def __get__(self, instance: object, owner: type[Any] | None = None) -> Self: ...
     def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
         """Binds like a function does, so that ``obj.method.map`` knows ``self``."""
         return self._bind(instance, owner)
@@ -199,18 +212,24 @@ class Decorated(Generic[P, R]):
     # -- between processes ----------------------------------------------------------------------------------
 
     def __reduce__(self) -> Any:
-        return self.__qualname__ if not self._prefix and _found_by_name(self) else self._reduce_by_value()
+        found = _found_by_name(self)
+        if found is self and not self._prefix:
+            return self.__qualname__
+        # Of a changed copy, the name finds the original: that has the body, which has no name of its own.
+        original = isinstance(found, Decorated) and found is not self and found._body is self._body
+        return self._reduce_by_value(found if original else self._body)
 
-    def _reduce_by_value(self) -> Any:
+    def _reduce_by_value(self, body: Callable[..., Any] | None = None) -> Any:
         name = getattr(self, "__name__", "")
         if self._prefix and getattr(self._prefix[0], name, None) == self:
             return getattr, (self._prefix[0], name)  # the instance or class travels, not a copy of its method
         # Made first and filled in later: the body may refer to this very object.
-        return _blank, (type(self),), (self._body, _portable(self.task), self._kind, self._prefix)
+        state = (body or self._body, _portable(self.task), self._kind, self._prefix)
+        return _blank, (type(self),), state
 
     def __setstate__(self, state: tuple[Any, Task, Kind, tuple[Any, ...]]) -> None:
         body, task, kind, prefix = state
-        self._set(body, task, kind)
+        self._set(body._body if isinstance(body, Decorated) else body, task, kind)
         if prefix:
             self.__dict__.update(self._bind(prefix[0], prefix[0]).__dict__)
 
@@ -219,11 +238,21 @@ class ParallelFunction(Decorated[P, R]):
     """A function with ``@parallel``: it can be mapped and submitted."""
 
     @overload
+    def __get__(  # type: ignore[misc]
+        self: Callable[Concatenate[type[S], Q], R], instance: None, owner: type[S]
+    ) -> ParallelFunction[Q, R]: ...
+    @overload
     def __get__(self, instance: None, owner: type[Any] | None = None) -> Self: ...
     @overload
-    def __get__(
-        self: ParallelFunction[Concatenate[S, Q], R], instance: S, owner: type[Any] | None = None
+    def __get__(  # type: ignore[misc]
+        self: Callable[Concatenate[type[S], Q], R], instance: S, owner: type[Any] | None = None
     ) -> ParallelFunction[Q, R]: ...
+    @overload
+    def __get__(
+        self: Callable[Concatenate[S, Q], R], instance: S, owner: type[Any] | None = None
+    ) -> ParallelFunction[Q, R]: ...
+    @overload
+    def __get__(self, instance: object, owner: type[Any] | None = None) -> Self: ...
     def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
         """Binds like a function does."""
         return self._bind(instance, owner)
@@ -239,9 +268,9 @@ class ParallelFunction(Decorated[P, R]):
         args: Iterable[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
         total: int | None = None,
-        on_error: Literal["return"],
+        on_error: Literal["raise", "skip"] = "raise",
         **options: Unpack[Options],
-    ) -> Results[R | Failure | Discarded | Elsewhere]: ...
+    ) -> Results[R]: ...
     @overload
     def map(
         self,
@@ -253,9 +282,9 @@ class ParallelFunction(Decorated[P, R]):
         args: Iterable[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
         total: int | None = None,
-        on_error: OnError = "raise",
+        on_error: OnError,
         **options: Unpack[Options],
-    ) -> Results[R]: ...
+    ) -> Results[R | Failure | Discarded | Elsewhere]: ...
     def map(
         self,
         items: Iterable[Any],
@@ -344,11 +373,21 @@ class ClaimedFunction(Decorated[P, R]):
     """A function with ``@claimed_output``: its results are files, each computed once."""
 
     @overload
+    def __get__(  # type: ignore[misc]
+        self: Callable[Concatenate[type[S], Q], R], instance: None, owner: type[S]
+    ) -> ClaimedFunction[Q, R]: ...
+    @overload
     def __get__(self, instance: None, owner: type[Any] | None = None) -> Self: ...
     @overload
-    def __get__(
-        self: ClaimedFunction[Concatenate[S, Q], R], instance: S, owner: type[Any] | None = None
+    def __get__(  # type: ignore[misc]
+        self: Callable[Concatenate[type[S], Q], R], instance: S, owner: type[Any] | None = None
     ) -> ClaimedFunction[Q, R]: ...
+    @overload
+    def __get__(
+        self: Callable[Concatenate[S, Q], R], instance: S, owner: type[Any] | None = None
+    ) -> ClaimedFunction[Q, R]: ...
+    @overload
+    def __get__(self, instance: object, owner: type[Any] | None = None) -> Self: ...
     def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
         """Binds like a function does."""
         return self._bind(instance, owner)
@@ -363,11 +402,21 @@ class ParallelClaimedFunction(ParallelFunction[P, R], ClaimedFunction[P, R]):
     """A function with both."""
 
     @overload
+    def __get__(  # type: ignore[misc]
+        self: Callable[Concatenate[type[S], Q], R], instance: None, owner: type[S]
+    ) -> ParallelClaimedFunction[Q, R]: ...
+    @overload
     def __get__(self, instance: None, owner: type[Any] | None = None) -> Self: ...
     @overload
-    def __get__(
-        self: ParallelClaimedFunction[Concatenate[S, Q], R], instance: S, owner: type[Any] | None = None
+    def __get__(  # type: ignore[misc]
+        self: Callable[Concatenate[type[S], Q], R], instance: S, owner: type[Any] | None = None
     ) -> ParallelClaimedFunction[Q, R]: ...
+    @overload
+    def __get__(
+        self: Callable[Concatenate[S, Q], R], instance: S, owner: type[Any] | None = None
+    ) -> ParallelClaimedFunction[Q, R]: ...
+    @overload
+    def __get__(self, instance: object, owner: type[Any] | None = None) -> Self: ...
     def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
         """Binds like a function does."""
         return self._bind(instance, owner)
@@ -416,11 +465,11 @@ def unwrapped(function: Any, decorator: str) -> tuple[Callable[..., Any], Task, 
     return function, task, kind
 
 
-def _found_by_name(function: Decorated[..., Any]) -> bool:
+def _found_by_name(function: Decorated[..., Any]) -> Any:
     found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
     for part in getattr(function, "__qualname__", "<nameless>").split("."):
         found = getattr(found, part, None)
-    return found is function
+    return found
 
 
 def _portable(task: Task) -> Task:

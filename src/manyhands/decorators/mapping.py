@@ -135,19 +135,23 @@ def _check_items(
     if rule.trivial and isinstance(gate, OpenGate):
         return
     for index, item in enumerate(items):
-        if isinstance(gate, OpenGate):
-            rule.call(index, item)
-            continue
-        call = prepare(index, item)
-        if isinstance(call, Failed):
-            if call.discard:
-                continue
-            error: BaseException | None = call.error
-        else:
-            error = gate.refusal(index, call)  # type: ignore[attr-defined]
+        error = _refusal(index, item, rule, prepare, gate)
         if error is not None:
             error.add_note(f"in {name_of(function)}, item {index}: {short_repr(item)}; nothing was started")
             raise error
+
+
+def _refusal(index: int, item: Any, rule: StarRule, prepare: Prepare, gate: Gate) -> BaseException | None:
+    if isinstance(gate, OpenGate):
+        try:
+            rule.call(index, item)
+        except Exception as error:  # an item's own iteration may raise anything
+            return error
+        return None
+    call = prepare(index, item)
+    if isinstance(call, Failed):
+        return None if call.discard else call.error
+    return gate.refusal(index, call)  # type: ignore[attr-defined, no-any-return]
 
 
 def _buffersize(function: Decorated[..., Any], options: MapOptions, inline: bool, capacity: int) -> int:

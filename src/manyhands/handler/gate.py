@@ -32,12 +32,15 @@ class Gate(Protocol):
 
     def enter(self, index: int, call: Call) -> Pass | Done[Any] | Failed:
         """Before an item is sent: it may pass, or it has its result already, or it must fail."""
+        ...
 
     def later(self, index: int, answer: Later, looks: int) -> float | Away:
         """After the ``looks``-th ``Later`` in a row: seconds until the item is sent again, or leave it."""
+        ...
 
     def close(self) -> None:
         """The map has ended."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

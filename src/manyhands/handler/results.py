@@ -7,10 +7,10 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, Self, TypeVar
 
 from manyhands.handler.pump import Halted, Pump
-from manyhands.outcome import Counts, Discarded, Done, Elsewhere, Failure, Outcome
+from manyhands.outcome import Counts, Done, Elsewhere, Failure, Outcome
 from manyhands.policies.star import short_repr
 from manyhands.settings import OnError
 
@@ -120,7 +120,7 @@ class Results(Generic[T]):
         """Ends the map; may be called more than once."""
         self._close()
 
-    def __enter__(self) -> Results[T]:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -133,8 +133,12 @@ class Results(Generic[T]):
         if pump is None or sys.is_finalizing():
             return
         if not pump.stream.finished:
-            warnings.warn(f"{self!r} was dropped unfinished; close it, or use it in a with block",
-                          ResourceWarning, stacklevel=2, source=self)
+            warnings.warn(
+                f"{self!r} was dropped unfinished; close it, or use it in a with block",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
         self._close(wait=False)
 
     def __repr__(self) -> str:

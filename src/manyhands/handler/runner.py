@@ -20,24 +20,30 @@ class Runner(Protocol):
     @property
     def capacity(self) -> int:
         """How many calls can run at the same time."""
+        ...
 
     def submit(self, ticket: int, call: Call) -> None:
-        """Takes a call. What can't be sent comes back as an ``Answered`` with ``Failed``; never raises for it."""
+        """Takes a call; never raises for one that can't be sent, which comes back as ``Answered`` with ``Failed``."""
+        ...
 
     def cancel(self, ticket: int) -> None:
         """Drops the call if it has not started; otherwise does nothing."""
+        ...
 
     def kill(self, ticket: int) -> None:
         """Drops the call, ending its worker if it is running there; then its event is ``Died``."""
+        ...
 
     def events(self, timeout: float | None) -> list[Event]:
         """What has happened since; waits for something to happen, at most ``timeout`` seconds (None: for ever).
 
         Returns an empty list when the time is over or ``wake`` was called.
         """
+        ...
 
     def wake(self) -> None:
         """Ends a wait in ``events``, now or the next one; may be called from any thread."""
+        ...
 
     def close(self, kill: bool = False, wait: bool = True) -> None:
         """Cancels what has not started. What runs is finished and forgotten or, with ``kill``, ended.
@@ -45,6 +51,7 @@ class Runner(Protocol):
         With ``wait``, returns when the workers that are idle have let go of what they kept for the calls;
         without, it takes no lock and may be called from a finaliser.
         """
+        ...
 
 
 class InlineRunner:

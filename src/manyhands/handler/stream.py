@@ -35,10 +35,10 @@ from manyhands.outcome import (
     Failed,
     Failure,
     Outcome,
+    error_text,
     qualified_name,
 )
 from manyhands.policies.retry import RetryBudget, budget_of
-
 
 Ended = Outcome[Any] | None
 """The outcome of an item that has just ended, or None if it is to be repeated."""
@@ -62,6 +62,7 @@ class _Item:
     item: Any
     call: Call
     state: State = State.DUE
+    queued: bool = True  # whether its wait is not over: it was not popped
     looks: int = 0
     spent: dict[int, int] = field(default_factory=dict)
     attempts: list[Attempt] = field(default_factory=list)
@@ -134,7 +135,11 @@ class Stream:
     def pop_due(self, now: float) -> int | None:
         """An item whose time has come, which the caller sends or ends at once; None if there is none."""
         due = self.next_due
-        return heapq.heappop(self._due)[1] if due is not None and due <= now else None
+        if due is None or due > now:
+            return None
+        index = heapq.heappop(self._due)[1]
+        self._items[index].queued = False
+        return index
 
     def call(self, index: int) -> Call:
         """The call of an item that has not ended."""
@@ -165,13 +170,17 @@ class Stream:
         self._open = False
 
     def send(self, index: int, call: Call) -> None:
-        """The item was handed to the runner, as ``call``."""
+        """The item, which ``pop_due`` gave, was handed to the runner as ``call``."""
         item = self._in_state(index, State.DUE)
+        if item.queued:
+            raise WrongState(f"item {index} is not due yet: {self!r}")
         item.call = call
         item.state = State.SENT
         self._sent += 1
 
-    def postpone(self, index: int, until: float, memo: Any, failed: Failed | None = None, worker: str = "") -> None:
+    def postpone(
+        self, index: int, until: float, memo: Any, failed: Failed | None = None, worker: str = ""
+    ) -> None:
         """The item came back with nothing decided, or with a failed attempt that is to be repeated."""
         item = self._back(index)
         item.call = Call(item.call.args, item.call.kwargs, memo)
@@ -235,7 +244,9 @@ class Stream:
     def _in_state(self, index: int, state: State) -> _Item:
         item = self._items.get(index)
         if item is None or item.state is not state:
-            raise WrongState(f"item {index} is {item.state.name if item else 'unknown'}, not {state.name}: {self!r}")
+            raise WrongState(
+                f"item {index} is {item.state.name if item else 'unknown'}, not {state.name}: {self!r}"
+            )
         return item
 
     def _back(self, index: int) -> _Item:
@@ -245,6 +256,7 @@ class Stream:
         return item
 
     def _wait(self, item: _Item, until: float) -> None:
+        item.queued = True
         heapq.heappush(self._due, (until, item.index))
 
     def _goes_round(self, item: _Item, budget: int | None, now: float) -> bool:
@@ -262,7 +274,7 @@ class Stream:
         if isinstance(answer, Done):
             result = answer
         elif answer.discard:
-            result = Discarded(str(answer.error), item.index, item.item)
+            result = Discarded(error_text(answer.error), item.index, item.item)
         else:
             result = Failure(answer.error, item.index, item.item, answer.traceback)
         return self._finish(item, result, seconds, worker)
@@ -286,8 +298,4 @@ class Stream:
 
 
 def _attempt(error: BaseException, seconds: float, worker: str) -> Attempt:
-    try:
-        text = str(error)
-    except Exception:  # a user's __str__ may do anything
-        text = "(its text can't be shown)"
-    return Attempt(qualified_name(type(error)), text, seconds, worker)
+    return Attempt(qualified_name(type(error)), error_text(error), seconds, worker)

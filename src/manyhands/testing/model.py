@@ -24,7 +24,7 @@ class Write:
     data: bytes
 
 
-Frozen = tuple[tuple[tuple[Path, int], ...], tuple[bytes, ...]]
+Frozen = tuple[tuple[tuple[str, int], ...], tuple[bytes, ...]]
 """A state of the filesystem: names with their file's number, and the files' bytes by number."""
 
 
@@ -36,20 +36,20 @@ class ModelFileSystem:
 
     def __init__(self, *, links: bool = True) -> None:
         self.links = links
-        self.names: dict[Path, int] = {}
+        self.names: dict[str, int] = {}
         self.files: dict[int, bytes] = {}
         self.dead: frozenset[str] = frozenset()
         self.clock = 0.0
 
     def __repr__(self) -> str:
-        return f"<ModelFileSystem {sorted(path.name for path in self.names)}>"
+        return f"<ModelFileSystem {sorted(self.names)}>"
 
     def freeze(self) -> Frozen:
         """The present state; equal states are equal values."""
         numbers: dict[int, int] = {}
         names = []
-        for path in sorted(self.names):
-            names.append((path, numbers.setdefault(self.names[path], len(numbers))))
+        for name, number in sorted(self.names.items()):
+            names.append((name, numbers.setdefault(number, len(numbers))))
         return tuple(names), tuple(self.files[number] for number in numbers)
 
     def thaw(self, frozen: Frozen) -> None:
@@ -60,14 +60,14 @@ class ModelFileSystem:
 
     def content(self, path: Path) -> bytes | None:
         """What is in the file, or None."""
-        number = self.names.get(path)
+        number = self.names.get(str(path))
         return None if number is None else self.files[number]
 
     def perform(self, operation: fs.Operation | Write, /) -> Any:
         """The reply; raises OSError."""
         match operation:
             case fs.Exists(path):
-                return path in self.names
+                return str(path) in self.names
             case fs.Read(path):
                 return self.files[self._number(path)]
             case fs.Sync(path):
@@ -76,25 +76,25 @@ class ModelFileSystem:
                 self._free(path)
                 self._make(path, data)
             case Write(path, data):
-                if path in self.names:
-                    self.files[self.names[path]] = data
+                if str(path) in self.names:
+                    self.files[self.names[str(path)]] = data
                 else:
                     self._make(path, data)
             case fs.Unlink(path):
                 self._number(path)
-                del self.names[path]
+                del self.names[str(path)]
             case fs.Link(source, target):
                 self._link(source, target)
             case fs.RenameNew(source, target):
                 number = self._number(source)
                 self._free(target)
-                del self.names[source]
-                self.names[target] = number
+                del self.names[str(source)]
+                self.names[str(target)] = number
             case fs.Rename(source, target):
                 number = self._number(source)
-                if self.names.get(target) != number:  # two names of one file: POSIX leaves both
-                    del self.names[source]
-                    self.names[target] = number
+                if self.names.get(str(target)) != number:  # two names of one file: POSIX leaves both
+                    del self.names[str(source)]
+                    self.names[str(target)] = number
             case fs.IsDead(claimant):
                 return self.judge(claimant)
             case fs.Now():
@@ -112,20 +112,20 @@ class ModelFileSystem:
         if not self.links:
             raise _error(errno.EPERM, target)
         self._free(target)
-        self.names[target] = number
+        self.names[str(target)] = number
 
     def _make(self, path: Path, data: bytes) -> None:
         number = max(self.files, default=-1) + 1
-        self.names[path] = number
+        self.names[str(path)] = number
         self.files[number] = data
 
     def _number(self, path: Path) -> int:
-        if path not in self.names:
+        if str(path) not in self.names:
             raise _error(errno.ENOENT, path)
-        return self.names[path]
+        return self.names[str(path)]
 
     def _free(self, path: Path) -> None:
-        if path in self.names:
+        if str(path) in self.names:
             raise _error(errno.EEXIST, path)
 
 
