@@ -13,6 +13,7 @@ from manyhands.claims.names import (
     NAME_MAX,
     RECORD_FILES,
     Log,
+    RecordFile,
     RecordName,
     SlotName,
     StagingName,
@@ -24,7 +25,26 @@ from manyhands.errors import TemplateError
 
 TOKEN = "0123456789abcdef01234567"
 pieces = st.sampled_from(
-    [".claim", "-", "0", "7", ".", "a", ".csv", ".tar.gz", "~", "@", "é", "😀", " ", "{", "}", "\n", TOKEN, ".manyhands-"]
+    [
+        ".claim",
+        "-",
+        "0",
+        "7",
+        ".",
+        "a",
+        ".csv",
+        ".tar.gz",
+        "~",
+        "@",
+        "é",
+        "😀",
+        " ",
+        "{",
+        "}",
+        "\n",
+        TOKEN,
+        ".manyhands-",
+    ]
 )
 texts = st.one_of(
     st.lists(pieces, min_size=1, max_size=12).map("".join),
@@ -93,7 +113,7 @@ def test_no_output_is_called_as_one_of_ours(name: str, number: int) -> None:
 @pytest.mark.parametrize("suffix", [".csv", ".tar.gz", ".ome.tif"])
 @pytest.mark.parametrize("length", [1, 100, 120, 150, 200, 240])
 def test_staging_keeps_the_suffixes(length: int, suffix: str) -> None:
-    """Functions that infer the format from the suffix write the same format to the staging, also of long names."""
+    """Functions that infer the format from the suffix write the same format to the staging."""
     staging = Log.of(f"/d/{'x' * length}{suffix}").staging(3, TOKEN)
     assert staging.name.endswith(suffix)
 
@@ -120,16 +140,25 @@ def test_names_that_are_no_unicode() -> None:
 
 
 @pytest.mark.parametrize("kind", RECORD_FILES)
-def test_record_files_are_told(kind: str) -> None:
+def test_record_files_are_told(kind: RecordFile) -> None:
     """A claimant's files are told with their kind."""
-    name = next(each for each in RECORD_FILES if each == kind)
-    assert parse(record_file(Path("/d"), TOKEN, name).name) == RecordName(TOKEN, name)
+    assert parse(record_file(Path("/d"), TOKEN, kind).name) == RecordName(TOKEN, kind)
 
 
 @pytest.mark.parametrize(
     "name",
-    ["a.csv", ".a.csv.claim", ".a.csv.claim-01", ".a.csv.claim-x", ".claim-0", ".a.claim-0-beef-a", ".a.claim--1",
-     f".manyhands-{TOKEN}.other-record", f"x.manyhands-{TOKEN}.claim-record", f".manyhands-{TOKEN}.claim-record.txt"],
+    [
+        "a.csv",
+        ".a.csv.claim",
+        ".a.csv.claim-01",
+        ".a.csv.claim-x",
+        ".claim-0",
+        ".a.claim-0-beef-a",
+        ".a.claim--1",
+        f".manyhands-{TOKEN}.other-record",
+        f"x.manyhands-{TOKEN}.claim-record",
+        f".manyhands-{TOKEN}.claim-record.txt",
+    ],
 )
 def test_foreign_names_are_nothing(name: str) -> None:
     """A name that we would never give is none of ours."""

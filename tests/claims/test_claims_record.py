@@ -59,7 +59,9 @@ def test_any_bytes_decode(data: bytes) -> None:
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | integers | st.floats() | short, lambda inner: st.lists(inner, max_size=2), max_leaves=3
+    st.none() | st.booleans() | integers | st.floats() | short,
+    lambda inner: st.lists(inner, max_size=2),
+    max_leaves=3,
 )
 
 
@@ -103,12 +105,18 @@ def test_a_backoff_is_a_number_of_seconds(backoff: str) -> None:
 @pytest.mark.parametrize("text", ["x", "é", "😀", "\ud800", "\0"])
 def test_long_texts_are_cut_to_fit(text: str) -> None:
     """A record is never longer than the cap; of the traceback the end is kept, of the message the start."""
-    record = Fail("t", "E" + text * 50_000, "M" + text * 50_000, text * 50_000 + "the end", attempt=3, backoff=1.0)
+    record = Fail(
+        "t", "E" + text * 50_000, "M" + text * 50_000, text * 50_000 + "the end", attempt=3, backoff=1.0
+    )
     data = encode(record)
     assert len(data) <= SIZE_MAX
     found = decode(data)
     assert isinstance(found, Fail)
-    assert found.traceback.endswith("the end") and found.message.startswith("M") and found.type_name.startswith("E")
+    assert (
+        found.traceback.endswith("the end")
+        and found.message.startswith("M")
+        and found.type_name.startswith("E")
+    )
     assert (found.attempt, found.backoff) == (3, 1.0)
 
 

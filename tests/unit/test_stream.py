@@ -1,0 +1,360 @@
+"""The stream core against a model, in any order of events."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from manyhands.errors import InvalidResult, WorkerDied
+from manyhands.handler.stream import Stream, WrongState
+from manyhands.outcome import (
+    Attempt,
+    Call,
+    Discarded,
+    Done,
+    Elsewhere,
+    Failed,
+    Failure,
+    Outcome,
+    qualified_name,
+)
+from manyhands.policies.retry import RetryBudget, budget_of
+
+ERRORS: tuple[type[BaseException], ...] = (OSError, FileNotFoundError, ValueError, InvalidResult, KeyError)
+
+
+@dataclass
+class Item:
+    """What the model knows of an item that was not taken."""
+
+    item: object
+    state: str = "due"
+    until: float = 0.0
+    looks: int = 0
+    memo: Any = None
+    spent: Counter[int] = field(default_factory=Counter)
+    attempts: list[Attempt] = field(default_factory=list)
+    outcome: Outcome[Any] | None = None
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Does to a stream and to a model whatever a pump may do, in any order."""
+
+    @initialize(
+        buffersize=st.integers(1, 5),
+        ordered=st.booleans(),
+        attempts=st.tuples(*[st.integers(1, 3)] * 3),
+        named=st.integers(0, 3),
+    )
+    def begin(self, buffersize: int, ordered: bool, attempts: tuple[int, int, int], named: int) -> None:
+        """A fresh stream with some budgets, one of them more specific than another."""
+        kinds = ((OSError, KeyError), (FileNotFoundError, ValueError), (WorkerDied,))
+        self.budgets = tuple(map(RetryBudget, kinds, attempts))[:named]
+        self.stream = Stream(
+            buffersize=buffersize, ordered=ordered, budgets=self.budgets, draw_wait=lambda budget, spent: spent + 0.5
+        )
+        self.now = 0.0
+        self.open = True
+        self.items: dict[int, Item] = {}
+        self.added = 0
+        self.ended: list[int] = []
+        self.taken: list[int] = []
+
+    # -- helpers --
+
+    def those(self, state: str) -> list[int]:
+        return [index for index, item in self.items.items() if item.state == state]
+
+    def pick(self, data: st.DataObject, state: str) -> int:
+        return data.draw(st.sampled_from(self.those(state)))
+
+    def finish(self, index: int, got: Outcome[Any] | None, seconds: float = 0.0, worker: str = "") -> Outcome[Any]:
+        """The item has ended in the model; checks all of the outcome but its result."""
+        item = self.items[index]
+        assert got is not None
+        assert (got.index, got.attempts, got.seconds, got.worker) == (index, tuple(item.attempts), seconds, worker)
+        assert got.item is item.item
+        item.state, item.outcome = "ended", got
+        self.ended.append(index)
+        return got
+
+    def failed(self, index: int, error: BaseException, budget: int | None, seconds: float, worker: str) -> bool:
+        """Counts a failed attempt in the model; whether the item is to be repeated."""
+        item = self.items[index]
+        item.attempts.append(Attempt(qualified_name(type(error)), str(error), seconds, worker))
+        if budget is None:
+            return False
+        item.spent[budget] += 1
+        if item.spent[budget] >= self.budgets[budget].attempts:
+            return False
+        item.state, item.looks = "due", 0
+        item.until = self.now + item.spent[budget] + 0.5
+        return True
+
+    # -- what may happen --
+
+    @rule(seconds=st.sampled_from([0.5, 1.0, 10.0]))
+    def time_passes(self, seconds: float) -> None:
+        """The clock is the pump's."""
+        self.now += seconds
+
+    @rule()
+    def add(self) -> None:
+        """There is room exactly when the input is open and fewer than ``buffersize`` items are pending."""
+        if self.stream.has_room:
+            item = object()
+            index = self.stream.add(item, Call((self.added,)), self.now)
+            assert index == self.added
+            self.items[index] = Item(item, until=self.now)
+            self.added += 1
+        else:
+            before = repr(self.stream)
+            with pytest.raises(WrongState):
+                self.stream.add(object(), Call(), self.now)
+            assert repr(self.stream) == before
+
+    @rule(end=st.sampled_from([None, None, None, Done("kept"), Failed(ValueError("no"), "", 0)]))
+    def advance(self, end: Done[Any] | Failed | None) -> None:
+        """The item that waits longest comes first, and never before its wait is over."""
+        index = self.stream.pop_due(self.now)
+        ready = [(self.items[index].until, index) for index in self.those("due") if self.items[index].until <= self.now]
+        assert index == (min(ready)[1] if ready else None)
+        if index is None:
+            return
+        item = self.items[index]
+        assert self.stream.call(index) == Call((index,), {}, item.memo)
+        if end is None:
+            item.state = "out"
+            self.stream.send(index, self.stream.call(index))
+        else:
+            self.end(index, end)
+
+    def end(self, index: int, answer: Done[Any] | Failed) -> None:
+        got = self.finish(index, self.stream.end(index, answer))
+        item = self.items[index].item
+        assert got.result == (answer if isinstance(answer, Done) else Failure(answer.error, index, item, ""))
+
+    @precondition(lambda self: self.those("due"))
+    @rule(data=st.data())
+    def end_unsent(self, data: st.DataObject) -> None:
+        """An item may end without having been due."""
+        self.end(self.pick(data, "due"), Done(None))
+
+    @precondition(lambda self: self.those("out"))
+    @rule(data=st.data(), value=st.integers())
+    def return_value(self, data: st.DataObject, value: int) -> None:
+        """A value ends the item."""
+        index = self.pick(data, "out")
+        got = self.finish(index, self.stream.answered(index, Done(value), self.now, 1.5, "w"), 1.5, "w")
+        assert got.result == Done(value)
+
+    @precondition(lambda self: self.those("out"))
+    @rule(data=st.data(), error=st.sampled_from(ERRORS), retried=st.booleans(), discard=st.booleans())
+    def fail(self, data: st.DataObject, error: type[BaseException], retried: bool, discard: bool) -> None:
+        """A failure goes round while its budget allows; then the item ends, failed or discarded."""
+        index = self.pick(data, "out")
+        raised = error("boom")
+        budget = budget_of(self.budgets, raised) if retried else None
+        again = self.failed(index, raised, budget, 2.5, "w")
+        answer = Failed(raised, "trace", budget, discard)
+        ended = self.stream.answered(index, answer, self.now, 2.5, "w")
+        if again:
+            assert ended is None
+        else:
+            got = self.finish(index, ended, 2.5, "w")
+            item = self.items[index].item
+            wanted = Discarded(str(raised), index, item) if discard else Failure(raised, index, item, "trace")
+            assert got.result == wanted
+
+    @precondition(lambda self: self.those("out"))
+    @rule(data=st.data())
+    def die(self, data: st.DataObject) -> None:
+        """A death counts against the budget that names WorkerDied, if one does."""
+        index = self.pick(data, "out")
+        error = WorkerDied("gone")
+        again = self.failed(index, error, budget_of(self.budgets, error), 0.0, "w")
+        ended = self.stream.died(index, error, self.now, "w")
+        if again:
+            assert ended is None
+        else:
+            got = self.finish(index, ended, 0.0, "w")
+            assert got.result == Failure(error, index, self.items[index].item, "")
+
+    @precondition(lambda self: self.those("out"))
+    @rule(data=st.data(), wait=st.sampled_from([0.0, 0.5, 3.0]), attempt=st.booleans())
+    def postpone(self, data: st.DataObject, wait: float, attempt: bool) -> None:
+        """It waits, with what it is to be told; a failed attempt is noted but counts against no budget."""
+        index = self.pick(data, "out")
+        item = self.items[index]
+        failed = Failed(KeyError("later"), "", 0) if attempt else None
+        self.stream.postpone(index, self.now + wait, ("memo", self.now), failed, "w")
+        item.state, item.until, item.memo = "due", self.now + wait, ("memo", self.now)
+        item.looks = 0 if attempt else item.looks + 1
+        if attempt:
+            item.attempts.append(Attempt("KeyError", "'later'", 0.0, "w"))
+
+    @precondition(lambda self: self.those("out"))
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        """It ends as somebody else's."""
+        index = self.pick(data, "out")
+        got = self.finish(index, self.stream.leave(index, "path"))
+        assert got.result == Elsewhere("path", index, self.items[index].item)
+
+    @rule()
+    def take(self) -> None:
+        """Outcomes come in the order of the items or, unordered, as they end; each once."""
+        got = self.stream.take()
+        if self.stream.ordered:
+            head = len(self.taken)
+            expected = head if head in self.items and self.items[head].state == "ended" else None
+        else:
+            waiting = [index for index in self.ended if index in self.items]
+            expected = waiting[0] if waiting else None
+        if expected is None:
+            assert got is None
+        else:
+            assert got is self.items.pop(expected).outcome
+            self.taken.append(expected)
+
+    @precondition(lambda self: self.added > 3)
+    @rule()
+    def close_input(self) -> None:
+        """The input has ended."""
+        self.stream.close_input()
+        self.open = False
+
+    @rule(data=st.data(), what=st.sampled_from(["send", "answered", "died", "postpone", "leave", "end"]))
+    def try_what_is_not_allowed(self, data: st.DataObject, what: str) -> None:
+        """Each transition raises from a state that it does not start from, and changes nothing."""
+        index = data.draw(st.integers(0, self.added + 1))
+        state = self.items[index].state if index in self.items else "unknown"
+        if state == ("due" if what == "end" else "out"):
+            return  # that would be right; to send is wrong in every state: an item is sent after ``pop_due``
+        before = repr(self.stream)
+        with pytest.raises(WrongState):
+            match what:
+                case "send":
+                    self.stream.send(index, Call())
+                case "answered":
+                    self.stream.answered(index, Done(1), self.now, 0.0, "")
+                case "died":
+                    self.stream.died(index, WorkerDied(), self.now, "")
+                case "postpone":
+                    self.stream.postpone(index, self.now, None)
+                case "leave":
+                    self.stream.leave(index, "")
+                case "end":
+                    self.stream.end(index, Done(1))
+        assert repr(self.stream) == before
+
+    # -- what must hold --
+
+    @invariant()
+    def facts_agree(self) -> None:
+        """What the stream tells of itself is what the model knows; the bound holds."""
+        stream = self.stream
+        assert stream.pending == len(self.items) <= stream.buffersize
+        assert stream.in_flight == len(self.those("out"))
+        assert stream.has_room == (self.open and len(self.items) < stream.buffersize)
+        assert stream.finished == (not self.open and not self.items)
+        assert stream.next_due == min((self.items[index].until for index in self.those("due")), default=None)
+        for index, item in self.items.items():
+            assert stream.item(index) is item.item
+            assert item.state == "ended" or stream.looks(index) == item.looks
+
+    def teardown(self) -> None:
+        """Whatever happened, all can be brought to its end: every item is taken exactly once."""
+        if not hasattr(self, "stream"):
+            return
+        self.stream.close_input()
+        self.open = False
+        while not self.stream.finished:
+            self.now = max(self.now, self.stream.next_due or 0.0)
+            self.advance(None)
+            for index in self.those("out"):
+                self.finish(index, self.stream.answered(index, Done(0), self.now, 0.0, ""))
+            self.take()
+        assert sorted(self.taken) == list(range(self.added))
+        assert sorted(self.ended) == list(range(self.added))
+        assert self.taken == (sorted(self.taken) if self.stream.ordered else self.ended)
+        assert self.stream.take() is None
+
+
+AnyOrder.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
+TestAnyOrder = AnyOrder.TestCase
+
+
+@given(
+    attempts=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    errors=st.lists(st.sampled_from([OSError, FileNotFoundError, PermissionError, TypeError]), min_size=10, max_size=10),
+)
+def test_budgets_count_calls(attempts: tuple[int, int], errors: list[type[Exception]]) -> None:
+    """A budget of n allows exactly n calls that end in its exceptions; what has no budget ends the item."""
+    budgets = (RetryBudget((OSError,), attempts[0]), RetryBudget((FileNotFoundError,), attempts[1]))
+    stream = Stream(buffersize=1, budgets=budgets, draw_wait=lambda budget, spent: 0.0)
+    stream.add("item", Call(), 0.0)
+    calls: list[type[Exception]] = []
+    for error in errors:
+        index = stream.pop_due(0.0)
+        assert index == 0
+        stream.send(0, Call())
+        calls.append(error)
+        if stream.answered(0, Failed(error("x"), "", budget_of(budgets, error())), 0.0, 0.0, "") is not None:
+            break
+    last = calls.pop()
+    specific = [call for call in calls if call is FileNotFoundError]
+    general = [call for call in calls if call is not FileNotFoundError]
+    assert TypeError not in calls
+    assert len(specific) < attempts[1] and len(general) < attempts[0]
+    if last is FileNotFoundError:
+        assert len(specific) + 1 == attempts[1]
+    elif last is not TypeError:
+        assert len(general) + 1 == attempts[0]
+    outcome = stream.take()
+    assert outcome is not None and len(outcome.attempts) == len(calls) + 1
+
+
+def test_an_item_is_not_sent_before_its_time() -> None:
+    """An item that is to wait can't be sent past ``pop_due``."""
+    stream = Stream(buffersize=1)
+    stream.add("item", Call(), 5.0)
+    with pytest.raises(WrongState):
+        stream.send(0, Call())
+    assert stream.pop_due(4.9) is None
+    assert stream.pop_due(5.0) == 0
+    stream.send(0, Call())
+
+
+def test_an_unshowable_error_ends_its_item() -> None:
+    """An exception whose text can't be had is noted, and discarded, like any other."""
+
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    stream = Stream(buffersize=1)
+    stream.add("item", Call(), 0.0)
+    stream.pop_due(0.0)
+    stream.send(0, Call())
+    outcome = stream.answered(0, Failed(Mute(), discard=True), 0.0, 0.0, "")
+    assert outcome is not None and outcome.discarded is not None
+    assert "can't be shown" in outcome.discarded.reason
+    assert "can't be shown" in outcome.attempts[0].text
+    assert stream.take() is outcome
+
+
+def test_default_waits_are_the_budgets() -> None:
+    """Without another way to draw waits, the budget's own count, from now on."""
+    stream = Stream(buffersize=1, budgets=(RetryBudget((OSError,), 2, 7.0),))
+    stream.add("item", Call(), 0.0)
+    stream.pop_due(0.0)
+    stream.send(0, Call())
+    assert stream.answered(0, Failed(OSError(), "", 0), 3.0, 0.0, "") is None
+    assert stream.next_due == 10.0
