@@ -1,7 +1,8 @@
 """Every error that manyhands raises of its own, on one screen.
 
 Errors of the user's functions are raised as they are, with notes that say which item failed.
-All errors here survive pickling with their fields, notes and cause's text.
+All errors here survive pickling with their fields and notes; a cause does not, as with all exceptions of
+Python, but a map shows it in the traceback of the worker.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from typing import Any
 
 def _rebuild(cls: type[ManyhandsError], args: tuple[Any, ...], fields: dict[str, Any]) -> Any:
     error = cls.__new__(cls, *args)
-    error.args = args
     error.__dict__.update(fields)
     return error
 
@@ -49,6 +49,11 @@ class OutputMissing(ManyhandsError, RuntimeError):
 
 class OutputDirectoryError(ManyhandsError, OSError):
     """The directory of an output can't be made or written, or its disk is full."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An OSError keeps its file's name beside its arguments.
+        args = self.args if self.filename is None else (*self.args, self.filename)
+        return (_rebuild, (type(self), args, self.__dict__))
 
 
 class ClaimedElsewhere(ManyhandsError):

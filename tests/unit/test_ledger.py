@@ -171,7 +171,9 @@ class AnyOrder(RuleBasedStateMachine):
         mine = [ticket for ticket, of in self.group.items() if of == group]
         self.abandoned.update(ticket for ticket in mine if ticket not in self.fates)
         self.queue = deque(ticket for ticket in self.queue if self.group[ticket] != group)
-        run = {number for number, worker in self.living.items() if any(ticket in mine for ticket in worker.tickets)}
+        run = {
+            number for number, worker in self.living.items() if any(ticket in mine for ticket in worker.tickets)
+        }
         actions = self.act(self.ledger.abandon(group, kill))
         killed = {action.worker for action in actions if isinstance(action, KillWorker)}
         assert killed <= run
@@ -323,7 +325,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.act(self.ledger.worker_ended(number))
 
 
-AnyOrder.TestCase.settings = settings(max_examples=250, stateful_step_count=50)
+AnyOrder.TestCase.settings = settings(max_examples=150, stateful_step_count=50)
 TestAnyOrder = AnyOrder.TestCase
 
 

@@ -16,10 +16,15 @@ from manyhands.policies.star import StarRule, checked_keywords, short_repr
 
 RULES = [(False, False), (True, False), (None, False), (None, True), (False, True), (True, True)]
 
-values = st.one_of(st.none(), st.integers(), st.text(max_size=3), st.tuples(st.integers()), st.binary(max_size=2))
+values = st.one_of(
+    st.none(), st.integers(), st.text(max_size=3), st.tuples(st.integers()), st.binary(max_size=2)
+)
 keywords = st.dictionaries(st.sampled_from(["a", "b", "c", "self", "not a name", ""]), values, max_size=4)
 mappings = st.one_of(
-    keywords, keywords.map(MappingProxyType), keywords.map(UserDict), keywords.map(lambda some: ChainMap({}, some))
+    keywords,
+    keywords.map(MappingProxyType),
+    keywords.map(UserDict),
+    keywords.map(lambda some: ChainMap({}, some)),
 )
 sequences = st.one_of(
     st.lists(values, max_size=4),
@@ -95,11 +100,18 @@ def test_trivial_rules_take_anything() -> None:
     assert [rule for rule in RULES if StarRule(*rule).trivial] == [(False, False), (None, False)]
 
 
-no_sequence = st.one_of(st.none(), st.integers(), st.text(max_size=5), st.binary(max_size=3), st.just(np.array(3)))
+no_sequence = st.one_of(
+    st.none(), st.integers(), st.text(max_size=5), st.binary(max_size=3), st.just(np.array(3))
+)
 no_mapping = st.one_of(st.none(), st.integers(), st.text(), st.lists(st.integers()), st.tuples(st.text()))
 bad_keywords = st.dictionaries(st.integers() | st.none(), values, min_size=1, max_size=2)
 no_pair = st.one_of(
-    st.integers(), st.none(), st.text(max_size=2), keywords, st.tuples(values), st.tuples(values, keywords, values)
+    st.integers(),
+    st.none(),
+    st.text(max_size=2),
+    keywords,
+    st.tuples(values),
+    st.tuples(values, keywords, values),
 )
 
 

@@ -18,11 +18,13 @@ from manyhands.policies.template import Template
 HERE = Path("/work/here")
 
 nasty = st.one_of(
-    st.sampled_from(["", ".", "..", "/", "//", "../..", "/etc/passwd", "a/../../b", "\0", "{x}", "{{", "~", " ", "..."]),
-    st.text(max_size=12),
-    st.lists(st.sampled_from(["..", ".", "/", "a", "\0", "é", "\udc80", "{", "}", "\n", "/work/here/"]), max_size=8).map(
-        "".join
+    st.sampled_from(
+        ["", ".", "..", "/", "//", "../..", "/etc/passwd", "a/../../b", "\0", "{x}", "{{", "~", " ", "..."]
     ),
+    st.text(max_size=12),
+    st.lists(
+        st.sampled_from(["..", ".", "/", "a", "\0", "é", "\udc80", "{", "}", "\n", "/work/here/"]), max_size=8
+    ).map("".join),
 )
 patterns = st.sampled_from(
     [
@@ -76,15 +78,16 @@ def before_first_field(text: str) -> str:
 @given(patterns, nasty, nasty)
 @example("results/{{1}}/{a}", "/etc/x", "")
 @example("{a}", "/work/here/x", "")
+@example("{a}", "/etc/a/b/c/d", "")
+@example("{a}/{b}", "/work", "there/x/y")
 def test_a_path_never_leaves_its_directory(text: str, a: str, b: str) -> None:
-    """Whatever the arguments are, the path is a file below the directory before the first field, or an error."""
+    """Whatever the arguments are, it is a file below the directory before the first field, or an error."""
     template = Template(text)
     assert template.base == before_first_field(text)
     base = os.path.normpath(HERE / before_first_field(text))
     try:
         path = template.fill({"a": Named(a), "b": Named(b)}, HERE)
-    except TemplateError as error:
-        assert repr(text) in str(error)
+    except TemplateError:
         return
     assert path.is_absolute() and "\0" not in str(path)
     assert ".." not in path.parts

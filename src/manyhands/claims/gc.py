@@ -56,6 +56,10 @@ def gc(directory: str | os.PathLike[str], now: bool = False) -> list[Path]:
     return collector.removed
 
 
+def _owners(slots: dict[int, Record | Unreadable]) -> set[str]:
+    return {record.token for record in slots.values() if isinstance(record, Claim | Commit)}
+
+
 @dataclass
 class _Found:
     slots: dict[str, dict[int, Path]] = field(default_factory=dict)
@@ -97,10 +101,9 @@ class _Collector:
         """Remove the log's slots, unless somebody needs them, and the stagings of the dead."""
         stagings = self.found.stagings.get(prefix, {})
         idle = {name.token for name in stagings.values() if self.is_dead(name.token)}
-        slots = self._read(prefix)
-        owners = {record.token for record in slots.values() if isinstance(record, Claim | Commit)}
-        all_dead = all([self.is_dead(owner) for owner in owners])
+        dead = {owner for owner in _owners(self._read(prefix)) if self.is_dead(owner)}
         slots = self._read(prefix)  # again: nothing that they did can be missing now
+        all_dead = _owners(slots) <= dead
         kept = self._publish(prefix, slots, stagings)
         if kept is None and (self.now or (all_dead and self._may_go(prefix, slots, stagings))):
             for number in sorted(slots, reverse=True):

@@ -39,7 +39,7 @@ def demo(directory: Path, kill: bool, processes: int, workers: int, progress: bo
 
     \b
     Example: manyhands demo --kill
-    """
+    """  # noqa: D301  # \b is click's mark for lines that stay as they are
     from manyhands.demo import run
 
     sys.exit(run(directory, processes=processes, workers=workers, kill=kill, progress=progress))

@@ -403,8 +403,15 @@ class Dispatcher:
         handle = self._handles.get(worker)
         work = self._works.get(group)
         owners = [self._tickets.get(ticket) for ticket in tickets]
-        if handle is None or work is None:
-            return  # its end, or its group's, is being taken in by the other thread
+        if handle is None:
+            return  # it has ended, which the other thread has told the ledger
+        if work is None:  # its group was closed by the other thread meanwhile
+            with self._lock:
+                for ticket in tickets:
+                    self._ledger.worker_answered(worker, ticket)
+                actions = self._ledger.proceed(worker)
+            self._act(actions)
+            return
         with handle.lock:
             if group not in handle.loaded:
                 handle.loaded.add(group)

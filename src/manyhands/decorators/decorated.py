@@ -41,7 +41,6 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 S = TypeVar("S")
-F = TypeVar("F", bound="Decorated[..., Any]")
 
 Kind = Literal["function", "classmethod", "staticmethod"]
 
@@ -129,9 +128,9 @@ class Decorated(Generic[P, R]):
 
         return cast("R", call_here(self, Call(args, dict(kwargs))))
 
-    # Type checkers look through @classmethod and @staticmethod, and see their functions as written. So the type of
-    # the first parameter tells what is bound: a class (of the owner or of the instance), the instance, or nothing.
-    # mypy takes a type[S] in the type of self for a mistake, which it is not: not every function binds so.
+    # Type checkers look through @classmethod and @staticmethod and see their functions as written, so the type
+    # of the first parameter tells what is bound: a class (the owner, or the instance's), the instance, or
+    # nothing. That not every function binds so is meant; mypy and, in the subclasses, pyright call it a mistake.
     @overload
     def __get__(  # type: ignore[misc]
         self: Callable[Concatenate[type[S], Q], R], instance: None, owner: type[S]
@@ -253,7 +252,9 @@ class ParallelFunction(Decorated[P, R]):
     ) -> ParallelFunction[Q, R]: ...
     @overload
     def __get__(self, instance: object, owner: type[Any] | None = None) -> Self: ...
-    def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
+    def __get__(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, instance: Any, owner: type[Any] | None = None
+    ) -> Any:
         """Binds like a function does."""
         return self._bind(instance, owner)
 
@@ -388,7 +389,9 @@ class ClaimedFunction(Decorated[P, R]):
     ) -> ClaimedFunction[Q, R]: ...
     @overload
     def __get__(self, instance: object, owner: type[Any] | None = None) -> Self: ...
-    def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
+    def __get__(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, instance: Any, owner: type[Any] | None = None
+    ) -> Any:
         """Binds like a function does."""
         return self._bind(instance, owner)
 
@@ -417,7 +420,9 @@ class ParallelClaimedFunction(ParallelFunction[P, R], ClaimedFunction[P, R]):
     ) -> ParallelClaimedFunction[Q, R]: ...
     @overload
     def __get__(self, instance: object, owner: type[Any] | None = None) -> Self: ...
-    def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
+    def __get__(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, instance: Any, owner: type[Any] | None = None
+    ) -> Any:
         """Binds like a function does."""
         return self._bind(instance, owner)
 

@@ -151,7 +151,7 @@ def _refusal(index: int, item: Any, rule: StarRule, prepare: Prepare, gate: Gate
     call = prepare(index, item)
     if isinstance(call, Failed):
         return None if call.discard else call.error
-    return gate.refusal(index, call)  # type: ignore[attr-defined, no-any-return]
+    return gate.refusal(index, call)  # type: ignore[attr-defined, no-any-return]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _buffersize(function: Decorated[..., Any], options: MapOptions, inline: bool, capacity: int) -> int:

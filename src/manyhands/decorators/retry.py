@@ -7,7 +7,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar, overload
 
-from manyhands.decorators.decorated import Decorated, F, decorated, unwrapped
+from manyhands.decorators.decorated import (
+    ClaimedFunction,
+    Decorated,
+    ParallelClaimedFunction,
+    ParallelFunction,
+    decorated,
+    unwrapped,
+)
 from manyhands.outcome import qualified_name
 from manyhands.policies.retry import DEFAULT_ATTEMPTS, RetryBudget, Wait, merged
 
@@ -22,7 +29,13 @@ class RetryDecorator:
         self._budget = budget
 
     @overload
-    def __call__(self, function: F, /) -> F: ...
+    def __call__(self, function: ParallelClaimedFunction[P, R], /) -> ParallelClaimedFunction[P, R]: ...
+    @overload
+    def __call__(self, function: ParallelFunction[P, R], /) -> ParallelFunction[P, R]: ...
+    @overload
+    def __call__(self, function: ClaimedFunction[P, R], /) -> ClaimedFunction[P, R]: ...
+    @overload
+    def __call__(self, function: Decorated[P, R], /) -> Decorated[P, R]: ...
     @overload
     def __call__(self, function: staticmethod[P, R], /) -> Decorated[P, R]: ...
     @overload

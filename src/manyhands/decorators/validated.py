@@ -6,7 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar, get_args, overload
 
-from manyhands.decorators.decorated import Decorated, F, decorated, unwrapped
+from manyhands.decorators.decorated import (
+    ClaimedFunction,
+    Decorated,
+    ParallelClaimedFunction,
+    ParallelFunction,
+    decorated,
+    unwrapped,
+)
 from manyhands.policies.parameters import Parameters, name_of
 from manyhands.policies.validation import Invalid, Validation
 
@@ -21,7 +28,13 @@ class ValidationDecorator:
         self._validation = validation
 
     @overload
-    def __call__(self, function: F, /) -> F: ...
+    def __call__(self, function: ParallelClaimedFunction[P, R], /) -> ParallelClaimedFunction[P, R]: ...
+    @overload
+    def __call__(self, function: ParallelFunction[P, R], /) -> ParallelFunction[P, R]: ...
+    @overload
+    def __call__(self, function: ClaimedFunction[P, R], /) -> ClaimedFunction[P, R]: ...
+    @overload
+    def __call__(self, function: Decorated[P, R], /) -> Decorated[P, R]: ...
     @overload
     def __call__(self, function: staticmethod[P, R], /) -> Decorated[P, R]: ...
     @overload

@@ -135,6 +135,8 @@ class Work:
 
     def _give_up(self, error: Exception, entry: Entry, claims: Claims, mine: Mine) -> Answer:
         """A failed attempt under a claim: recorded for everybody, unless it says nothing about the item."""
+        from manyhands.claims import Fenced
+
         failed = self._failed(error)
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             claims.release(mine)
@@ -144,7 +146,7 @@ class Work:
             budget = self._function.task.retries[failed.budget]
             if budget.allows_another(mine.attempt):
                 again = budget.draw_wait(mine.attempt)
-        claims.fail(
+        recorded = claims.fail(
             mine,
             type_name=qualified_name(type(error)),
             message=_text(error),
@@ -153,6 +155,8 @@ class Work:
             discarded=failed.discard and again is None,
             code_hash=code_hash(self._function),
         )
+        if isinstance(recorded, Fenced):
+            return Later(0.0, entry, where=str(mine.log.final))  # taken over: the verdict is the new owner's
         failed = replace(failed, budget=None)
         if again is None:
             return failed

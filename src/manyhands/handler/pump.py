@@ -137,10 +137,14 @@ class Pump:
         if self._closed:
             return
         self._closed = True
-        self.runner.close(kill, wait)
-        self._gate.close()
-        if self._observer is not None:
-            self._observer.close()
+        try:
+            self.runner.close(kill, wait)
+        finally:
+            try:
+                self._gate.close()
+            finally:
+                if self._observer is not None:
+                    self._observer.close()
 
     # -- inside -----------------------------------------------------------------------------------------
 

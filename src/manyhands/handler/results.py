@@ -77,9 +77,9 @@ class Results(Generic[T]):
                 case Failure() as failure if self._on_error == "skip":
                     self.failures.append(failure)
                 case Elsewhere() as elsewhere if self._on_error != "skip":
-                    return elsewhere  # type: ignore[return-value]
+                    return elsewhere  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
                 case other if self._on_error == "return":
-                    return other  # type: ignore[return-value]
+                    return other  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
 
     def outcomes(self) -> Iterator[Outcome[T]]:
         """One outcome per item, whatever it came to; failures are not raised."""

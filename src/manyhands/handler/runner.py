@@ -23,7 +23,7 @@ class Runner(Protocol):
         ...
 
     def submit(self, ticket: int, call: Call) -> None:
-        """Takes a call; never raises for one that can't be sent, which comes back as ``Answered`` with ``Failed``."""
+        """Takes a call; one that can't be sent comes back as ``Answered`` with ``Failed``, not as an error."""
         ...
 
     def cancel(self, ticket: int) -> None:
@@ -104,6 +104,7 @@ class InlineRunner:
     def close(self, kill: bool = False, wait: bool = True) -> None:
         """Forgets the calls that wait."""
         self._calls.clear()
+        self._cancelled.clear()
         close = getattr(self._work, "close", None)
         if close is not None:
             close()

@@ -88,11 +88,13 @@ class Parameters:
         if self.signature is None:
             raise TypeError("the function does not tell its parameters, so they can't be named")
         args, kwargs = fix(call.args, call.kwargs, self.signature)
-        return self.signature.bind(*args, **kwargs).arguments
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()  # an empty ``*args`` or ``**kwargs`` got lost on the way
+        return bound.arguments
 
 
 def signature_of(function: Callable[..., Any]) -> inspect.Signature | None:
-    """The signature, with annotations as they are written where they can't be evaluated; None if there is none."""
+    """The signature, with annotations as written where they can't be evaluated; None if there is none."""
     try:
         if sys.version_info >= (3, 14):
             import annotationlib

@@ -37,9 +37,9 @@ class RetryBudget:
         wait = self.wait
         if isinstance(wait, int | float):
             return float(wait)
-        from tenacity import RetryCallState, Retrying, wait_exponential_jitter  # slow to import, seldom needed
+        from tenacity import RetryCallState, Retrying, wait_exponential, wait_random  # slow, seldom needed
 
-        strategy = wait_exponential_jitter(initial=0.1, max=60.0, jitter=0.1) if wait is None else wait
+        strategy = wait_exponential(multiplier=0.1, max=60.0) + wait_random(0, 0.1) if wait is None else wait
         state = RetryCallState(retry_object=Retrying(), fn=None, args=(), kwargs={})
         state.attempt_number = spent
         return max(0.0, float(strategy(state)))

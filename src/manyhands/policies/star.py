@@ -15,7 +15,7 @@ True       True      (vals, kwvals)     ``f(*vals, *args, **{**kwargs, **kwvals}
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,14 +24,16 @@ from manyhands.outcome import Call
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
+_short.maxlevel = 3
 
 
 def short_repr(value: object) -> str:
     """``repr(value)`` cut to about 80 characters, that never raises."""
     try:
-        return _short.repr(value)
+        text = _short.repr(value)
     except Exception as error:  # a user's __repr__ may do anything
         return f"<{type(value).__qualname__} whose repr raises {type(error).__qualname__}>"
+    return text if len(text) <= 90 else f"{text[:60]}...{text[-20:]}"
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,9 @@ class StarRule:
             values = item if self.star else (item,)
         if self.star:
             # A str would be taken apart into characters, which nobody means.
-            if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+            if isinstance(values, str | bytes) or (iterator := _iterator(values)) is None:
                 raise self._misfit(index, item, "the values must be a sequence of arguments")
-            values = tuple(values)
+            values = tuple(iterator)
         return Call((*values, *self.args), dict(kwargs))
 
     def _pair(self, index: int, item: Any) -> tuple[Any, Any]:
@@ -100,6 +102,14 @@ class StarRule:
             f"item {index} ({short_repr(item)}) does not fit star={self.star}, kwstar={self.kwstar}: "
             f"an item must be {expected}; {why}"
         )
+
+
+def _iterator(values: Any) -> Iterator[Any] | None:
+    try:
+        iterator: Iterator[Any] = iter(values)
+    except TypeError:  # an array without dimensions has __iter__ and raises as well
+        return None
+    return iterator
 
 
 def checked_keywords(kwargs: Any, name: str) -> dict[str, Any]:

@@ -16,16 +16,14 @@ from string import Formatter
 from typing import Any
 
 from manyhands.errors import TemplateError
+from manyhands.outcome import error_text
 from manyhands.policies.star import short_repr
 
 
 class _PublicFormatter(Formatter):
-    """``str.format`` that looks at public attributes only and knows nothing but named fields."""
+    """``str.format`` that puts no method into a path; that its fields are public, ``Template`` has checked."""
 
     def get_field(self, field_name: str, args: Any, kwargs: Mapping[str, Any]) -> tuple[Any, str]:
-        for part in field_name.replace("[", ".").split("."):
-            if part.startswith("_"):
-                raise AttributeError(f"{part!r} is not public")
         value, first = super().get_field(field_name, args, kwargs)
         if callable(value) and not isinstance(value, type):
             raise TypeError(f"{field_name!r} is a method, not a value")
@@ -78,15 +76,19 @@ class Template:
                 )
             if spec and "{" in spec:
                 raise TemplateError(f"the template {self.text!r} has a field within the field {{{name}}}")
+            if any(part.startswith("_") for part in name.replace("[", ".").split(".")):
+                raise TemplateError(f"the template {self.text!r} has the field {{{name}}}, which is not public")
             names.append(first)
         return tuple(names)
 
     @cached_property
     def base(self) -> str:
         """The directory that the template names before its first field; may be empty."""
-        before = self._pieces[0][0] if self._pieces else ""
-        if len(self._pieces) == 1 and self._pieces[0][1] is None:
-            return os.path.dirname(before)  # noqa: PTH120  # a Path would make "" a "."
+        before = ""
+        for literal, name, *_ in self._pieces:  # an escaped brace ends a piece, too
+            before += literal
+            if name is not None:
+                break
         return before[: before.rfind("/") + 1]
 
     def fits(self, names: frozenset[str], what: str) -> None:
@@ -107,7 +109,8 @@ class Template:
                 f"{name}={short_repr(arguments.get(name))}" for name in dict.fromkeys(self.fields)
             )
             raise TemplateError(
-                f"the template {self.text!r} can't be filled from {listed}: {type(error).__name__}: {error}"
+                f"the template {self.text!r} can't be filled from {listed}: "
+                f"{type(error).__name__}: {error_text(error)}"
             ) from error
         base = directory / self.base
         path = directory / text

@@ -53,7 +53,7 @@ class Validation:
             dict(arguments) if takes_all else {name: arguments[name] for name in wanted if name in arguments}
         )
         try:
-            keep = self.arguments(**chosen)
+            keep = bool(self.arguments(**chosen))  # of an array, say, it raises
         except Exception as error:
             error.add_note(f"raised by the predicate {name_of(self.arguments)} of @validated(arguments=…)")
             raise
@@ -66,7 +66,7 @@ class Validation:
         if self.result is None:
             return
         try:
-            keep = self.result(value)
+            keep = bool(self.result(value))
         except Exception as error:
             error.add_note(f"raised by the predicate {name_of(self.result)} of @validated(result=…)")
             raise
@@ -82,6 +82,12 @@ def _wanted(predicate: Callable[..., bool]) -> tuple[list[str], bool]:
             f"@validated(arguments=…): {name_of(predicate)} does not tell its parameters; wrap it in a lambda"
         )
     parameters = signature.parameters.values()
+    for parameter in parameters:
+        if parameter.kind is inspect.Parameter.POSITIONAL_ONLY and parameter.default is inspect.Parameter.empty:
+            raise TypeError(
+                f"@validated(arguments=…): {name_of(predicate)} takes {parameter.name!r} by its position only, "
+                f"but arguments are given by name"
+            )
     takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return [parameter.name for parameter in parameters if parameter.kind in named], takes_all

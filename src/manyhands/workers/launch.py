@@ -233,7 +233,7 @@ def _interpreter(
     """A new interpreter like this one that calls ``module.main`` with the descriptor of ``end``."""
     # The path as it is here, so that the library itself is found; the user's script is never run.
     program = f"import sys; sys.path[:] = {sys.path!r}; from {module} import main; main({end.fileno()})"
-    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     return subprocess.Popen(
         [sys.executable, *flags, "-c", program],
         pass_fds=[end.fileno()],

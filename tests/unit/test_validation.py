@@ -1,0 +1,140 @@
+"""Predicates over arguments and results."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from manyhands.errors import InvalidArguments, InvalidResult
+from manyhands.policies.parameters import Parameters
+from manyhands.policies.validation import Validation
+
+
+def function(image: Any, sigma: float = 1.0, *rest: Any, debug: bool = False, **others: Any) -> None:
+    """What the predicates below are for."""
+
+
+ARGUMENTS = {"image": "eye.png", "sigma": 2.0, "rest": (1, 2), "debug": True, "others": {"x": 1}}
+
+seen: list[dict[str, Any]] = []
+
+
+def see(**arguments: Any) -> bool:
+    seen.append(arguments)
+    return True
+
+
+PREDICATES: list[tuple[Callable[..., bool], set[str]]] = [
+    (lambda image: see(image=image), {"image"}),
+    (lambda sigma, image: see(sigma=sigma, image=image), {"sigma", "image"}),
+    (lambda *, debug: see(debug=debug), {"debug"}),
+    (lambda rest, others: see(rest=rest, others=others), {"rest", "others"}),
+    (lambda image=None: see(image=image), {"image"}),
+    (see, set(ARGUMENTS)),
+    (lambda image, **more: see(image=image, **more), set(ARGUMENTS)),
+    (functools.partial(lambda image, sigma: see(image=image), sigma=1), {"image"}),
+]
+
+
+@pytest.mark.parametrize(("predicate", "names"), PREDICATES)
+def test_a_predicate_gets_what_it_names(predicate: Callable[..., bool], names: set[str]) -> None:
+    """Those of the arguments that it names, or all if it takes any, each by its name."""
+    validation = Validation(arguments=predicate)
+    validation.fits(Parameters.of(function), "function")
+    seen.clear()
+    validation.check_arguments(ARGUMENTS)
+    assert seen == [{name: ARGUMENTS[name] for name in names}]
+
+
+@given(
+    st.integers() | st.text(max_size=3) | st.sampled_from([None, [], [0], np.True_, np.False_, np.float64(0)])
+)
+def test_truth_keeps(answer: Any) -> None:
+    """What is true keeps the item and the result; what is false does not."""
+    validation = Validation(arguments=lambda image: answer, result=lambda value: answer)
+    if answer:
+        validation.check_arguments(ARGUMENTS)
+        validation.check_result(5)
+    else:
+        with pytest.raises(InvalidArguments, match=r"image='eye\.png'"):
+            validation.check_arguments(ARGUMENTS)
+        with pytest.raises(InvalidResult, match=r"invalid result: 5"):
+            validation.check_result(5)
+
+
+def test_without_predicates_all_is_kept() -> None:
+    """Either may be left out."""
+    validation = Validation()
+    validation.fits(Parameters.of(max), "max")
+    validation.check_arguments({})
+    validation.check_result(None)
+
+
+def boom(*args: Any, **kwargs: Any) -> bool:
+    raise KeyError("boom")
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"), [(boom, KeyError), (lambda **kw: np.array([1, 2]) > 1, ValueError)]
+)
+def test_what_a_predicate_for_arguments_raises_is_noted(
+    answer: Callable[..., bool], kind: type[Exception]
+) -> None:
+    """It comes as it is, with a note that says where from; so does an answer that is neither true nor false."""
+    with pytest.raises(kind) as error:
+        Validation(arguments=answer).check_arguments(ARGUMENTS)
+    (note,) = error.value.__notes__
+    assert "@validated(arguments=…)" in note and answer.__qualname__ in note
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"), [(boom, KeyError), (lambda value: np.array([1, 2]) > 1, ValueError)]
+)
+def test_what_a_predicate_for_results_raises_is_noted(
+    answer: Callable[..., bool], kind: type[Exception]
+) -> None:
+    """The same for results."""
+    with pytest.raises(kind) as error:
+        Validation(result=answer).check_result(1)
+    (note,) = error.value.__notes__
+    assert "@validated(result=…)" in note and answer.__qualname__ in note
+
+
+def by_position(image: Any, /) -> bool:
+    return bool(image)
+
+
+@pytest.mark.parametrize(
+    ("predicate", "why"),
+    [
+        (lambda picture: True, "asks for picture, but .* are debug, image, others, rest, sigma"),
+        (lambda image, limit=3: True, "asks for limit"),
+        (by_position, "by_position takes 'image' by its position only"),
+        (max, "max does not tell its parameters"),
+    ],
+)
+def test_a_predicate_that_does_not_fit_is_told_at_decoration(predicate: Callable[..., bool], why: str) -> None:
+    """Before any item, with what it asks for and what there is."""
+    with pytest.raises(TypeError, match=why):
+        Validation(arguments=predicate).fits(Parameters.of(function), "function")
+
+
+def test_parameters_that_are_not_told_can_not_be_checked() -> None:
+    """A function without a signature can have no predicate for its arguments."""
+    with pytest.raises(TypeError, match="max does not tell its parameters"):
+        Validation(arguments=lambda a: True).fits(Parameters.of(max), "max")
+    with pytest.raises(TypeError, match="parameters are none"):
+        Validation(arguments=lambda a: True).fits(Parameters.of(lambda: None), "f")
+
+
+def test_long_values_are_cut() -> None:
+    """A message stays readable."""
+    with pytest.raises(InvalidArguments) as error:
+        Validation(arguments=lambda image: False).check_arguments({"image": "x" * 10_000})
+    assert len(str(error.value)) < 200
