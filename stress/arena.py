@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -266,7 +267,7 @@ class Nemesis:
         self, arena: Arena, deeds: dict[str, int], pause: tuple[float, float], longest_stop: float = 0.8
     ) -> None:
         self.killed_workers: set[int] = set()
-        self.figures: Figures = dict.fromkeys(("parents killed", "workers killed", "stops"), 0)
+        self.figures: Counter[str] = Counter()
         self._arena = arena
         self._deeds = deeds
         self._pause = pause
@@ -303,7 +304,6 @@ class Nemesis:
             self._stop(member.process, now)
         else:
             self._arena.kill_parent(member)
-            self.figures["parents killed"] += 1
 
     def _do_to_worker(self, deed: str, member: Member, worker: psutil.Process, now: float) -> None:
         if deed == "kill worker":

@@ -24,12 +24,16 @@ room = Path.cwd()
 @claimed_output("outputs/{name}")
 @retry_on(WorkerDied, OSError, attempts=1000, wait=0.01)
 def write(name: str, number: int, output: Path = OUTPUT) -> None:  # noqa: ARG001  # the template uses the name
-    """Write one output, noting begin and end; some fail once."""
+    """Write one output, noting begin and end; some fail once, some keep their first caller."""
     member = int(os.environ[tasks.MEMBER])
     tasks.note(room / tasks.JOURNAL, "b", member, number)
     if tasks.stumbles(seed, number) and tasks.first_time(room / "stumbled" / str(number)):
         tasks.note(room / tasks.JOURNAL, "f", member, number)
         raise OSError(errno.EIO, "a planned failure")
+    if tasks.is_trap(number) and tasks.first_time(room / "trapped" / str(number)):
+        tasks.note(room / tasks.JOURNAL, "t", member, number)
+        while True:
+            signal.pause()
     tasks.write_output(seed, number, output)
     tasks.note(room / tasks.JOURNAL, "e", member, number)
 

@@ -19,16 +19,20 @@ def play(arena: Arena, processes: int, items: int) -> Figures:
     """One round; violations go to ``arena.wrong``."""
     outputs = arena.directory / "outputs"
     outputs.mkdir()
-    (arena.directory / "stumbled").mkdir()
+    for marks in ("stumbled", "trapped"):
+        (arena.directory / marks).mkdir()
     names = [tasks.output_name(number) for number in range(items)]
     reader = arena.start("reader.py", arena.seed, items, spared=True)
     nemesis = Nemesis(arena, DEEDS, (0.02, 0.2))
+
+    trapped = Trapped(arena)
 
     def racers() -> list[Member]:
         return [member for member in arena.members if member is not reader]
 
     def each() -> None:
         nemesis.step()
+        trapped.step()
         for _ in range(processes - sum(member.alive for member in racers())):
             if len(arena.members) < MOST_STARTS:
                 arena.start("claims_process.py", arena.seed, items)
@@ -54,11 +58,32 @@ def play(arena: Arena, processes: int, items: int) -> Figures:
         "outputs": items,
         "processes": len(racers()),
         "survivors": survivors,
+        "parents killed": sum(member.killed for member in racers()),
         **nemesis.figures,
+        "trapped workers orphaned": trapped.orphaned,
         **check_journal(arena, nemesis.killed_workers, items),
         "reader's looks": looks,
         "left for gc": left,
     }
+
+
+class Trapped:
+    """Kills the parents of workers that would never end by themselves, and the parents only."""
+
+    def __init__(self, arena: Arena) -> None:
+        self.orphaned = 0
+        self._arena = arena
+        self._read = 0
+
+    def step(self) -> None:
+        """Look for who is newly in a trap."""
+        entries = self._arena.look()
+        new, self._read = entries[self._read :], len(entries)
+        for entry in new:
+            member = self._arena.members[entry.scope]
+            if entry.kind == "t" and member.alive and member.in_danger:
+                self.orphaned += any(process.pid == entry.pid for process in self._arena.workers(member))
+                self._arena.kill_parent(member)
 
 
 def check_survivors(arena: Arena, racers: list[Member], expected: list[str]) -> int:

@@ -63,14 +63,17 @@ def play(map_number: int) -> dict[str, Any]:
     function = parallel(work)
     if attempts > 1:
         function = retry_on(WorkerDied, attempts=attempts, wait=chance.choice((0, 0.01)))(function)
-    items = [(map_number, number) for number in range(chance.choice((1, 5, 20, 40, 80)))]
+    items = [(map_number, number) for number in range(chance.choice((1, 5, 20, 60, 100)))]
     options: dict[str, Any] = {
         "ordered": chance.random() < 0.5,
-        "chunksize": chance.choice(("auto", 1, 2, 7)),
+        "chunksize": chance.choice(("auto", 1, 3, 7, 7)),
         "buffersize": chance.choice((None, None, 1, 3, 20)),
     }
     methods = ("forkserver", "forkserver", "fork", "spawn")
-    pool: dict[str, Any] = {"workers": chance.randint(1, 4), "start_method": chance.choice(methods)}
+    pool: dict[str, Any] = {
+        "workers": chance.choice((1, 1, 2, 2, 3, 4)),
+        "start_method": chance.choice(methods),
+    }
     take = chance.randint(0, len(items)) if chance.random() < 0.15 else len(items)
     source = items if chance.random() < 0.5 else (item for item in items)
     began = time.monotonic()

@@ -128,6 +128,7 @@ def main() -> int:
     options = parsed()
     print(f"seed {options.seed}", flush=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell's background job ignores it
     chosen = scenarios(options)
     try:
         play_all(chosen, options)

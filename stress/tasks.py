@@ -26,7 +26,7 @@ class Entry:
     """A line of the journal.
 
     Attributes:
-        kind: "b" an item was begun, "e" it was ended, "f" it is about to fail as planned.
+        kind: "b" an item was begun, "e" it was ended, "f" it is about to fail as planned, "t" it is a trap.
         scope: which member of the storm, or which of its maps, by number.
         pid: of the process that wrote it.
         item: the item's number.
@@ -101,6 +101,11 @@ def write_output(seed: int, number: int, output: Path, hurried: bool = False) ->
             if not hurried:
                 busy = chance.random() < 0.3
                 idle_or_busy(chance.uniform(0.001, 0.008 if busy else 0.06), busy)
+
+
+def is_trap(number: int) -> bool:
+    """Whether the item's first caller stays in it for ever."""
+    return number % 97 == 50
 
 
 def stumbles(seed: int, number: int) -> bool:
