@@ -130,7 +130,7 @@ class Decorated(Generic[P, R]):
 
     # Type checkers look through @classmethod and @staticmethod and see their functions as written, so the type
     # of the first parameter tells what is bound: a class (the owner, or the instance's), the instance, or
-    # nothing. That not every function binds so is meant; mypy and, in the subclasses, pyright call it a mistake.
+    # nothing. That not every function binds so is meant; mypy and, in the subclasses, pyright object to it.
     @overload
     def __get__(  # type: ignore[misc]
         self: Callable[Concatenate[type[S], Q], R], instance: None, owner: type[S]

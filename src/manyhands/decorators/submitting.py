@@ -61,6 +61,7 @@ class Submitter:
         self._runner = runner
         self._arrived: queue.SimpleQueue[tuple[Call, Future[Any]]] = queue.SimpleQueue()
         self._open = True
+        self._tidy = function.task.claim is not None
         self._pump = Pump(
             iter(()),
             preparation(function, StarRule(star=True, kwstar=True), discards=False),
@@ -100,12 +101,21 @@ class Submitter:
                 futures[index] = future
                 future.add_done_callback(lambda future, index=index: self._done(future, index))  # type: ignore[misc]
         outcome = self._pump.poll(None if futures else LINGER_SECONDS)
-        if outcome is not None:
-            _settle(futures.pop(outcome.index), outcome)
-        elif not futures:
-            with _lock:
-                self._open = not self._arrived.empty()
+        if outcome is None:
+            if not futures:
+                self._close_if_empty()
+            return self._open
+        future = futures.pop(outcome.index)
+        if self._tidy and not futures:
+            self._close_if_empty()  # before anybody looks at the directory
+        _settle(future, outcome)
         return self._open
+
+    def _close_if_empty(self) -> None:
+        with _lock:
+            self._open = not self._arrived.empty()
+        if not self._open:
+            self._pump.close()
 
     def _done(self, future: Future[Any], index: int) -> None:
         if future.cancelled():
