@@ -55,7 +55,9 @@ def test_now_leaves_outputs_only(tmp_path: Path, state: str) -> None:
     write_log(log, *LOGS[state])
     removed = gc(tmp_path, now=True)
     assert names(tmp_path) == (["a.csv"] if "committed" in state else [])
-    assert log.slot(0) in removed and len(set(removed)) == len(removed)
+    slots = [path for path in removed if path.name.startswith(f"{log.prefix.name}-") and path.name[-2] == "-"]
+    assert slots == [log.slot(number) for number in range(len(LOGS[state]) - 1, -1, -1)], "highest first"
+    assert len(set(removed)) == len(removed)
     if "committed" in state:
         assert log.final.read_text() == "whole"
 
@@ -168,10 +170,13 @@ def test_a_contested_log_stays_where_outputs_are_moved(tmp_path: Path, monkeypat
     assert names(tmp_path) == []
 
 
-def test_what_moved_during_gc_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("staging", [True, False])
+def test_what_moved_during_gc_is_seen(tmp_path: Path, staging: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A claim that is made after the directory was listed keeps its log."""
     log = Log.of(tmp_path / "a.csv")
     write_log(log, Claim(DEAD), Release(DEAD.token))
+    if not staging:
+        log.staging(0, DEAD.token).unlink()  # its owner is judged later then
     judge = liveness.judge
 
     def judge_after_a_claim(claimant: Claimant, directory: Path) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, Self, TypeVar
 
 from manyhands.claims import protocol
 from manyhands.claims.claimant import Claimants
@@ -50,7 +50,7 @@ class Claims:
     def __repr__(self) -> str:
         return f"<Claims of {self._claimants!r}>"
 
-    def __enter__(self) -> Claims:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

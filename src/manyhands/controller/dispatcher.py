@@ -45,6 +45,7 @@ from manyhands.workers import payload
 from manyhands.workers.channel import ParentChannel
 from manyhands.workers.guard import guard
 from manyhands.workers.launch import LAUNCHERS, Ended, Started, end_group
+from manyhands.workers.marker import Marker, send_marker
 from manyhands.workers.messages import Answers, Forget, Forgotten, Load, Ready, Run, Setup, Stop, Unready
 
 IDLE_SECONDS: Final = 30.0
@@ -64,6 +65,7 @@ class _Handle:
     """The parent's side of one worker."""
 
     channel: ParentChannel
+    marker: Marker
     pid: int | None = None
     doomed: bool = False
     loaded: set[int] = field(default_factory=set)
@@ -348,7 +350,9 @@ class Dispatcher:
         with self._lock:
             del self._handles[number]
             handle.channel.close()
-            actions = self._ledger.worker_ended(number)
+            held = self._ledger.running(number)
+            actions = self._ledger.worker_ended(number, begun=bool(held) and handle.marker.has_begun(held[0]))
+            handle.marker.close()
             if self._ledger.state is PoolState.BROKEN:
                 self._note_broken(f"worker processes can't be started: the last one {how_it_ended(exitcode)}")
         self._act(actions, handle.pid, exitcode)
@@ -381,7 +385,8 @@ class Dispatcher:
 
     def _start(self, worker: int) -> None:
         ours, theirs = socket.socketpair()
-        handle = self._handles[worker] = _Handle(ParentChannel(ours))
+        marker = send_marker(ours)
+        handle = self._handles[worker] = _Handle(ParentChannel(ours), marker)
         handle.channel.send(Setup(_host()), *self._setup_parts)
         try:
             self._launcher.launch(worker, theirs)
@@ -389,6 +394,7 @@ class Dispatcher:
             theirs.close()
             del self._handles[worker]
             handle.channel.close()
+            marker.close()
             self._command(partial(self._start_failed, worker, error))
         else:
             self._reap()  # some launchers know of the start at once
@@ -492,6 +498,7 @@ class Dispatcher:
         self._ledger.close()
         for handle in self._handles.values():
             handle.channel.close()
+            handle.marker.close()
         self._handles.clear()
         self._launcher.disown()
         for descriptor in (self._woken, self._wake_end):

@@ -234,8 +234,13 @@ class Ledger:
             return [self._stop(number)]
         return self._dispatch()
 
-    def worker_ended(self, number: int) -> list[Action]:
-        """The worker's process is gone, and all that it had answered was taken in."""
+    def worker_ended(self, number: int, begun: bool = True) -> list[Action]:
+        """The worker's process is gone, and all that it had answered was taken in.
+
+        Args:
+            number: the worker.
+            begun: whether it had begun the first of the tickets that it holds.
+        """
         worker = self._workers.pop(number)
         actions: list[Action] = []
         if worker.state is WorkerState.STARTING:
@@ -244,7 +249,7 @@ class Ledger:
                 return self.break_down()
         alive = [ticket for ticket in worker.tickets if ticket in self._groups]
         if alive:
-            blamed = worker.blamed or {worker.tickets[0]}
+            blamed = worker.blamed or ({worker.tickets[0]} if begun else set())
             for ticket in [ticket for ticket in alive if ticket in blamed]:
                 alive.remove(ticket)
                 del self._groups[ticket]

@@ -75,12 +75,12 @@ def call_here(function: Decorated[..., Any], call: Call) -> Any:
     return outcome.value
 
 
-def gate_for(function: Decorated[..., Any]) -> Gate:
-    """The gate of a map that starts now, in this directory."""
+def gate_for(function: Decorated[..., Any], directory: Path | None = None) -> Gate:
+    """The gate of a map that starts now, in this directory if in no other."""
     if function.task.claim is not None:
         from manyhands.decorators.gate import ClaimGate
 
-        return ClaimGate(function, Path.cwd())
+        return ClaimGate(function, directory or Path.cwd())
     if function._parameters.output is not None:
         raise TypeError(f"{name_of(function)} declares OUTPUT, but has no @claimed_output to fill it in")
     return OpenGate()

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from manyhands.decorators.mapping import call_here, gate_for, preparation, start_runner
 from manyhands.errors import ClaimedElsewhere
+from manyhands.handler.gate import Away, Gate, Pass
 from manyhands.handler.pump import Halted, Pump
 from manyhands.handler.runner import InlineRunner, Runner
 from manyhands.handler.stream import Stream
-from manyhands.outcome import Call, Outcome
+from manyhands.outcome import Call, Done, Failed, Later, Outcome
 from manyhands.policies.star import StarRule
 
 if TYPE_CHECKING:
@@ -34,7 +40,7 @@ def submit(function: ParallelFunction[..., Any], call: Call) -> Future[Any]:
         return future
     with _lock:
         submitter: Submitter | None = function.__dict__.get("_submitter")
-        if submitter is None or not submitter.take(call, future):
+        if submitter is None or submitter.place != _place() or not submitter.take(call, future):
             runner = start_runner(function, options, discards=False)
             if isinstance(runner, InlineRunner):
                 submitter = None
@@ -54,11 +60,52 @@ def _run_here(function: ParallelFunction[..., Any], call: Call, future: Future[A
         future.set_exception(error)
 
 
+def _place() -> tuple[str, tuple[str, ...]]:
+    """What workers take over from whoever calls: a submitter serves only calls from the same place."""
+    return os.getcwd(), tuple(sys.path)
+
+
+class _GatePerCall:
+    """Every submitted call stands alone, as a direct call does: two of them may ask for the same output.
+
+    Args:
+        make: makes the gate of a call, in the caller's directory.
+    """
+
+    def __init__(self, make: Callable[[], Gate]) -> None:
+        self._make = make
+        self._gates: dict[int, Gate] = {}
+
+    def enter(self, index: int, call: Call) -> Pass | Done[Any] | Failed:
+        """As the call's own gate says."""
+        if index not in self._gates:
+            self._gates[index] = self._make()
+        return self._gates[index].enter(index, call)
+
+    def later(self, index: int, answer: Later, looks: int) -> float | Away:
+        """As the call's own gate says."""
+        return self._gates[index].later(index, answer, looks)
+
+    def forget(self, index: int) -> None:
+        """The call has ended."""
+        gate = self._gates.pop(index, None)
+        if gate is not None:
+            gate.close()
+
+    def close(self) -> None:
+        """All have ended."""
+        for index in list(self._gates):
+            self.forget(index)
+
+
 class Submitter:
     """A stream that calls are added to while their outcomes are taken."""
 
     def __init__(self, function: ParallelFunction[..., Any], runner: Runner) -> None:
+        gate_for(function)  # raises here, not in the thread, for a function that can't be called at all
+        self.place = _place()
         self._runner = runner
+        self._gate = _GatePerCall(partial(gate_for, function, Path(self.place[0])))
         self._arrived: queue.SimpleQueue[tuple[Call, Future[Any]]] = queue.SimpleQueue()
         self._open = True
         self._tidy = function.task.claim is not None
@@ -67,7 +114,7 @@ class Submitter:
             preparation(function, StarRule(star=True, kwstar=True), discards=False),
             Stream(buffersize=_UNBOUNDED, ordered=False, budgets=function.task.retries),
             runner,
-            gate_for(function),
+            self._gate,
         )
         name = f"manyhands-submit-{getattr(function, '__name__', 'function')}"
         threading.Thread(target=self._serve, name=name, daemon=True).start()
@@ -105,6 +152,7 @@ class Submitter:
             if not futures:
                 self._close_if_empty()
             return self._open
+        self._gate.forget(outcome.index)
         future = futures.pop(outcome.index)
         if self._tidy and not futures:
             self._close_if_empty()  # before anybody looks at the directory

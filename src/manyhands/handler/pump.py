@@ -124,7 +124,9 @@ class Pump:
         """The next outcome, if there is one within one wait of at most ``timeout`` seconds; draws no input."""
         outcome = self.stream.take()
         if outcome is None:
-            self._send_due()
+            self._send_due()  # which may end an item at once, and then nothing is left to wait for
+            outcome = self.stream.take()
+        if outcome is None:
             patience = self._patience()
             limits = [seconds for seconds in (timeout, patience) if seconds is not None]
             self._absorb(self.runner.events(min(limits, default=None)))

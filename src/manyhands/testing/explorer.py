@@ -89,9 +89,9 @@ def compute(log: Log, me: Claimant, *, first: Literal["commit", "fail", "release
 
 
 class _Worker(NamedTuple):
-    """Who waits is woken by any change; when nobody runs it looks once more, and is stuck if that
-    does not help.
+    """How far a worker is.
 
+    Who waits is woken by any change; when nobody runs it looks once more, and is stuck if that does not help.
     ``node`` numbers what it was told since its round began, ``life`` how often it began anew as somebody else.
     """
 

@@ -18,6 +18,7 @@ from typing import Any
 from manyhands.outcome import Answer, Failed, traceback_text
 from manyhands.workers import payload
 from manyhands.workers.channel import WorkerChannel
+from manyhands.workers.marker import Marker, receive_marker
 from manyhands.workers.messages import Answers, Forget, Forgotten, Load, Ready, Run, Setup, Stop, Unready
 
 Work = Callable[[Any], Answer]
@@ -47,11 +48,12 @@ def forget_inherited() -> None:
 
 def serve(end: socket.socket) -> None:
     """The whole life of a worker; does not return."""
-    channel = WorkerChannel(end)
     status = 1
     try:
         _own_process()
-        _Child(channel).live()
+        end.setblocking(True)
+        marker = receive_marker(end)
+        _Child(WorkerChannel(end), marker).live()
         status = 0
     except (EOFError, OSError):
         pass  # the parent is gone, so nobody waits for an answer
@@ -82,8 +84,9 @@ def _ignore(signum: int, frame: object) -> None:
 
 
 class _Child:
-    def __init__(self, channel: WorkerChannel) -> None:
+    def __init__(self, channel: WorkerChannel, marker: Marker) -> None:
         self._channel = channel
+        self._marker = marker
         self._works: dict[int, tuple[Load, Work | Failed]] = {}
 
     def live(self) -> None:
@@ -97,6 +100,7 @@ class _Child:
                     for ticket, blob in zip(tickets, parts, strict=True):
                         self._run(number, ticket, blob)
                 case Load(number):
+                    self._marker.load()
                     self._works[number] = message, _loaded(message, parts[0])
                 case Forget(number):
                     self._forget(number)
@@ -124,6 +128,7 @@ class _Child:
         return end
 
     def _run(self, number: int, ticket: int, blob: bytes) -> None:
+        self._marker.begin(ticket)
         load, work = self._works[number]
         start = time.perf_counter()
         answer: Answer
