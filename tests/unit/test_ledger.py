@@ -231,8 +231,8 @@ class AnyOrder(RuleBasedStateMachine):
         self.act(self.ledger.proceed(name))
 
     @precondition(lambda self: self.living)
-    @rule(data=st.data())
-    def worker_ended(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), begun=st.booleans())
+    def worker_ended(self, data: st.DataObject, begun: bool) -> None:
         """Guarantee 3: who was being run, or killed, is told dead; the others go first again."""
         number = self.pick(data, "any")
         worker = self.living.pop(number)
@@ -240,12 +240,13 @@ class AnyOrder(RuleBasedStateMachine):
             self.failed_starts += 1
             self.broken = self.broken or (self.failed_starts >= START_ATTEMPTS and not self.closed)
         waiting = [ticket for ticket in worker.tickets if self.open(ticket)]
-        dead = set(waiting) & (worker.killed_for or {worker.tickets[0]} if worker.tickets else set())
+        at = {worker.tickets[0]} if worker.tickets and begun else set()
+        dead = set(waiting) & (worker.killed_for or at)
         back = [ticket for ticket in waiting if ticket not in dead]
         stopped = self.broken or self.closed
         if not stopped:
             self.queue.extendleft(reversed(back))
-        actions = self.act(self.ledger.worker_ended(number))
+        actions = self.act(self.ledger.worker_ended(number, begun))
         assert {action.ticket for action in actions if isinstance(action, TellDied)} == dead
         if stopped:
             assert all(self.fates[ticket] == "broken" for ticket in back)
@@ -424,6 +425,13 @@ def test_only_who_was_run_is_told_dead() -> None:
     assert ledger.worker_ended(0) == [TellDied(0, 0), StartWorker(1)]
     ledger.worker_ready(1)
     assert ledger.running(1)[0] == 1
+
+
+def test_who_was_not_begun_runs_elsewhere() -> None:
+    """A worker that dies before it begins what it was sent blames nobody."""
+    ledger = holding(2)
+    assert ledger.worker_ended(0, begun=False) == [StartWorker(1)]
+    assert ledger.worker_ready(1) == [SendCalls(1, 0, (0, 1))]
 
 
 def test_each_killed_call_is_told_dead() -> None:
