@@ -143,8 +143,13 @@ class Dispatcher:
 
     # -- for sessions, from any thread ------------------------------------------------------------------
 
-    def open_session(self, work: bytes, chunksize: int = 1) -> Session:
-        """A share of the pool for calls of ``work``, a pickled callable; raises PoolClosed."""
+    def open_session(self, work: bytes, chunksize: int | None = None) -> Session:
+        """A share of the pool for calls of ``work``, a pickled callable; raises PoolClosed.
+
+        Args:
+            work: loaded in a worker, it takes a call and returns its answer.
+            chunksize: calls sent at once; None: as their times suggest.
+        """
         with self._lock:
             if self._ledger.state is PoolState.CLOSED:
                 raise PoolClosed("the pool is closed")
@@ -304,7 +309,7 @@ class Dispatcher:
             for message, parts in frames:
                 match message:
                     case Answers(ticket, seconds):
-                        waiting = self._ledger.worker_answered(number, ticket)
+                        waiting = self._ledger.worker_answered(number, ticket, seconds)
                         owner = self._tickets.pop(ticket, None)
                         if waiting and owner is not None:
                             name = f"{_host()}:{handle.pid}"

@@ -21,6 +21,8 @@ from enum import Enum, auto
 from itertools import count
 from typing import Final
 
+from manyhands.controller.pace import Pace
+
 START_ATTEMPTS: Final = 3
 """After so many workers in a row that ended before they were ready, the pool gives up."""
 
@@ -116,7 +118,7 @@ class Ledger:
         self._workers: dict[int, _Worker] = {}
         self._queue: deque[int] = deque()
         self._groups: dict[int, int] = {}  # of each ticket that is not ended
-        self._chunks: dict[int, int] = {}  # of each group that is open
+        self._paces: dict[int, Pace] = {}  # of each group that is open
         self._failed_starts = 0
 
     # -- facts ------------------------------------------------------------------------------------------
@@ -137,15 +139,15 @@ class Ledger:
 
     # -- what the users of the pool say -------------------------------------------------------------------
 
-    def open_group(self, group: int, chunksize: int = 1) -> None:
-        """Tickets of this group will come, to be sent up to ``chunksize`` at once."""
-        self._chunks[group] = chunksize
+    def open_group(self, group: int, chunksize: int | None = 1) -> None:
+        """Tickets of this group will come, to be sent up to ``chunksize`` at once; None: as their times suggest."""
+        self._paces[group] = Pace(chunksize)
 
     def submit(self, ticket: int, group: int) -> list[Action]:
         """A call is to be run; that of a group which is not open is cancelled."""
         if self.state is not PoolState.OPEN:
             return [TellBroken(ticket)]
-        if group not in self._chunks:
+        if group not in self._paces:
             return [TellCancelled(ticket)]  # its work is forgotten: no worker could run it, nor let go of it
         self._groups[ticket] = group
         self._queue.append(ticket)
@@ -170,7 +172,7 @@ class Ledger:
 
     def abandon(self, group: int, kill: bool = False) -> list[Action]:
         """Nobody waits for the calls of this group any more; with ``kill``, what runs of it is ended."""
-        self._chunks.pop(group, None)
+        self._paces.pop(group, None)
         self._queue = deque(ticket for ticket in self._queue if self._groups[ticket] != group)
         for ticket in [ticket for ticket, of in self._groups.items() if of == group]:
             del self._groups[ticket]
@@ -214,14 +216,16 @@ class Ledger:
             return [self._stop(number)]
         return self._dispatch()
 
-    def worker_answered(self, number: int, ticket: int) -> bool:
-        """The worker answered a call; returns whether somebody waits for the answer.
+    def worker_answered(self, number: int, ticket: int, seconds: float | None = None) -> bool:
+        """The worker answered a call, after ``seconds`` if it ran; returns whether somebody waits for the answer.
 
         To be followed by ``proceed``.
         """
         worker = self._workers[number]
         if ticket in worker.tickets:
             worker.tickets.remove(ticket)
+        if seconds is not None and worker.group in self._paces:
+            self._paces[worker.group].took(seconds)
         return self._groups.pop(ticket, None) is not None
 
     def proceed(self, number: int) -> list[Action]:
@@ -291,7 +295,7 @@ class Ledger:
     def _send(self, number: int) -> SendCalls:
         group = self._groups[self._queue[0]]
         # A chunk takes no more than its fair share of what waits, so that nobody idles at the end.
-        most = max(1, min(self._chunks[group], len(self._queue) // self.limit))
+        most = max(1, min(self._paces[group].chunksize, len(self._queue) // self.limit))
         tickets = [self._queue.popleft()]
         while self._queue and len(tickets) < most and self._groups[self._queue[0]] == group:
             tickets.append(self._queue.popleft())

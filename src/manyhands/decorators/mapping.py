@@ -125,7 +125,7 @@ def start_runner(function: Decorated[..., Any], options: MapOptions, discards: b
         dispatcher = options.backend.dispatcher
     else:
         raise TypeError(f"backend must be None, 'inline' or a Controller, not {short_repr(options.backend)}")
-    return dispatcher.open_session(blob, 1 if options.chunksize == "auto" else options.chunksize)
+    return dispatcher.open_session(blob, None if options.chunksize == "auto" else options.chunksize)
 
 
 def _check_items(

@@ -71,7 +71,8 @@ def parallel(function: Any = None, /, **options: Any) -> Any:
             and cgroup; -1 means all of those, -2 all but one.
         backend: None for the pool that all maps with the same settings share, "inline" for this very
             process, or an open ``Controller``.
-        chunksize: items that are sent to a worker at once; "auto" (now: one) lets the library decide.
+        chunksize: items that are sent to a worker at once; "auto" sends more, up to 32, of calls that take
+            less than a millisecond or so.
         buffersize: bound on items in flight plus results not yet taken; None lets the library decide (at
             least 64; one under "inline").
         ordered: results in the order of the items, or as they finish.
