@@ -40,8 +40,14 @@ def write(name: str, output: Path = OUTPUT) -> None:
     output.write_bytes(CONTENT)
 
 
-def floor(name: str) -> None:
+def floor(names: list[str]) -> None:
     """Write, fsync, publish by link: no claims, no second process."""
+    for name in names:
+        publish(name)
+
+
+def publish(name: str) -> None:
+    """One output of the floor."""
     with open(f".{name}", "xb") as file:
         file.write(CONTENT)
         os.fsync(file.fileno())
@@ -76,15 +82,21 @@ def main(rounds: int) -> None:
         f"{CALLS} tiny calls, per second": {
             "concurrent.futures": (CALLS, lambda: list(executor.map(identity, range(CALLS)))),
             "manyhands": (CALLS, lambda: list(mapped.map(range(CALLS)))),
-            "concurrent.futures, chunksize 32": (CALLS, lambda: list(executor.map(identity, range(CALLS), chunksize=32))),
+            "concurrent.futures, chunksize 32": (
+                CALLS,
+                lambda: list(executor.map(identity, range(CALLS), chunksize=32)),
+            ),
             "manyhands, chunksize 32": (CALLS, lambda: list(mapped.map(range(CALLS), chunksize=32))),
         },
         f"{TRIPS} round trips of one call, per second": {
-            "concurrent.futures": (TRIPS, lambda: [executor.submit(identity, n).result() for n in range(TRIPS)]),
+            "concurrent.futures": (
+                TRIPS,
+                lambda: [executor.submit(identity, n).result() for n in range(TRIPS)],
+            ),
             "manyhands": (TRIPS, lambda: [mapped.submit(n).result() for n in range(TRIPS)]),
         },
         f"{OUTPUTS} outputs of {len(CONTENT)} bytes, durable, per second": {
-            "floor, one process": (OUTPUTS, in_new_directory(lambda names: [floor(name) for name in names])),
+            "floor, one process": (OUTPUTS, in_new_directory(floor)),
             "manyhands": (OUTPUTS, in_new_directory(lambda names: list(write.map(names)))),
         },
     }
@@ -99,7 +111,8 @@ def main(rounds: int) -> None:
         print(f"\n{title}")
         for name, values in figures.items():
             median = statistics.median(values)
-            print(f"  {name:34} {median:9,.0f}   {min(values):9,.0f} … {max(values):9,.0f}   x {median / first:.2f}")
+            spread = f"{min(values):9,.0f} … {max(values):9,.0f}"
+            print(f"  {name:34} {median:9,.0f}   {spread}   x {median / first:.2f}")
     executor.shutdown()
 
 

@@ -1,6 +1,6 @@
 """What the contract and end-to-end tests share: scripts run for real, FIFOs to wait on, ends of processes.
 
-Nothing here sleeps while there is an event to wait for; every wait has a deadline, long enough for a busy machine.
+Nothing here sleeps while there is an event to wait for; every wait has a deadline, long for a busy machine.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def names(directory: Path) -> list[str]:
     return sorted(os.listdir(directory)) if directory.exists() else []
 
 
-# -- scripts ----------------------------------------------------------------------------------------------------
+# -- scripts --------------------------------------------------------------------------------------------------
 
 
 def write_script(path: Path, text: str) -> Path:
@@ -120,7 +120,7 @@ def run_script(script: Path, *arguments: object, status: int | None = 0, **optio
         return finish(process, status)
 
 
-# -- processes --------------------------------------------------------------------------------------------------
+# -- processes ------------------------------------------------------------------------------------------------
 
 
 def descendants(pid: int) -> list[int]:
@@ -130,7 +130,7 @@ def descendants(pid: int) -> list[int]:
 
 @contextmanager
 def ends_of(pids: Iterable[int]) -> Iterator[Callable[[], None]]:
-    """Call what it yields to wait until all these processes have ended; opened before, so that no id is reused."""
+    """Call what it yields to wait until all these processes have ended; opened now, so no id is reused."""
     watches = {os.pidfd_open(pid): pid for pid in pids}
 
     def wait() -> None:

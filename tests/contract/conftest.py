@@ -11,9 +11,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.helpers import Fifo
-
 from manyhands import Controller
+from tests.helpers import Fifo
 
 METHODS = ("fork", "spawn", "forkserver")
 

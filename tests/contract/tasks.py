@@ -9,9 +9,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from tests.helpers import tell, wait_for
-
 from manyhands import WorkerDied, parallel, retry_on, validated
+from tests.helpers import tell, wait_for
 
 
 class Unpicklable(Exception):

@@ -72,7 +72,7 @@ def stacked(function: Any, order: tuple[Decorator, ...]) -> Any:
     return function
 
 
-# -- stacking ---------------------------------------------------------------------------------------------------------
+# -- stacking -------------------------------------------------------------------------------------------------
 
 
 def test_any_order_gives_an_equal_task() -> None:
@@ -90,7 +90,9 @@ def test_any_order_gives_an_equal_task() -> None:
     assert len({hash(function.task) for function in functions}) == 1
 
 
-@pytest.mark.parametrize("names", [c for n in range(1, 5) for c in itertools.combinations(FOUR, n)], ids="+".join)
+@pytest.mark.parametrize(
+    "names", [c for n in range(1, 5) for c in itertools.combinations(FOUR, n)], ids="+".join
+)
 def test_type_tells_what_was_mixed_in(names: tuple[str, ...]) -> None:
     """``map`` is there with @parallel, ``claims`` with @claimed_output, and only then, in any order."""
     expected = {
@@ -99,6 +101,7 @@ def test_type_tells_what_was_mixed_in(names: tuple[str, ...]) -> None:
         (False, True): ClaimedFunction,
         (True, True): ParallelClaimedFunction,
     }["parallel" in names, "claimed" in names]
+
     def plain(n: int) -> int:
         return n
 
@@ -157,7 +160,7 @@ def test_order_on_methods_does_not_matter() -> None:
     assert Both.one.task == retry_on(OSError, wait=0)(parallel(backend="inline")(body)).task
 
 
-# -- the face -----------------------------------------------------------------------------------------------------------
+# -- the face -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", FOUR)
@@ -169,7 +172,9 @@ def test_names_and_docs(name: str) -> None:
         ({"parallel": parallel, "validated": validated(result=bool), "retry": retry_on(OSError)}[name],),
     )
     for attribute in ("__name__", "__qualname__", "__module__", "__doc__", "__wrapped__"):
-        expected = samples.triple_body if attribute == "__wrapped__" else getattr(samples.triple_body, attribute)
+        expected = (
+            samples.triple_body if attribute == "__wrapped__" else getattr(samples.triple_body, attribute)
+        )
         assert getattr(function, attribute) == expected
     assert inspect.unwrap(function) is samples.triple_body
     assert function.some_attribute == "kept"
@@ -226,7 +231,7 @@ def test_repr_and_equality() -> None:
     assert counter.add.__self__ is counter
 
 
-# -- pickling -------------------------------------------------------------------------------------------------------------
+# -- pickling -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pickler", [pickle, cloudpickle], ids=["pickle", "cloudpickle"])
@@ -263,6 +268,7 @@ def test_pickles_methods(pickler: Any) -> None:
     changed = pickle.loads(pickler.dumps(samples.Counter(5).add.options(ordered=False)))
     assert changed(1) == 6 and changed.task.parallel.ordered is False
     assert pickle.loads(pickler.dumps(samples.Counter.named))(1) == "Counter1"
+    assert pickle.loads(pickler.dumps(samples.Counter.named.options(workers=2)))(1) == "Counter1"
     assert pickle.loads(pickler.dumps(samples.Counter.plus_one))(1) == 2
     assert pickle.loads(pickler.dumps(samples.Counter.add))(samples.Counter(2), 3) == 5
 
@@ -281,7 +287,7 @@ def test_pickles_closures_with_cloudpickle() -> None:
 
 
 def test_pickles_a_recursive_function_of_main(tmp_path: Path) -> None:
-    """A recursive function of ``__main__``, pickled by value there, works in a process that has no such script."""
+    """A recursive function of ``__main__``, pickled by value, works in a process without that script."""
     script = write_script(
         tmp_path / "script.py",
         """
@@ -314,7 +320,7 @@ def test_pickled_predicates_and_templates() -> None:
     assert inspect.signature(copy) == inspect.signature(function)
 
 
-# -- refusals -----------------------------------------------------------------------------------------------------------
+# -- refusals -------------------------------------------------------------------------------------------------
 
 
 async def coroutine(n: int) -> int:
@@ -427,7 +433,7 @@ def test_wrong_use_of_map() -> None:
         samples.tripled.map([1], args=3)
 
 
-# -- direct calls ---------------------------------------------------------------------------------------------------------
+# -- direct calls ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -535,7 +541,9 @@ def test_direct_call_with_save_and_load(here: Path) -> None:
     """``save`` writes the value, ``load`` reads what the call returns; the second call computes nothing."""
     calls = []
 
-    @claimed_output("{n}.txt", save=lambda value, path: path.write_text(str(value)), load=lambda p: int(p.read_text()))
+    @claimed_output(
+        "{n}.txt", save=lambda value, path: path.write_text(str(value)), load=lambda p: int(p.read_text())
+    )
     @validated(result=lambda value: value < 100)
     def square(n: int) -> int:
         calls.append(n)
@@ -559,7 +567,9 @@ def test_discarded_claim_still_raises_when_called(here: Path) -> None:
     for _ in range(2):
         with pytest.raises(InvalidResult):
             write(1)
-    reporting = claimed_output("{n}.txt", failed="report")(validated(result=lambda path: False)(write.__wrapped__))
+    reporting = claimed_output("{n}.txt", failed="report")(
+        validated(result=lambda path: False)(write.__wrapped__)
+    )
     with pytest.raises((InvalidResult, FailedElsewhere)):
         reporting(1)
     assert not (here / "1.txt").exists()

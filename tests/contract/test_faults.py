@@ -182,7 +182,9 @@ def test_function_that_can_not_be_sent(processes: How) -> None:
         locked.map([1], **processes)
 
 
-def test_function_that_can_not_be_loaded(processes: How, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_function_that_can_not_be_loaded(
+    processes: How, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """When the worker can't import the function's module, each item fails with that error and a note."""
     import sys
 
@@ -203,7 +205,7 @@ def test_function_that_can_not_be_loaded(processes: How, tmp_path: Path, monkeyp
     assert list(tasks.double.map([1], **processes)) == [2]
 
 
-# -- ending early ---------------------------------------------------------------------------------------------------
+# -- ending early ---------------------------------------------------------------------------------------------
 
 
 def test_close_cancels_what_has_not_started(processes: How, begun: Fifo, gate: Fifo) -> None:
@@ -262,7 +264,7 @@ def test_pool_is_usable_after_an_error(how: How) -> None:
     assert list(tasks.double.map(range(20), **how)) == [2 * x for x in range(20)]
 
 
-# -- a pool of one's own ------------------------------------------------------------------------------------------------
+# -- a pool of one's own --------------------------------------------------------------------------------------
 
 
 def test_controller_ends_its_workers(method: str) -> None:
@@ -306,7 +308,7 @@ def test_controller_that_was_never_used(method: str) -> None:
         assert pool.workers == 2
 
 
-# -- where workers are ------------------------------------------------------------------------------------------------
+# -- where workers are ----------------------------------------------------------------------------------------
 
 
 def test_workers_follow_the_directory(how: How, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,6 +327,27 @@ def test_a_deleted_directory_is_told(processes: How, tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gone").rmdir()
     assert set(tasks.directory.map(range(4), **processes)) == {str(tmp_path)}
+
+
+def test_a_task_that_changes_the_directory(processes: How, tmp_path: Path) -> None:
+    """The next task in the same worker is back where its map belongs."""
+
+    @parallel
+    def wander(to: str) -> str:
+        before = os.getcwd()
+        os.chdir(to)
+        return before
+
+    options = {**processes, "workers": 1}
+    assert set(wander.map([str(tmp_path)] * 3, **options)) == {os.getcwd()}
+
+
+def test_workers_leave_an_interrupt_to_their_parent(processes: How) -> None:
+    """A SIGINT that reaches a worker itself does not end it."""
+    options = {**processes, "workers": 1}
+    (pid,) = tasks.process_id.map([0], **options)
+    os.kill(pid, signal.SIGINT)
+    assert list(tasks.process_id.map([0], **options)) == [pid]
 
 
 def test_workers_know_the_path(processes: How, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,9 @@ def test_builtin_and_partial(how: How) -> None:
     """Builtins, ``functools.partial`` and callable objects map."""
     assert list(parallel(len).map(["a", "bc"], **how)) == [1, 2]
     assert list(parallel(functools.partial(pow, 2)).map([3, 4], **how)) == [8, 16]
-    assert list(parallel(tasks.Scaler(3).scale.__wrapped__).map([(tasks.Scaler(4), 2)], star=True, **how)) == [8]
+    assert list(parallel(tasks.Scaler(3).scale.__wrapped__).map([(tasks.Scaler(4), 2)], star=True, **how)) == [
+        8
+    ]
 
 
 def test_bound_method(how: How) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.contract import tasks
-from tests.helpers import Fifo, lines
 
 from manyhands import Counts, Discarded, Failure, InvalidArguments, InvalidResult, ItemError
+from tests.contract import tasks
+from tests.helpers import Fifo, lines
 
 How = dict[str, Any]
 
@@ -116,7 +116,7 @@ def test_star_rules(how: How, options: dict[str, Any], items: Any, expected: lis
 
 
 def test_on_error_raise(how: How) -> None:
-    """The first error in order is raised with item and index, after the values before it; then the map is over."""
+    """The first error in order is raised with item and index, after earlier values; then the map is over."""
     results = tasks.reciprocal.map([1, 2, 0, 4, 0], **how)
     assert next(results) == 1
     assert next(results) == 0.5

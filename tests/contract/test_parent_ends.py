@@ -16,6 +16,7 @@ import os
 import sys
 from manyhands import parallel
 from tests.contract import tasks
+from tests.helpers import wait_for
 
 method, begun, gate, catch = sys.argv[1:]
 try:
@@ -26,6 +27,7 @@ try:
 except KeyboardInterrupt:
     if catch != "caught":
         raise
+    wait_for(gate)
     print(list(tasks.double.map([1, 2], workers=2, start_method=method)))
 """
 
@@ -75,12 +77,13 @@ def test_ctrl_c(script: Path, method: str, begun: Fifo, gate: Fifo, whom: str) -
 
 
 def test_ctrl_c_that_is_caught(script: Path, method: str, begun: Fifo, gate: Fifo) -> None:
-    """After a KeyboardInterrupt that the script catches, the pool works on."""
+    """A KeyboardInterrupt that the script catches has ended what ran, and the pool works on."""
     with started(script, method, begun.path, gate.path, "caught") as parent:
         workers = [int(begun.line().split()[1]) for _ in range(2)]
         with ends_of(workers) as wait:
             parent.send_signal(signal.SIGINT)
             wait()
+        gate.let_go()
         assert finish(parent) == "[2, 4]\n"
 
 

@@ -145,7 +145,8 @@ def test_what_workers_print(tmp_path: Path, method: str) -> None:
         import sys
         from manyhands import parallel
 
-        parallel(lambda x: print(f"task {x}\\n", end="")).map(range(5), workers=2, start_method=sys.argv[1]).wait()
+        say = parallel(lambda x: print(f"task {x}\\n", end=""))
+        say.map(range(5), workers=2, start_method=sys.argv[1]).wait()
         """,
     )
     assert sorted(run_script(script, method).splitlines()) == [f"task {x}" for x in range(5)]
@@ -156,7 +157,7 @@ def test_script_from_standard_input(tmp_path: Path) -> None:
     import subprocess
     import sys
 
-    code = "from manyhands import parallel\nf = parallel(lambda x: x + 1)\nprint(list(f.map(range(3), workers=2)))\n"
+    code = "from manyhands import parallel\nprint(list(parallel(lambda x: x + 1).map(range(3), workers=2)))\n"
     ran = subprocess.run(
         [sys.executable, "-"], input=code, capture_output=True, text=True, timeout=90, cwd=tmp_path, check=False
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, assert_type
+from typing import assert_type
 
 from manyhands import (
     OUTPUT,
@@ -113,5 +113,292 @@ def loaded(x: int) -> int:
     return x
 
 
-def single_decorators() -> None:
-    assert_type(bare, ParallelFunction[[int, float], float])  # type: ignore[assert-type] # pyright: ignore
+def calls_return_what_the_body_returns() -> None:
+    assert_type(bare(1), float)
+    assert_type(bare(1, scale=2.0), float)
+    assert_type(called(1), str)
+    assert_type(optioned(x=1), int)
+    assert_type(retried(1), int)
+    assert_type(retried_twice(1), int)
+    assert_type(checked(1), int)
+
+
+def claimed_calls_return_paths_or_what_is_loaded() -> None:
+    assert_type(written(1), Path)
+    assert_type(saved(1), Path)
+    assert_type(loaded(1), str)
+    assert_type(written.claims, OutputClaims)
+    assert_type(written.claims.path(1), Path)
+
+
+# -- every stacking order, on one function --------------------------------------------------------------------
+
+p = parallel(workers=2)
+c = claimed_output("{x}.txt", save=save_text)
+r = retry_on(OSError)
+v = validated(result=known)
+
+
+def body(x: int, /) -> int:
+    return x
+
+
+def every_order_of_four_makes_the_same_type() -> None:
+    assert_type(p(c(r(v(body)))), ParallelClaimedFunction[[int], Path])
+    assert_type(p(c(v(r(body)))), ParallelClaimedFunction[[int], Path])
+    assert_type(p(r(c(v(body)))), ParallelClaimedFunction[[int], Path])
+    assert_type(p(r(v(c(body)))), ParallelClaimedFunction[[int], Path])
+    assert_type(p(v(c(r(body)))), ParallelClaimedFunction[[int], Path])
+    assert_type(p(v(r(c(body)))), ParallelClaimedFunction[[int], Path])
+    assert_type(c(p(r(v(body)))), ParallelClaimedFunction[[int], Path])
+    assert_type(c(p(v(r(body)))), ParallelClaimedFunction[[int], Path])
+    assert_type(c(r(p(v(body)))), ParallelClaimedFunction[[int], Path])
+    assert_type(c(r(v(p(body)))), ParallelClaimedFunction[[int], Path])
+    assert_type(c(v(p(r(body)))), ParallelClaimedFunction[[int], Path])
+    assert_type(c(v(r(p(body)))), ParallelClaimedFunction[[int], Path])
+    assert_type(r(p(c(v(body)))), ParallelClaimedFunction[[int], Path])
+    assert_type(r(p(v(c(body)))), ParallelClaimedFunction[[int], Path])
+    assert_type(r(c(p(v(body)))), ParallelClaimedFunction[[int], Path])
+    assert_type(r(c(v(p(body)))), ParallelClaimedFunction[[int], Path])
+    assert_type(r(v(p(c(body)))), ParallelClaimedFunction[[int], Path])
+    assert_type(r(v(c(p(body)))), ParallelClaimedFunction[[int], Path])
+    assert_type(v(p(c(r(body)))), ParallelClaimedFunction[[int], Path])
+    assert_type(v(p(r(c(body)))), ParallelClaimedFunction[[int], Path])
+    assert_type(v(c(p(r(body)))), ParallelClaimedFunction[[int], Path])
+    assert_type(v(c(r(p(body)))), ParallelClaimedFunction[[int], Path])
+    assert_type(v(r(p(c(body)))), ParallelClaimedFunction[[int], Path])
+    assert_type(v(r(c(p(body)))), ParallelClaimedFunction[[int], Path])
+
+
+def every_order_of_some_makes_the_same_type() -> None:
+    assert_type(p(body), ParallelFunction[[int], int])
+    assert_type(c(body), ClaimedFunction[[int], Path])
+    assert_type(r(body), Decorated[[int], int])
+    assert_type(v(body), Decorated[[int], int])
+    assert_type(p(c(body)), ParallelClaimedFunction[[int], Path])
+    assert_type(p(r(body)), ParallelFunction[[int], int])
+    assert_type(p(v(body)), ParallelFunction[[int], int])
+    assert_type(c(p(body)), ParallelClaimedFunction[[int], Path])
+    assert_type(c(r(body)), ClaimedFunction[[int], Path])
+    assert_type(c(v(body)), ClaimedFunction[[int], Path])
+    assert_type(r(p(body)), ParallelFunction[[int], int])
+    assert_type(r(c(body)), ClaimedFunction[[int], Path])
+    assert_type(r(v(body)), Decorated[[int], int])
+    assert_type(v(p(body)), ParallelFunction[[int], int])
+    assert_type(v(c(body)), ClaimedFunction[[int], Path])
+    assert_type(v(r(body)), Decorated[[int], int])
+    assert_type(p(c(r(body))), ParallelClaimedFunction[[int], Path])
+    assert_type(p(c(v(body))), ParallelClaimedFunction[[int], Path])
+    assert_type(p(r(c(body))), ParallelClaimedFunction[[int], Path])
+    assert_type(p(r(v(body))), ParallelFunction[[int], int])
+    assert_type(p(v(c(body))), ParallelClaimedFunction[[int], Path])
+    assert_type(p(v(r(body))), ParallelFunction[[int], int])
+    assert_type(c(p(r(body))), ParallelClaimedFunction[[int], Path])
+    assert_type(c(p(v(body))), ParallelClaimedFunction[[int], Path])
+    assert_type(c(r(p(body))), ParallelClaimedFunction[[int], Path])
+    assert_type(c(r(v(body))), ClaimedFunction[[int], Path])
+    assert_type(c(v(p(body))), ParallelClaimedFunction[[int], Path])
+    assert_type(c(v(r(body))), ClaimedFunction[[int], Path])
+    assert_type(r(p(c(body))), ParallelClaimedFunction[[int], Path])
+    assert_type(r(p(v(body))), ParallelFunction[[int], int])
+    assert_type(r(c(p(body))), ParallelClaimedFunction[[int], Path])
+    assert_type(r(c(v(body))), ClaimedFunction[[int], Path])
+    assert_type(r(v(p(body))), ParallelFunction[[int], int])
+    assert_type(r(v(c(body))), ClaimedFunction[[int], Path])
+    assert_type(v(p(c(body))), ParallelClaimedFunction[[int], Path])
+    assert_type(v(p(r(body))), ParallelFunction[[int], int])
+    assert_type(v(c(p(body))), ParallelClaimedFunction[[int], Path])
+    assert_type(v(c(r(body))), ClaimedFunction[[int], Path])
+    assert_type(v(r(p(body))), ParallelFunction[[int], int])
+    assert_type(v(r(c(body))), ClaimedFunction[[int], Path])
+
+
+def without_parentheses_too() -> None:
+    assert_type(parallel(body), ParallelFunction[[int], int])
+    assert_type(parallel(r(body)), ParallelFunction[[int], int])
+    assert_type(parallel(c(body)), ParallelClaimedFunction[[int], Path])
+    assert_type(v(parallel(c(body))), ParallelClaimedFunction[[int], Path])
+
+
+# -- maps -----------------------------------------------------------------------------------------------------
+
+
+def maps_yield_what_calls_return(numbers: Iterable[int], pool: Controller) -> None:
+    assert_type(bare.map(numbers), Results[float])
+    assert_type(
+        bare.map(numbers, args=(2.0,), total=10, ordered=False, workers=-1, backend=pool), Results[float]
+    )
+    assert_type(bare.map([(1, 2.0)], star=True), Results[float])
+    assert_type(bare.map([(1, {"scale": 2.0})], kwstar=True, kwargs={"scale": 3.0}), Results[float])
+    assert_type(bare.map(range(3), star=None, args=[1]), Results[float])
+    assert_type(bare.map(numbers, on_error="skip"), Results[float])
+    assert_type(bare.map(numbers, on_error="return"), Results[float | Failure | Discarded | Elsewhere])
+    assert_type(written.claims.path(x=1), Path)
+    assert_type(p(written).map(numbers), Results[Path])
+    assert_type(p(loaded).map(numbers), Results[str])
+    assert_type(next(called.map(numbers)), str)
+    assert_type(list(called.map(numbers)), list[str])
+    assert_type(called.map(bare.map(numbers)), Results[str])
+
+
+def results_are_consumed_in_four_ways(results: Results[str]) -> None:
+    for value in results:
+        assert_type(value, str)
+    for outcome in results.outcomes():
+        assert_type(outcome, Outcome[str])
+        assert_type(outcome.value, str)
+        assert_type(outcome.failure, Failure | None)
+        assert_type(outcome.discarded, Discarded | None)
+        assert_type(outcome.elsewhere, Elsewhere | None)
+    assert_type(results.collect(), tuple[list[str], list[Failure]])
+    assert_type(results.wait(), Counts)
+    with results as same:
+        assert_type(same, Results[str])
+    assert_type(results.failures, list[Failure])
+
+
+def submit_takes_the_arguments_of_a_call() -> None:
+    assert_type(bare.submit(1, scale=2.0), Future[float])
+    assert_type(p(written).submit(1), Future[Path])
+
+
+def options_keep_the_type() -> None:
+    assert_type(p(body).options(ordered=False, on_error="skip"), ParallelFunction[[int], int])
+    assert_type(p(c(body)).options(workers=1), ParallelClaimedFunction[[int], Path])
+
+
+# -- lambdas, closures, callables -----------------------------------------------------------------------------
+
+
+def lambdas_and_closures(factor: float) -> None:
+    assert_type(parallel(lambda: 1)(), int)
+    assert_type(parallel(lambda: "a").submit(), Future[str])
+    assert_type(p(c(lambda: 1))(), Path)
+    assert_type(v(r(p(lambda: 1))), ParallelFunction[[], int])
+
+    @parallel
+    def scaled(x: float) -> float:
+        return x * factor
+
+    assert_type(scaled.map([1.0]), Results[float])
+    assert_type(parallel(len)([1, 2]), int)
+
+
+def a_decorated_function_is_a_callable(names: list[str]) -> None:
+    takes_a_callable(bare)
+    takes_a_callable(p(r(body)))
+    assert_type(called.__name__, str)
+
+
+def takes_a_callable(function: Callable[[int], object]) -> None:
+    function(1)
+
+
+# -- methods --------------------------------------------------------------------------------------------------
+
+
+class Scale:
+    def __init__(self, factor: int) -> None:
+        self.factor = factor
+
+    @parallel
+    def method(self, x: int, /) -> int:
+        return self.factor * x
+
+    @claimed_output("{self.factor}/{x}.txt")
+    @parallel(workers=2)
+    def written(self, x: int, output: Path = OUTPUT) -> None:
+        output.write_text(str(self.factor * x))
+
+    @retry_on(OSError)
+    @parallel
+    @claimed_output("{self.factor}/{x}.txt", save=save_text, load=load_text)
+    @validated(result=known)
+    def loaded(self, x: int) -> int:
+        return self.factor * x
+
+    @parallel
+    @classmethod
+    def of_class(cls, x: int, /) -> int:
+        return x
+
+    @validated(result=known)
+    @claimed_output("class/{x}.txt", save=save_text)
+    @parallel
+    @retry_on(OSError)
+    @classmethod
+    def claimed_of_class(cls, x: int, /) -> int:
+        return x
+
+    @parallel
+    @retry_on(OSError)
+    @classmethod
+    def made(cls, factor: int) -> Scale:
+        return cls(factor)
+
+    @parallel
+    @staticmethod
+    def static(x: int, /) -> int:
+        return x
+
+    @retry_on(OSError)
+    @parallel
+    @validated(arguments=positive)
+    @claimed_output("static/{x}.txt", save=save_text)
+    @staticmethod
+    def claimed_static(x: int, /) -> int:
+        return x
+
+    @parallel
+    @staticmethod
+    def without_arguments() -> int:
+        return 1
+
+    def inside(self, numbers: list[int]) -> list[int]:
+        return list(self.method.map(numbers))
+
+
+class Larger(Scale):
+    """Inherited methods bind to what they are asked of."""
+
+
+def methods_know_self(scale: Scale, larger: Larger) -> None:
+    assert_type(scale.method, ParallelFunction[[int], int])
+    assert_type(Scale.method(scale, 1), int)
+    assert_type(scale.method(1), int)
+    assert_type(larger.method.map([1]), Results[int])
+    assert_type(scale.written(1), Path)
+    assert_type(scale.written.map([1]), Results[Path])
+    assert_type(scale.written.claims.path(1), Path)
+    assert_type(scale.loaded(x=1), str)
+    assert_type(larger.loaded.submit(1), Future[str])
+
+
+def classmethods_know_their_class(scale: Scale) -> None:
+    assert_type(Scale.of_class, ParallelFunction[[int], int])
+    assert_type(scale.of_class, ParallelFunction[[int], int])
+    assert_type(Larger.of_class.map([1]), Results[int])
+    assert_type(Scale.claimed_of_class, ParallelClaimedFunction[[int], Path])
+    assert_type(scale.claimed_of_class(1), Path)
+    assert_type(Scale.made(2), Scale)
+    assert_type(Larger.made.submit(factor=2), Future[Scale])
+
+
+def staticmethods_know_nobody(scale: Scale) -> None:
+    assert_type(Scale.static, ParallelFunction[[int], int])
+    assert_type(scale.static, ParallelFunction[[int], int])
+    assert_type(scale.static.map([1]), Results[int])
+    assert_type(Scale.claimed_static, ParallelClaimedFunction[[int], Path])
+    assert_type(scale.claimed_static(1), Path)
+    assert_type(scale.without_arguments(), int)
+
+
+# -- the rest of the public names -----------------------------------------------------------------------------
+
+
+def pools_and_settings(directory: Path) -> None:
+    with Controller(2, start_method="spawn", initializer=lambda: None) as pool:
+        assert_type(pool, Controller)
+        assert_type(pool.workers, int)
+    configure(workers=-2, start_method="forkserver")
+    gc(directory, now=True)

@@ -140,7 +140,7 @@ class Ledger:
     # -- what the users of the pool say -------------------------------------------------------------------
 
     def open_group(self, group: int, chunksize: int | None = 1) -> None:
-        """Tickets of this group will come, to be sent up to ``chunksize`` at once; None: as their times suggest."""
+        """Calls of this group will come, ``chunksize`` of them sent at once; None: as their times suggest."""
         self._paces[group] = Pace(chunksize)
 
     def submit(self, ticket: int, group: int) -> list[Action]:
@@ -217,7 +217,7 @@ class Ledger:
         return self._dispatch()
 
     def worker_answered(self, number: int, ticket: int, seconds: float | None = None) -> bool:
-        """The worker answered a call, after ``seconds`` if it ran; returns whether somebody waits for the answer.
+        """The worker answered a call, after ``seconds``; returns whether somebody waits for the answer.
 
         To be followed by ``proceed``.
         """

@@ -25,8 +25,8 @@ def outlines(tile: Path) -> list[Any]:
     labels = np.pad(find_objects(*read_grey(tile)), 1, mode="edge")
     lines = []
     for label in range(1, labels.max() + 1):
-        for line in measure.find_contours((labels == label).astype(float), 0.5):
-            lines.append(np.clip(line - 1, -0.5, np.subtract(labels.shape, 2.5))[:, ::-1])
+        found = measure.find_contours((labels == label).astype(float), 0.5)
+        lines += [np.clip(line - 1, -0.5, np.subtract(labels.shape, 2.5))[:, ::-1] for line in found]
     return lines
 
 

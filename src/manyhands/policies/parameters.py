@@ -78,10 +78,11 @@ class Parameters:
     def with_output(self, call: Call, path: Path) -> Call:
         """The call as the body takes it, with the path to write its output to."""
         assert self.output is not None
-        if self.position is not None and len(call.args) > self.position:
-            args = (*call.args[: self.position], path, *call.args[self.position :])
-            return Call(args, call.kwargs)
-        return Call(call.args, {**call.kwargs, self.output: path})
+        assert self.signature is not None
+        args, kwargs = fix(call.args, call.kwargs, self.signature)  # every positional parameter is in args now
+        if self.position is None:
+            return Call(args, {**kwargs, self.output: path})
+        return Call((*args[: self.position], path, *args[self.position :]), kwargs)
 
     def bind(self, call: Call) -> dict[str, Any]:
         """The arguments by parameter name, defaults applied; raises TypeError like a call would."""

@@ -1,0 +1,76 @@
+"""Fixtures of the end-to-end tests: a directory to be in, FIFOs, small and read-only disks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.helpers import Fifo
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Markers and warnings that these tests know of."""
+    config.addinivalue_line("markers", "slow: takes more than five seconds")
+    # Whoever asks for "fork" takes its risk; newer interpreters say so at each fork.
+    config.addinivalue_line("filterwarnings", "ignore:.*multi-threaded.*:DeprecationWarning")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory to be in."""
+    path = tmp_path / "here"
+    path.mkdir()
+    monkeypatch.chdir(path)
+    return path
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Iterator[Fifo]:
+    """Where tasks say that they have begun."""
+    fifo = Fifo(tmp_path / "begun")
+    yield fifo
+    fifo.close()
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Fifo]:
+    """What tasks wait at; at the end all are let go."""
+    fifo = Fifo(tmp_path / "gate")
+    yield fifo
+    fifo.let_go(1000)
+    fifo.close()
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Mounts a filesystem in memory, with these options; skips where that is not allowed."""
+    mounted: list[Path] = []
+
+    def do(options: str) -> Path:
+        if sys.platform != "linux" or os.geteuid() != 0:
+            pytest.skip("only root may mount, and only on Linux")
+        path = tmp_path / f"disk {len(mounted)}"
+        path.mkdir()
+        ran = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if ran.returncode:
+            pytest.skip(f"mount is not allowed here: {ran.stderr.strip()}")
+        mounted.append(path)
+        return path
+
+    yield do
+    for path in mounted:
+        ended = subprocess.run(["umount", str(path)], check=False, capture_output=True).returncode == 0
+        if not ended:
+            subprocess.run(["umount", "-l", str(path)], check=True)
