@@ -11,6 +11,8 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.helpers import Fifo
+
 ROOT = Path(__file__).parents[1]
 LINGER_SECONDS = 10.0
 """How long what was told to end may take to do so."""
@@ -71,3 +73,20 @@ def nothing_is_left() -> Iterator[None]:
     left = [described(process) for process in alive]
     left += [f"file {path}" for path in sorted((visible_files() | shared_memory()) - files)]
     assert not left, "tests left behind:\n" + "\n".join(left)
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Iterator[Fifo]:
+    """Where tasks say that they have begun."""
+    fifo = Fifo(tmp_path / "begun")
+    yield fifo
+    fifo.close()
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Fifo]:
+    """What tasks wait at; at the end all are let go."""
+    fifo = Fifo(tmp_path / "gate")
+    yield fifo
+    fifo.let_go(1000)
+    fifo.close()

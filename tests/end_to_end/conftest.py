@@ -10,17 +10,6 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from tests.helpers import Fifo
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Markers and warnings that these tests know of."""
-    config.addinivalue_line("markers", "slow: takes more than five seconds")
-    # Whoever asks for "fork" takes its risk; newer interpreters say so at each fork.
-    config.addinivalue_line("filterwarnings", "ignore:.*multi-threaded.*:DeprecationWarning")
-
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -29,23 +18,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.mkdir()
     monkeypatch.chdir(path)
     return path
-
-
-@pytest.fixture
-def begun(tmp_path: Path) -> Iterator[Fifo]:
-    """Where tasks say that they have begun."""
-    fifo = Fifo(tmp_path / "begun")
-    yield fifo
-    fifo.close()
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Fifo]:
-    """What tasks wait at; at the end all are let go."""
-    fifo = Fifo(tmp_path / "gate")
-    yield fifo
-    fifo.let_go(1000)
-    fifo.close()
 
 
 @pytest.fixture

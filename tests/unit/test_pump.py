@@ -330,14 +330,15 @@ def test_nothing_is_drawn_before_it_is_asked_for() -> None:
 
 
 def test_a_finished_result_waits_for_no_input() -> None:
-    """As a result is there, one item is drawn for it, not all that there is room for."""
+    """A result that is there is given at once; one item is drawn for it when its consumer is back for the next."""
     running = a_map([()], random.Random(1), length=None, buffersize=50)
-    running.pump.prime(1)
+    running.pump.prime(2)
     while running.player.out:
         running.pump._absorb(running.player.events(None))
-    drawn = running.source.drawn
     assert running.pump.next_outcome() is not None
-    assert running.source.drawn == drawn + 1
+    assert running.source.drawn == 2
+    assert running.pump.next_outcome() is not None
+    assert running.source.drawn == 3
 
 
 @pytest.mark.parametrize("where", ["answer", "gate"])

@@ -71,6 +71,7 @@ class Pump:
         self._observer = observer
         self._clock = clock
         self._index = 0
+        self._gave = False
         self._source_error: Exception | None = None
         self._closed = False
 
@@ -88,14 +89,17 @@ class Pump:
             Halted: a worker met a fault that concerns the whole map.
             Exception: what the input raised, after the outcomes of all items before it.
         """
+        if self._gave and self.stream.in_flight < 2 * self.runner.capacity:
+            # One item in for one out; when its consumer comes back for more, so that what it has got from us
+            # may be what the input waits for.
+            self._draw()
+        self._gave = False
         while True:
+            self._send_due()
             self._absorb(self.runner.events(0) if self.stream.in_flight else [])
             outcome = self.stream.take()
             if outcome is not None:
-                # One item in for one out, so that a slow input holds back no finished result for long.
-                if self.stream.in_flight < 2 * self.runner.capacity:
-                    self._draw()
-                self._send_due()
+                self._gave = True
                 return outcome
             if self.stream.finished:
                 if self._source_error is not None:
@@ -105,9 +109,7 @@ class Pump:
 
     def _step(self) -> None:
         """Takes one item in, or waits until something happens."""
-        drawn = self._draw()
-        self._send_due()
-        if not drawn and self.stream.in_flight + (self.stream.next_due is not None):
+        if not self._draw() and self.stream.in_flight + (self.stream.next_due is not None):
             self._absorb(self.runner.events(self._patience()))
 
     def add(self, item: Any) -> int:
