@@ -330,7 +330,7 @@ def test_nothing_is_drawn_before_it_is_asked_for() -> None:
 
 
 def test_a_finished_result_waits_for_no_input() -> None:
-    """A result that is there is given at once; one item is drawn for it when its consumer is back for the next."""
+    """A result that is there is given at once; an item is drawn for it when its consumer comes back."""
     running = a_map([()], random.Random(1), length=None, buffersize=50)
     running.pump.prime(2)
     while running.player.out:

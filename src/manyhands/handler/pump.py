@@ -90,8 +90,7 @@ class Pump:
             Exception: what the input raised, after the outcomes of all items before it.
         """
         if self._gave and self.stream.in_flight < 2 * self.runner.capacity:
-            # One item in for one out; when its consumer comes back for more, so that what it has got from us
-            # may be what the input waits for.
+            # One item in for one out, when the consumer comes back for more: it has got its result at once.
             self._draw()
         self._gave = False
         while True:
