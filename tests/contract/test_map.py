@@ -233,6 +233,14 @@ def test_submit(how: How) -> None:
         power.submit(1, nonsense=2).result(60)
 
 
+def test_a_future_tells_where_its_call_failed(processes: How) -> None:
+    """The exception of a future has the traceback it had in its worker, and a note that names the worker."""
+    with pytest.raises(ZeroDivisionError) as caught:
+        tasks.reciprocal.options(**processes).submit(0).result(60)
+    assert "in reciprocal" in str(caught.value.__cause__)
+    assert any("in worker" in note for note in caught.value.__notes__)
+
+
 def test_submit_retries_and_validates(how: How, tmp_path: Path) -> None:
     """A submitted call is retried, and raises what is invalid even where a map would discard."""
     assert tasks.flaky.options(**how).submit(1, str(tmp_path), 2).result(60) == (1, 3)

@@ -19,11 +19,11 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import count
 from typing import Final
 
+from manyhands.controller.handles import Forgetting, Handle, OpenWork, Ticket
 from manyhands.controller.ledger import (
     Action,
     KillWorker,
@@ -45,7 +45,7 @@ from manyhands.workers import payload
 from manyhands.workers.channel import ParentChannel
 from manyhands.workers.guard import guard
 from manyhands.workers.launch import LAUNCHERS, Ended, Started, end_group
-from manyhands.workers.marker import Marker, send_marker
+from manyhands.workers.marker import send_marker
 from manyhands.workers.messages import Answers, Forget, Forgotten, Load, Ready, Run, Setup, Stop, Unready
 
 IDLE_SECONDS: Final = 30.0
@@ -58,47 +58,6 @@ KILL_SECONDS: Final = 0.5
 """The same, when what runs is not to be waited for: time for a short call to end, and to clean up."""
 
 _REAP_SECONDS: Final = 0.02
-
-
-@dataclass(slots=True)
-class _Handle:
-    """The parent's side of one worker."""
-
-    channel: ParentChannel
-    marker: Marker
-    pid: int | None = None
-    doomed: bool = False
-    loaded: set[int] = field(default_factory=set)
-    lock: threading.RLock = field(default_factory=threading.RLock)
-
-
-@dataclass(frozen=True, slots=True)
-class _Forgetting:
-    """A session that is being closed: the idle workers that have not forgotten it yet."""
-
-    workers: set[int] = field(default_factory=set)
-    done: threading.Event = field(default_factory=threading.Event)
-
-    def forgotten(self, worker: int) -> None:
-        """One worker less to wait for."""
-        self.workers.discard(worker)
-        if not self.workers:
-            self.done.set()
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """What a session's calls need in a worker."""
-
-    message: Load
-    blob: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class _Ticket:
-    session: Session
-    number: int
-    blob: bytes
 
 
 class Dispatcher:
@@ -122,10 +81,10 @@ class Dispatcher:
         )
         self._lock = threading.Lock()
         self._ledger = Ledger(settings.workers)
-        self._handles: dict[int, _Handle] = {}
-        self._tickets: dict[int, _Ticket] = {}
-        self._works: dict[int, _Work] = {}
-        self._forgetting: dict[int, _Forgetting] = {}
+        self._handles: dict[int, Handle] = {}
+        self._tickets: dict[int, Ticket] = {}
+        self._works: dict[int, OpenWork] = {}
+        self._forgetting: dict[int, Forgetting] = {}
         self._numbers = count()
         self._launcher = LAUNCHERS[settings.start_method]()
         self._commands: deque[Callable[[], Iterable[Action]]] = deque()
@@ -155,7 +114,7 @@ class Dispatcher:
                 raise PoolClosed("the pool is closed")
             group = next(self._numbers)
             self._ledger.open_group(group, chunksize)
-            self._works[group] = _Work(Load(group, os.getcwd(), tuple(sys.path)), work)
+            self._works[group] = OpenWork(Load(group, os.getcwd(), tuple(sys.path)), work)
             if self._thread is None:
                 name = f"manyhands-dispatcher-{self.settings.workers}"
                 self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
@@ -166,7 +125,7 @@ class Dispatcher:
         """Takes a pickled call; returns the pool's ticket."""
         with self._lock:
             ticket = next(self._numbers)
-            self._tickets[ticket] = _Ticket(session, number, blob)
+            self._tickets[ticket] = Ticket(session, number, blob)
             actions = self._ledger.submit(ticket, group)
         self._act(actions)
         return ticket
@@ -184,7 +143,7 @@ class Dispatcher:
 
         With it, returns when the idle workers have forgotten the group's work.
         """
-        forgetting = _Forgetting()
+        forgetting = Forgetting()
         self._command(partial(self._forget, group, kill, forgetting))
         if wait and self._thread is not None and self._thread.is_alive():
             forgetting.done.wait(CLOSE_SECONDS)
@@ -298,7 +257,7 @@ class Dispatcher:
                 actions = list(command())
             self._act(actions)
 
-    def _take_in(self, number: int, handle: _Handle) -> None:
+    def _take_in(self, number: int, handle: Handle) -> None:
         """Reads what a worker has sent."""
         with handle.lock:
             frames = handle.channel.read()
@@ -345,7 +304,7 @@ class Dispatcher:
                 case Ended(number, exitcode):
                     self._bury(number, handle, exitcode)
 
-    def _bury(self, number: int, handle: _Handle, exitcode: int | None) -> None:
+    def _bury(self, number: int, handle: Handle, exitcode: int | None) -> None:
         self._take_in(number, handle)  # what it said before it ended
         for forgetting in self._forgetting.values():
             forgetting.forgotten(number)
@@ -391,7 +350,7 @@ class Dispatcher:
     def _start(self, worker: int) -> None:
         ours, theirs = socket.socketpair()
         marker = send_marker(ours)
-        handle = self._handles[worker] = _Handle(ParentChannel(ours), marker)
+        handle = self._handles[worker] = Handle(ParentChannel(ours), marker)
         handle.channel.send(Setup(_host()), *self._setup_parts)
         try:
             self._launcher.launch(worker, theirs)
@@ -449,7 +408,7 @@ class Dispatcher:
             if handle.pid is not None:
                 end_group(handle.pid)
 
-    def _forget(self, group: int, kill: bool, forgetting: _Forgetting) -> list[Action]:
+    def _forget(self, group: int, kill: bool, forgetting: Forgetting) -> list[Action]:
         idle = {number for number, state in self._ledger.workers.items() if state is WorkerState.IDLE}
         actions = self._ledger.abandon(group, kill)
         self._works.pop(group, None)

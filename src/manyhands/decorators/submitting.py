@@ -16,6 +16,7 @@ from manyhands.decorators.mapping import call_here, gate_for, preparation, start
 from manyhands.errors import ClaimedElsewhere
 from manyhands.handler.gate import Away, Gate, Pass
 from manyhands.handler.pump import Halted, Pump
+from manyhands.handler.results import explain
 from manyhands.handler.runner import InlineRunner, Runner
 from manyhands.handler.stream import Stream
 from manyhands.outcome import Call, Done, Failed, Later, Outcome
@@ -29,6 +30,15 @@ LINGER_SECONDS: Final = 1.0
 
 _UNBOUNDED: Final = 1 << 60
 _lock = threading.Lock()
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def submit(function: ParallelFunction[..., Any], call: Call) -> Future[Any]:
@@ -60,9 +70,9 @@ def _run_here(function: ParallelFunction[..., Any], call: Call, future: Future[A
         future.set_exception(error)
 
 
-def _place() -> tuple[str, tuple[str, ...]]:
-    """What workers take over from whoever calls: a submitter serves only calls from the same place."""
-    return os.getcwd(), tuple(sys.path)
+def _place() -> tuple[int, str, tuple[str, ...]]:
+    """A submitter serves one process, and calls with what workers take over from it: directory and path."""
+    return os.getpid(), os.getcwd(), tuple(sys.path)
 
 
 class _GatePerCall:
@@ -105,7 +115,7 @@ class Submitter:
         gate_for(function)  # raises here, not in the thread, for a function that can't be called at all
         self.place = _place()
         self._runner = runner
-        self._gate = _GatePerCall(partial(gate_for, function, Path(self.place[0])))
+        self._gate = _GatePerCall(partial(gate_for, function, Path(self.place[1])))
         self._arrived: queue.SimpleQueue[tuple[Call, Future[Any]]] = queue.SimpleQueue()
         self._open = True
         self._tidy = function.task.claim is not None
@@ -184,7 +194,9 @@ def _settle(future: Future[Any], outcome: Outcome[Any]) -> None:
     if not future.set_running_or_notify_cancel():
         return  # it was cancelled
     if outcome.failure is not None:
-        future.set_exception(outcome.failure.error)
+        failure = outcome.failure
+        explain(failure.error, failure.traceback, f"submitted, run in worker {outcome.worker or 'none'}")
+        future.set_exception(failure.error)
     elif outcome.elsewhere is not None:
         future.set_exception(ClaimedElsewhere(f"another process is computing {outcome.elsewhere.path!r}"))
     else:

@@ -167,7 +167,7 @@ class Results(Generic[T]):
         except Halted as halted:
             self.close()
             error = halted.failed.error
-            _tell_where(error, halted.failed.traceback, f"in {self._name}")
+            explain(error, halted.failed.traceback, f"in {self._name}")
             raise error from error.__cause__
         except BaseException as error:
             # An interrupted user wants the cores back; an input that raised has nothing to do with what runs.
@@ -191,7 +191,7 @@ class Results(Generic[T]):
             where += f", after {len(outcome.attempts)} attempts"
         if outcome.worker:
             where += f", in worker {outcome.worker}"
-        _tell_where(failure.error, failure.traceback, where)
+        explain(failure.error, failure.traceback, where)
 
     def _close(self, kill: bool = False, wait: bool = True) -> None:
         pump, self._pump = self._pump, None
@@ -199,7 +199,8 @@ class Results(Generic[T]):
             pump.close(kill, wait)
 
 
-def _tell_where(error: BaseException, traceback: str, where: str) -> None:
+def explain(error: BaseException, traceback: str, where: str) -> None:
+    """Gives an error the traceback it had in its worker as its cause, and a note that says where it was."""
     if error.__traceback__ is None and traceback and error.__cause__ is None:
         error.__cause__ = RemoteTraceback(traceback)
     error.add_note(where)
