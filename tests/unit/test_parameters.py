@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from manyhands.outcome import Call
@@ -53,6 +53,8 @@ def test_arguments_are_bound_as_a_call_binds_them(
     body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
     """By name, defaults applied, what is collected included; and what a call refuses is refused."""
+    # Interpreters differ in how a signature binds a keyword that has the name of a positional-only parameter.
+    assume(not (body is everything and "a" in kwargs))
     parameters = Parameters.of(body)
     try:
         expected = body(*args, **kwargs)
