@@ -31,7 +31,10 @@ def read_grey(image: Path) -> tuple[Any, float]:
     data = image.read_bytes()
     Image.MAX_IMAGE_PIXELS = None  # these images are the caller's own, however large
     try:
-        pixels = np.atleast_2d(imread(data, extension=image.suffix.lower(), index=0))
+        first: Any = {"page": 0} if image.suffix.lower() in {".tif", ".tiff"} else {"index": 0}
+        pixels = np.atleast_2d(imread(data, extension=image.suffix.lower(), **first))
+        if pixels.ndim == 3 and pixels.shape[0] < 5 <= pixels.shape[-1]:
+            pixels = np.moveaxis(pixels, 0, -1)  # its colours lay one after another
         pixels = pixels.reshape(*pixels.shape[:2], -1)
     except Exception as error:
         raise ValueError(f"cannot read {str(image)!r} as an image: {error}") from error
@@ -96,10 +99,16 @@ def main() -> None:
     if not images:
         parser.error(f"no image found in {str(options.images)!r}")
     try:
+        counting = count_objects.options(workers=options.workers, progress=options.progress)
+    except ValueError as error:
+        parser.error(str(error))
+    try:
         options.results.mkdir(parents=True, exist_ok=True)
         os.chdir(options.results)  # where the template of the outputs starts
-        tables = count_objects.map(images, workers=options.workers, progress=options.progress)
+        tables = counting.map(images)
         objects = sum(len(table.read_text().splitlines()) - 1 for table in tables)
+    except KeyboardInterrupt:
+        sys.exit(130)
     except Exception as error:
         sys.exit("\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])]))
     said = f"{len(images)} images, {objects} objects, {options.results}\n"

@@ -261,4 +261,15 @@ def traceback_text(error: BaseException, skip: int = 0) -> str:
     for _ in range(skip):
         if frames is not None and frames.tb_next is not None:
             frames = frames.tb_next
-    return "".join(_traceback.format_exception(type(error), error, frames))
+    try:
+        return "".join(_traceback.format_exception(type(error), error, frames))
+    except Exception:  # a user's exception may do anything when it is looked at
+        return f"{qualified_name(type(error))}: {error_text(error)}\n"
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Adds a note where the exception lets itself be changed."""
+    try:
+        error.add_note(note)
+    except Exception:  # noqa: S110  # a frozen dataclass, say: the error matters, not the note
+        pass

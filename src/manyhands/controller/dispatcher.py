@@ -19,6 +19,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing
 from functools import cache, partial
 from itertools import count
 from typing import Final
@@ -44,7 +45,7 @@ from manyhands.settings import PoolSettings
 from manyhands.workers import payload
 from manyhands.workers.channel import ParentChannel
 from manyhands.workers.guard import guard
-from manyhands.workers.launch import LAUNCHERS, Ended, Started, end_group
+from manyhands.workers.launch import LAUNCHERS, Ended, Started, end_group, search_path
 from manyhands.workers.marker import send_marker
 from manyhands.workers.messages import Answers, Forget, Forgotten, Load, Ready, Run, Setup, Stop, Unready
 
@@ -66,15 +67,19 @@ class Dispatcher:
     Args:
         settings: how many workers, and how they are started.
         idle_seconds: after so long at rest, the workers are ended; they come back with the next call.
+        ends_when_idle: the whole pool is closed then, if no session is open.
     """
 
-    def __init__(self, settings: PoolSettings, idle_seconds: float = IDLE_SECONDS) -> None:
+    def __init__(
+        self, settings: PoolSettings, idle_seconds: float = IDLE_SECONDS, ends_when_idle: bool = False
+    ) -> None:
         if sys.platform == "win32":
             raise PoolBroken(
                 "worker processes need POSIX sockets and process groups; use backend='inline' here"
             )
         self.settings = settings
         self._idle_seconds = idle_seconds
+        self._ends_when_idle = ends_when_idle
         self._setup_parts = tuple(
             payload.dumps(function) if function else b""
             for function in (settings.initializer, settings.finalizer)
@@ -95,10 +100,8 @@ class Dispatcher:
         self._resting: list[threading.Event] = []  # set, and removed, by the thread
         self._broken: Failed | None = None
         self._patience = CLOSE_SECONDS
-        if not _living:
-            atexit.unregister(close_all)
-            atexit.register(close_all)
-        _living.add(self)
+        self._served = False  # the thread has ended, or is about to
+        _register(self)
 
     # -- for sessions, from any thread ------------------------------------------------------------------
 
@@ -112,13 +115,15 @@ class Dispatcher:
         with self._lock:
             if self._ledger.state is PoolState.CLOSED:
                 raise PoolClosed("the pool is closed")
-            group = next(self._numbers)
-            self._ledger.open_group(group, chunksize)
-            self._works[group] = OpenWork(Load(group, os.getcwd(), tuple(sys.path)), work)
             if self._thread is None:
                 name = f"manyhands-dispatcher-{self.settings.workers}"
-                self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._serve, name=name, daemon=True)
+                thread.start()
+                self._thread = thread
+            group = next(self._numbers)
+            load = Load(group, os.getcwd(), search_path())
+            self._ledger.open_group(group, chunksize)
+            self._works[group] = OpenWork(load, work)
         return Session(self, group)
 
     def submit(self, group: int, session: Session, number: int, blob: bytes) -> int:
@@ -145,16 +150,28 @@ class Dispatcher:
         """
         forgetting = Forgetting()
         self._command(partial(self._forget, group, kill, forgetting))
-        if wait and self._thread is not None and self._thread.is_alive():
+        # A finaliser may have brought us here in the dispatcher's own thread, which must not wait for itself.
+        if wait and not self._served and self._thread not in (None, threading.current_thread()):
             forgetting.done.wait(CLOSE_SECONDS)
 
     def wait_at_rest(self) -> None:
         """Waits until no call waits or runs, or the pool is closed."""
         rested = threading.Event()
-        if self._thread is not None and self._thread.is_alive():
+        with self._lock:
+            if self._thread is None or self._served:
+                return
             self._resting.append(rested)
-            self._wake()
-            rested.wait()
+        self._wake()
+        rested.wait()
+
+    def close_later(self) -> None:
+        """Ends the pool as soon as its thread comes to it; takes no lock."""
+        self._command(self._ledger.close)
+
+    @property
+    def has_started(self) -> bool:
+        """Whether a session was ever opened."""
+        return self._thread is not None
 
     @property
     def usable(self) -> bool:
@@ -165,11 +182,15 @@ class Dispatcher:
         """Ends the pool: running calls are finished or, with ``kill``, ended; returns when no worker lives."""
         if kill:
             self._patience = KILL_SECONDS
+        with self._lock:
+            thread = self._thread
+            if thread is None:
+                self._ledger.close()
         self._command(self._ledger.close)
-        if self._thread is None:
+        if thread is None:
             self._release()
-        elif self._thread is not threading.current_thread():
-            self._thread.join()
+        elif thread is not threading.current_thread():
+            thread.join()
 
     def __repr__(self) -> str:
         return f"<pool of {self.settings.workers}, {self.settings.start_method}: {self._ledger!r}>"
@@ -189,19 +210,25 @@ class Dispatcher:
                 self._ledger.close()
             raise
         finally:
+            with self._lock:
+                self._served = True
             self._tell_resting()
             self._release()
 
     def _serve_until_closed(self) -> None:
         deadline: float | None = None
+        closed: float | None = None
         while True:
             self._run_commands()
             if self._ledger.state is PoolState.CLOSED:
                 if not self._handles:
                     return
-                deadline = deadline or time.monotonic() + self._patience
+                closed = closed or time.monotonic()
+                deadline = closed + self._patience
                 if time.monotonic() >= deadline:
-                    self._end_stragglers()
+                    # Who has no call any more is in its finalizer, and gets the longer time.
+                    self._end_stragglers(all_of_them=time.monotonic() >= closed + CLOSE_SECONDS)
+                    deadline = closed + CLOSE_SECONDS
             with self._lock:
                 rests = self._ledger.at_rest
                 has_workers = bool(self._ledger.workers)
@@ -235,18 +262,25 @@ class Dispatcher:
         ready = poll.poll(None if seconds is None else seconds * 1000)
         if not ready and idle:
             with self._lock:
-                actions = self._ledger.retire() if self._ledger.at_rest else []
+                # A shared pool that no map holds goes altogether; the next map opens another.
+                ends = self._ends_when_idle and not self._works and self._ledger.at_rest
+                actions = (
+                    self._ledger.close() if ends else self._ledger.retire() if self._ledger.at_rest else []
+                )
             self._act(actions)
         for descriptor, happened in ready:
             if descriptor == self._woken:
                 os.read(self._woken, 4096)
             elif descriptor in handles:
-                handle = self._handles[handles[descriptor]]
+                number = handles[descriptor]
+                if number not in self._handles:
+                    continue
+                handle = self._handles[number]
                 if happened & select.POLLOUT:
                     with handle.lock:
                         handle.channel.flush()
                 if happened & ~select.POLLOUT:
-                    self._take_in(handles[descriptor], handle)
+                    self._take_in(number, handle)
         if unreaped or any(descriptor in watched for descriptor, _ in ready):
             self._reap()
 
@@ -310,6 +344,8 @@ class Dispatcher:
             forgetting.forgotten(number)
         self._forgetting = {group: wait for group, wait in self._forgetting.items() if wait.workers}
         if handle.pid is not None:
+            if exitcode is None:
+                end_group(handle.pid)  # nobody saw it end
             guard.forget(handle.pid)
         with self._lock:
             del self._handles[number]
@@ -348,20 +384,20 @@ class Dispatcher:
                         owner.session.put(Answered(owner.number, self._why_broken()))
 
     def _start(self, worker: int) -> None:
-        ours, theirs = socket.socketpair()
-        marker = send_marker(ours)
-        handle = self._handles[worker] = Handle(ParentChannel(ours), marker)
-        handle.channel.send(Setup(_host()), *self._setup_parts)
-        try:
-            self._launcher.launch(worker, theirs)
-        except OSError as error:
+        with ExitStack() as undo:
+            try:
+                ours, theirs = map(undo.enter_context, socket.socketpair())
+                marker = undo.enter_context(closing(send_marker(ours)))
+                handle = self._handles[worker] = Handle(ParentChannel(ours), marker)
+                undo.callback(self._handles.pop, worker)
+                handle.channel.send(Setup(_host()), *self._setup_parts)
+                self._launcher.launch(worker, theirs)
+            except OSError as error:
+                self._command(partial(self._start_failed, worker, error))
+                return
+            undo.pop_all()
             theirs.close()
-            del self._handles[worker]
-            handle.channel.close()
-            marker.close()
-            self._command(partial(self._start_failed, worker, error))
-        else:
-            self._reap()  # some launchers know of the start at once
+        self._reap()  # some launchers know of the start at once
 
     def _start_failed(self, worker: int, error: OSError) -> list[Action]:
         actions = self._ledger.worker_ended(worker)
@@ -426,9 +462,12 @@ class Dispatcher:
             forgetting.done.set()
         return actions
 
-    def _end_stragglers(self) -> None:
+    def _end_stragglers(self, all_of_them: bool = True) -> None:
         for number in list(self._handles):
-            self._kill(number)
+            with self._lock:
+                ends = all_of_them or bool(self._ledger.running(number))
+            if ends:
+                self._kill(number)
 
     def _note_broken(self, why: str) -> None:
         if self._broken is None:
@@ -456,10 +495,17 @@ class Dispatcher:
     def _disown(self) -> None:
         """In a forked child: the workers are the parent's, so their channels are closed and nothing is said."""
         self._thread = None
+        self._served = True
         self._lock = threading.Lock()
         self._commands.clear()
         self._ledger = Ledger(self.settings.workers)
         self._ledger.close()
+        failed = Failed(PoolClosed("the pool is another process's: this one was forked from it"), halts=True)
+        for owner in self._tickets.values():  # whoever goes on with a map here must not wait for ever
+            owner.session.put(Answered(owner.number, failed))
+        self._tickets.clear()
+        self._works.clear()
+        self._tell_resting()
         for handle in self._handles.values():
             handle.channel.close()
             handle.marker.close()
@@ -471,7 +517,7 @@ class Dispatcher:
         self._woken = self._wake_end = -1
 
     def _release(self) -> None:
-        _living.discard(self)
+        _unregister(self)
         self._launcher.close()
         with self._lock:
             descriptors, self._woken, self._wake_end = (self._woken, self._wake_end), -1, -1
@@ -488,14 +534,34 @@ def _host() -> str:
 _living: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
 
 
+_living_lock = threading.Lock()
+
+
+def _register(dispatcher: Dispatcher) -> None:
+    with _living_lock:
+        if not _living:
+            atexit.unregister(close_all)
+            atexit.register(close_all)
+        _living.add(dispatcher)
+
+
+def _unregister(dispatcher: Dispatcher) -> None:
+    with _living_lock:
+        _living.discard(dispatcher)
+
+
 def close_all() -> None:
     """Ends all pools of this process, and its guard; calls that run are ended with them."""
-    for dispatcher in list(_living):
+    with _living_lock:
+        pools = list(_living)
+    for dispatcher in pools:
         dispatcher.close(kill=True)
     guard.close()
 
 
 def _disown_all() -> None:
+    global _living_lock
+    _living_lock = threading.Lock()
     for dispatcher in list(_living):
         dispatcher._disown()
     _living.clear()

@@ -8,7 +8,7 @@ is one map. Its guarantees, whatever the order of events:
    abandoned: then never again;
 2. a ticket is with at most one worker at any moment, and goes to a second one only after the first has ended;
 3. when a worker ends, only the ticket it was at is told dead or, if it was killed for tickets, only those; the
-   others that it had not answered go first again;
+   others that it had not answered go first again; one that dies so with START_ATTEMPTS workers was at fault;
 4. tickets are sent in the order of their submission, except for those;
 5. no more than ``limit`` workers live at once, not counting those that are ending or finish abandoned calls.
 """
@@ -120,6 +120,7 @@ class Ledger:
         self._groups: dict[int, int] = {}  # of each ticket that is not ended
         self._paces: dict[int, Pace] = {}  # of each group that is open
         self._failed_starts = 0
+        self._unbegun: dict[int, int] = {}  # of tickets, how many workers died before they began it
 
     # -- facts ------------------------------------------------------------------------------------------
 
@@ -135,7 +136,8 @@ class Ledger:
 
     def running(self, worker: int) -> tuple[int, ...]:
         """The tickets that a worker holds, the one it is at first."""
-        return tuple(self._workers[worker].tickets)
+        held = self._workers.get(worker)
+        return tuple(held.tickets) if held is not None else ()
 
     # -- what the users of the pool say -------------------------------------------------------------------
 
@@ -221,7 +223,10 @@ class Ledger:
 
         To be followed by ``proceed``.
         """
-        worker = self._workers[number]
+        self._unbegun.pop(ticket, None)
+        worker = self._workers.get(number)
+        if worker is None:
+            return False  # its end was taken in by another thread meanwhile
         if ticket in worker.tickets:
             worker.tickets.remove(ticket)
         if seconds is not None and worker.group in self._paces:
@@ -230,8 +235,8 @@ class Ledger:
 
     def proceed(self, number: int) -> list[Action]:
         """After answers of a worker: it may get more to do."""
-        worker = self._workers[number]
-        if worker.tickets or worker.state is not WorkerState.BUSY:
+        worker = self._workers.get(number)
+        if worker is None or worker.tickets or worker.state is not WorkerState.BUSY:
             return []
         worker.state, worker.group = WorkerState.IDLE, None
         if self.state is not PoolState.OPEN or self._active() > self.limit:
@@ -253,7 +258,11 @@ class Ledger:
                 return self.break_down()
         alive = [ticket for ticket in worker.tickets if ticket in self._groups]
         if alive:
-            blamed = worker.blamed or ({worker.tickets[0]} if begun else set())
+            first = worker.tickets[0]
+            if not begun:  # what kills every worker that receives it must not do so for ever
+                self._unbegun[first] = self._unbegun.get(first, 0) + 1
+                begun = self._unbegun[first] >= START_ATTEMPTS
+            blamed = worker.blamed or ({first} if begun else set())
             for ticket in [ticket for ticket in alive if ticket in blamed]:
                 alive.remove(ticket)
                 del self._groups[ticket]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
+import warnings
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -62,6 +64,17 @@ class Controller:
     ) -> None:
         self.close(kill=error is not None)
 
+    def __del__(self) -> None:
+        dispatcher = getattr(self, "_dispatcher", None)
+        if dispatcher is None or not dispatcher.has_started or not dispatcher.usable or sys.is_finalizing():
+            return
+        try:
+            warnings.warn(
+                f"{self!r} was dropped open; close it, or use a with block", ResourceWarning, 2, source=self
+            )
+        finally:
+            dispatcher.close_later()
+
     def __repr__(self) -> str:
         return f"<Controller: {self._dispatcher!r}>"
 
@@ -73,12 +86,11 @@ _lock = threading.Lock()
 def shared(settings: PoolSettings) -> Dispatcher:
     """The pool that all maps with these settings share; opened on first use, ended with this process."""
     with _lock:
-        dispatcher = _shared.get(settings)
-        if dispatcher is None or not dispatcher.usable:
-            if dispatcher is not None:
-                dispatcher.close(kill=True)
-            dispatcher = _shared[settings] = Dispatcher(settings)
-        return dispatcher
+        for other in [key for key, pool in _shared.items() if not pool.usable]:
+            _shared.pop(other).close_later()  # broken, or ended for want of work
+        if settings not in _shared:
+            _shared[settings] = Dispatcher(settings, ends_when_idle=True)
+        return _shared[settings]
 
 
 def close_shared() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from manyhands.errors import WorkerDied
-from manyhands.outcome import Answer, Answered, Call, Cancelled, Died, Event, Failed, traceback_text
+from manyhands.outcome import Answer, Answered, Call, Cancelled, Died, Event, Failed, add_note, traceback_text
 from manyhands.workers import payload
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class RawAnswer:
         try:
             answer = payload.loads(self.blob)
         except Exception as error:
-            error.add_note("raised as the result of a worker was unpickled")
+            add_note(error, "raised as the result of a worker was unpickled")
             answer = Failed(error, traceback_text(error))
         return Answered(self.ticket, answer, self.seconds, self.worker)
 
@@ -55,20 +55,20 @@ class Session:
         try:
             blob = payload.dumps(call)
         except Exception as error:
-            error.add_note("raised as the arguments were pickled for a worker")
+            add_note(error, "raised as the arguments were pickled for a worker")
             self.put(Answered(ticket, Failed(error, traceback_text(error))))
             return
         self._ours[ticket] = self._dispatcher.submit(self.group, self, ticket, blob)
 
     def cancel(self, ticket: int) -> None:
         """Drops the call if no worker has it."""
-        if ticket in self._ours:
-            self._dispatcher.cancel(self._ours[ticket])
+        if (ours := self._ours.get(ticket)) is not None:
+            self._dispatcher.cancel(ours)
 
     def kill(self, ticket: int) -> None:
         """Drops the call, ending the worker that has it."""
-        if ticket in self._ours:
-            self._dispatcher.kill(self._ours[ticket])
+        if (ours := self._ours.get(ticket)) is not None:
+            self._dispatcher.kill(ours)
 
     def events(self, timeout: float | None) -> list[Event]:
         """What has arrived; waits for the first up to ``timeout`` seconds."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
+import types
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
@@ -177,6 +178,14 @@ class Decorated(Generic[P, R]):
         if not self._prefix:
             raise AttributeError("__self__")
         return self._prefix[0]
+
+    def check_call(self, call: Call) -> None:
+        """Raises ItemError if the arguments don't fit the signature, as far as that is known."""
+        if self._parameters.signature is not None:
+            try:
+                self._parameters.signature.bind(*self._prefix, *call.args, **call.kwargs)
+            except TypeError as error:
+                raise ItemError(f"{name_of(self)} can't be called so: {error}") from None
 
     def bind_arguments(self, call: Call) -> dict[str, Any]:
         """The arguments of a call by parameter name, ``self`` and defaults included.
@@ -459,6 +468,9 @@ def unwrapped(function: Any, decorator: str) -> tuple[Callable[..., Any], Task, 
     inner = function
     while isinstance(inner, functools.partial):
         inner = inner.func
+    if not isinstance(inner, types.FunctionType | type):
+        method = inspect.getattr_static(type(inner), "__call__", None)
+        inner = method if isinstance(method, types.FunctionType) else inner
     if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):
         raise TypeError(
             f"{decorator} can't be applied to {name_of(inner)}: an async function has no place here"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from pathlib import Path
 from typing import Any, Final
@@ -80,6 +81,7 @@ class ClaimGate:
             if entry is None:
                 self._prepare(log.final.parent)
                 self._prepare(log.directory)
+                _check_filesystem(log)
         except OutputDirectoryError as error:
             return Failed(error, halts=True)
         except (ManyhandsError, OSError, TypeError) as error:
@@ -110,6 +112,15 @@ class ClaimGate:
         if self._claim.failed == "report":
             return -1
         return self._before.get(log.directory, {}).get(log.prefix.name, -1)
+
+
+def _check_filesystem(log: Log) -> None:
+    """Raises OutputDirectoryError if the output can't be moved from where its claim lies."""
+    here, there = log.final.parent, log.directory
+    if here != there and here.stat().st_dev != there.stat().st_dev:
+        raise OutputDirectoryError(
+            errno.EXDEV, f"temp puts the claim into {str(there)!r}, on another filesystem than {str(here)!r}"
+        )
 
 
 def _claim(function: Decorated[..., Any]) -> ClaimPolicy:

@@ -8,14 +8,14 @@ from typing import Any, Final
 
 from manyhands.decorators.decorated import Decorated
 from manyhands.decorators.work import Work
-from manyhands.errors import ClaimedElsewhere, InvalidArguments
+from manyhands.errors import ClaimedElsewhere, InvalidArguments, PoolClosed
 from manyhands.handler.gate import Gate, OpenGate
 from manyhands.handler.progress import ProgressBar
 from manyhands.handler.pump import Halted, Observer, Prepare, Pump
 from manyhands.handler.results import Results
 from manyhands.handler.runner import InlineRunner, Runner
 from manyhands.handler.stream import Stream
-from manyhands.outcome import Call, Failed, traceback_text
+from manyhands.outcome import Call, Failed, add_note, traceback_text
 from manyhands.policies.parameters import name_of
 from manyhands.policies.star import StarRule, short_repr
 from manyhands.settings import MapOptions
@@ -35,11 +35,15 @@ def start_map(
         raise TypeError(f"{name_of(function)}.map takes an iterable of items, not {short_repr(items)}")
     if total is None and isinstance(items, Sized):
         total = len(items)
+    if total is not None and (not isinstance(total, int) or isinstance(total, bool) or total < 0):
+        raise ValueError(f"total must be a number of items, 0 or more, or None; not {total!r}")
+    source = iter(items)
     gate = gate_for(function)
     prepare = preparation(function, rule, discards=True)
     ready = isinstance(items, list | tuple | range)
     if ready and options.on_error == "raise":
         _check_items(function, items, rule, prepare, gate)  # type: ignore[arg-type]
+    observer = _observer(function, options, total)
     runner = start_runner(function, options, discards=True)
     inline = isinstance(runner, InlineRunner)
     stream = Stream(
@@ -47,7 +51,7 @@ def start_map(
         ordered=options.ordered,
         budgets=function.task.retries,
     )
-    pump = Pump(iter(items), prepare, stream, runner, gate, _observer(function, options, total))
+    pump = Pump(source, prepare, stream, runner, gate, observer)
     results: Results[Any] = Results(pump, options.on_error, name_of(function), total)
     # A generator may be slow, or wait for what its consumer does: draw no more of it than gets everybody going.
     results.start(0 if inline else stream.buffersize if ready else runner.capacity)
@@ -119,13 +123,16 @@ def start_runner(function: Decorated[..., Any], options: MapOptions, discards: b
         blob = payload.dumps(work)
     except Exception as error:
         raise TypeError(f"{name_of(function)} can't be sent to a worker process: {error}") from error
-    if options.backend is None:
-        dispatcher = shared(options.pool())
-    elif isinstance(options.backend, Controller):
-        dispatcher = options.backend.dispatcher
-    else:
+    chunksize = None if options.chunksize == "auto" else options.chunksize
+    if isinstance(options.backend, Controller):
+        return options.backend.dispatcher.open_session(blob, chunksize)
+    if options.backend is not None:
         raise TypeError(f"backend must be None, 'inline' or a Controller, not {short_repr(options.backend)}")
-    return dispatcher.open_session(blob, None if options.chunksize == "auto" else options.chunksize)
+    while True:
+        try:
+            return shared(options.pool()).open_session(blob, chunksize)
+        except PoolClosed:
+            continue  # it has just ended for want of work; there is a new one now
 
 
 def _check_items(
@@ -133,18 +140,22 @@ def _check_items(
 ) -> None:
     """Raises for the first item that does not fit its rule, or has no output of its own."""
     if rule.trivial and isinstance(gate, OpenGate):
-        return
+        items = items[:1]  # the others fit if this one does
     for index, item in enumerate(items):
-        error = _refusal(index, item, rule, prepare, gate)
+        if rule.uses_up(item):
+            continue  # it can be looked at only once, when it is called
+        error = _refusal(function, index, item, rule, prepare, gate)
         if error is not None:
-            error.add_note(f"in {name_of(function)}, item {index}: {short_repr(item)}; nothing was started")
+            add_note(error, f"in {name_of(function)}, item {index}: {short_repr(item)}; nothing was started")
             raise error
 
 
-def _refusal(index: int, item: Any, rule: StarRule, prepare: Prepare, gate: Gate) -> BaseException | None:
+def _refusal(
+    function: Decorated[..., Any], index: int, item: Any, rule: StarRule, prepare: Prepare, gate: Gate
+) -> BaseException | None:
     if isinstance(gate, OpenGate):
         try:
-            rule.call(index, item)
+            function.check_call(rule.call(index, item))
         except Exception as error:  # an item's own iteration may raise anything
             return error
         return None

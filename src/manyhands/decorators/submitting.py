@@ -117,6 +117,7 @@ class Submitter:
         self._runner = runner
         self._gate = _GatePerCall(partial(gate_for, function, Path(self.place[1])))
         self._arrived: queue.SimpleQueue[tuple[Call, Future[Any]]] = queue.SimpleQueue()
+        self._cancelled: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._open = True
         self._tidy = function.task.claim is not None
         self._pump = Pump(
@@ -157,6 +158,8 @@ class Submitter:
                 index = self._pump.add((call.args, call.kwargs))
                 futures[index] = future
                 future.add_done_callback(lambda future, index=index: self._done(future, index))  # type: ignore[misc]
+        while not self._cancelled.empty():
+            self._pump.cancel(self._cancelled.get())
         outcome = self._pump.poll(None if futures else LINGER_SECONDS)
         if outcome is None:
             if not futures:
@@ -177,7 +180,8 @@ class Submitter:
 
     def _done(self, future: Future[Any], index: int) -> None:
         if future.cancelled():
-            self._runner.cancel(index)
+            self._cancelled.put(index)
+            self._runner.wake()
 
     def _fail_all(self, futures: dict[int, Future[Any]], error: BaseException) -> None:
         with _lock:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from manyhands.decorators.task import ClaimPolicy
-from manyhands.errors import FailedElsewhere, InvalidResult, OutputDirectoryError, OutputMissing
-from manyhands.outcome import Answer, Call, Done, Failed, Later, qualified_name, traceback_text
+from manyhands.errors import FailedElsewhere, InvalidResult, ManyhandsError, OutputDirectoryError, OutputMissing
+from manyhands.outcome import Answer, Call, Done, Failed, Later, add_note, qualified_name, traceback_text
 from manyhands.policies.parameters import name_of
 from manyhands.policies.retry import budget_of
 
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
+UNREADABLE_LOOKS: Final = 15
+"""After so many looks, some ten seconds, a claim that can't be read is told."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What the gate tells the worker of an item's output, and the worker asks to be told again.
@@ -36,11 +40,13 @@ class Entry:
         log: the output and its log.
         reopen: failures up to this slot were recorded before the map began.
         seen: the failure whose back-off is being waited for.
+        unreadable: how many looks in a row found a slot that can't be read.
     """
 
     log: Log
     reopen: int = -1
     seen: Seen | None = None
+    unreadable: int = 0
 
 
 class Work:
@@ -92,8 +98,10 @@ class Work:
             match decision:
                 case Finished():
                     return self._finished(log, claim, computed=False)
+                case Busy(None, slot) if slot >= 0:
+                    return _unreadable(entry, slot)
                 case Busy():
-                    return Later(None, entry, where=str(log.final))
+                    return Later(None, replace(entry, unreadable=0), where=str(log.final))
                 case Wait(seconds, seen):
                     return Later(seconds, replace(entry, seen=seen), where=str(log.final))
                 case FailedBefore():
@@ -107,7 +115,7 @@ class Work:
         from manyhands.claims import Fenced
 
         try:
-            self._produce(call, claim, mine.staging)
+            self._produce(call, claim, mine.staging, mine.log.final)
             outcome = claims.commit(mine)
         except OutputDirectoryError:
             raise
@@ -120,7 +128,7 @@ class Work:
             return Later(0.0, entry, where=str(mine.log.final))
         return self._finished(mine.log, claim, computed=True)
 
-    def _produce(self, call: Call, claim: ClaimPolicy, staging: Path) -> None:
+    def _produce(self, call: Call, claim: ClaimPolicy, staging: Path, final: Path) -> None:
         output = self._function._parameters.output
         value = self._attempt(call, staging)
         if claim.save is not None:
@@ -129,7 +137,7 @@ class Work:
         if not staging.exists():
             who = name_of(self._function if claim.save is None else claim.save)
             what = output if claim.save is None else "its path"
-            raise OutputMissing(f"{who} returned without having written {what}, {str(staging)!r}")
+            raise OutputMissing(f"{who} returned without having written {what}, for {str(final)!r}")
         if claim.save is None:
             self._check(staging)
 
@@ -179,7 +187,7 @@ class Work:
         try:
             return Done(claim.load(log.final), computed)
         except Exception as error:
-            error.add_note(f"raised as {name_of(claim.load)} loaded {str(log.final)!r}")
+            add_note(error, f"raised as {name_of(claim.load)} loaded {str(log.final)!r}")
             return Failed(error, traceback_text(error, skip=1))
 
     # -- with and without -----------------------------------------------------------------------------------
@@ -205,6 +213,17 @@ class Work:
             and task.validation.invalid == "discard"
         )
         return Failed(error, traceback_text(error, skip=2), budget_of(task.retries, error), discard)
+
+
+def _unreadable(entry: Entry, slot: int) -> Later | Failed:
+    """Somebody may be writing the slot just now; what stays so was damaged, or is not ours."""
+    if entry.unreadable < UNREADABLE_LOOKS:
+        return Later(None, replace(entry, unreadable=entry.unreadable + 1), where=str(entry.log.final))
+    error = ManyhandsError(
+        f"{str(entry.log.slot(slot))!r} stands for a claim of {entry.log.final.name!r}, and can't be read "
+        f"as one; when nobody works in that directory, remove it or call manyhands.gc(directory, now=True)"
+    )
+    return Failed(error)
 
 
 def _no_room(error: OSError, log: Log) -> Failed:

@@ -24,7 +24,10 @@ def read_grey(image: Path) -> tuple[Any, float]:
     data = image.read_bytes()
     Image.MAX_IMAGE_PIXELS = None  # these images are the caller's own, however large
     try:
-        pixels = np.atleast_2d(imread(data, extension=image.suffix.lower(), index=0))
+        first: Any = {"page": 0} if image.suffix.lower() in {".tif", ".tiff"} else {"index": 0}
+        pixels = np.atleast_2d(imread(data, extension=image.suffix.lower(), **first))
+        if pixels.ndim == 3 and pixels.shape[0] < 5 <= pixels.shape[-1]:
+            pixels = np.moveaxis(pixels, 0, -1)  # its colours lay one after another
         pixels = pixels.reshape(*pixels.shape[:2], -1)
     except Exception as error:
         raise ValueError(f"cannot read {str(image)!r} as an image: {error}") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from manyhands.outcome import Outcome
@@ -18,8 +20,10 @@ class ProgressBar:
     def __init__(self, label: str, total: int | None) -> None:
         from tqdm.auto import tqdm  # only who wants a bar pays for it
 
-        self._bar: Any = tqdm(total=total, desc=label, unit="item", dynamic_ncols=True)
+        self._bar: Any = None
         self._marks = {"failed": 0, "discarded": 0, "retried": 0}
+        with self._drawing():
+            self._bar = tqdm(total=total, desc=label, unit="item", dynamic_ncols=True)
 
     def ended(self, outcome: Outcome[Any]) -> None:
         """One more."""
@@ -27,7 +31,9 @@ class ProgressBar:
             self._mark("failed")
         elif outcome.discarded is not None:
             self._mark("discarded")
-        self._bar.update()
+        if self._bar is not None:
+            with self._drawing():
+                self._bar.update()
 
     def retried(self) -> None:
         """One is tried again."""
@@ -35,8 +41,23 @@ class ProgressBar:
 
     def close(self) -> None:
         """The bar stays as it is."""
-        self._bar.close()
+        if self._bar is not None:
+            with self._drawing():
+                self._bar.close()
 
     def _mark(self, what: str) -> None:
         self._marks[what] += 1
-        self._bar.set_postfix({name: number for name, number in self._marks.items() if number}, refresh=False)
+        if self._bar is not None:
+            marks = {name: number for name, number in self._marks.items() if number}
+            with self._drawing():
+                self._bar.set_postfix(marks, refresh=False)
+
+    @contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """Where the bar can't be drawn, stderr being closed or full, say, the work goes on without it."""
+        try:
+            yield
+        except Exception:
+            bar, self._bar = self._bar, None
+            if bar is not None:
+                bar.disable = True  # or it would try once more when it is dropped

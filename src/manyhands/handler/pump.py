@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from manyhands.errors import ManyhandsError
+from manyhands.errors import PoolClosed
 from manyhands.handler.gate import Away, Gate, Pass
 from manyhands.handler.runner import Runner
 from manyhands.handler.stream import Ended, Stream
@@ -121,6 +121,13 @@ class Pump:
             return index
         return self.stream.add(item, call, self._clock())
 
+    def cancel(self, index: int) -> None:
+        """Drops the item if it does not run; it ends as a failure then."""
+        if self.stream.is_waiting(index):
+            self._tell(self.stream.end(index, Failed(PoolClosed("cancelled before it ran"))))
+        else:
+            self.runner.cancel(index)
+
     def poll(self, timeout: float | None) -> Outcome[Any] | None:
         """The next outcome, if there is one within one wait of at most ``timeout`` seconds; draws no input."""
         outcome = self.stream.take()
@@ -197,7 +204,7 @@ class Pump:
                 case Died(index, error, worker):
                     self._tell(self.stream.died(index, error, self._clock(), worker))
                 case Cancelled(index):
-                    failed = Failed(ManyhandsError("cancelled"))
+                    failed = Failed(PoolClosed("the pool was closed before this item ran"))
                     self._tell(self.stream.answered(index, failed, self._clock(), 0.0, ""))
 
     def _later(self, index: int, later: Later, worker: str) -> None:

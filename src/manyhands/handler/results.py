@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
 from manyhands.handler.pump import Halted, Pump
-from manyhands.outcome import Counts, Done, Elsewhere, Failure, Outcome
+from manyhands.outcome import Counts, Done, Elsewhere, Failure, Outcome, add_note
 from manyhands.policies.star import short_repr
 from manyhands.settings import OnError
 
@@ -133,13 +133,17 @@ class Results(Generic[T]):
         if pump is None or sys.is_finalizing():
             return
         if not pump.stream.finished:
-            warnings.warn(
-                f"{self!r} was dropped unfinished; close it, or use it in a with block",
-                ResourceWarning,
-                stacklevel=2,
-                source=self,
-            )
-        self._close(wait=False)
+            try:
+                warnings.warn(
+                    f"{self!r} was dropped unfinished; close it, or use it in a with block",
+                    ResourceWarning,
+                    stacklevel=2,
+                    source=self,
+                )
+            finally:  # a warning may be an error
+                self._close(wait=False)
+        else:
+            self._close(wait=False)
 
     def __repr__(self) -> str:
         total = "?" if self._total is None else self._total
@@ -202,9 +206,15 @@ class Results(Generic[T]):
 def explain(error: BaseException, traceback: str, where: str) -> None:
     """Gives an error the traceback it had in its worker as its cause, and a note that says where it was."""
     if error.__traceback__ is None and traceback and error.__cause__ is None:
-        error.__cause__ = RemoteTraceback(traceback)
-    error.add_note(where)
+        try:
+            error.__cause__ = RemoteTraceback(traceback)
+        except Exception:  # a frozen dataclass, say
+            add_note(error, traceback)
+    add_note(error, where)
 
 
 def _raise(error: BaseException) -> NoReturn:
-    raise error from error.__cause__
+    try:
+        raise error
+    except StopIteration as stopped:  # would end the loop over the results as if there were no more
+        raise RuntimeError("the function raised StopIteration") from stopped

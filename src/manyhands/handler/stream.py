@@ -149,6 +149,10 @@ class Stream:
         """An item that was not taken."""
         return self._items[index].item
 
+    def is_waiting(self, index: int) -> bool:
+        """Whether the item is here, and neither out nor ended."""
+        return self._is_due(index)
+
     def looks(self, index: int) -> int:
         """How many times in a row the item came back with nothing decided."""
         return self._items[index].looks

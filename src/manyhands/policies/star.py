@@ -60,6 +60,12 @@ class StarRule:
         """Whether every item fits, so that there is nothing to check."""
         return not self.star and not self.kwstar
 
+    def uses_up(self, item: Any) -> bool:
+        """Whether making a call of the item consumes it, so that it can be made only once."""
+        if self.kwstar and self.star is not None and isinstance(item, tuple | list) and item:
+            item = item[0]
+        return bool(self.star) and isinstance(item, Iterator)
+
     def call(self, index: int, item: Any) -> Call:
         """The call for ``item``; raises ItemError, naming item and rule, if it does not fit."""
         kwargs = self.kwargs

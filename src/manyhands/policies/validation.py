@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from manyhands.errors import InvalidArguments, InvalidResult
+from manyhands.outcome import add_note
 from manyhands.policies.parameters import Parameters, name_of, signature_of
 from manyhands.policies.star import short_repr
 
@@ -55,7 +56,7 @@ class Validation:
         try:
             keep = bool(self.arguments(**chosen))  # of an array, say, it raises
         except Exception as error:
-            error.add_note(f"raised by the predicate {name_of(self.arguments)} of @validated(arguments=…)")
+            add_note(error, f"raised by the predicate {name_of(self.arguments)} of @validated(arguments=…)")
             raise
         if not keep:
             listed = ", ".join(f"{name}={short_repr(value)}" for name, value in chosen.items())
@@ -68,7 +69,7 @@ class Validation:
         try:
             keep = bool(self.result(value))
         except Exception as error:
-            error.add_note(f"raised by the predicate {name_of(self.result)} of @validated(result=…)")
+            add_note(error, f"raised by the predicate {name_of(self.result)} of @validated(result=…)")
             raise
         if not keep:
             raise InvalidResult(f"invalid result: {short_repr(value)}")

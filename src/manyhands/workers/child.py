@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from manyhands.outcome import Answer, Failed, traceback_text
+from manyhands.outcome import Answer, Failed, add_note, traceback_text
 from manyhands.workers import payload
 from manyhands.workers.channel import WorkerChannel
 from manyhands.workers.marker import Marker, receive_marker
@@ -41,6 +41,14 @@ def main(descriptor: int) -> None:
     serve(socket.socket(fileno=descriptor))
 
 
+def lead_group(pid: int) -> None:
+    """Makes a worker the leader of a process group; it does so itself too, whoever comes first."""
+    try:
+        os.setpgid(pid, pid)
+    except OSError:
+        pass
+
+
 def forget_inherited() -> None:
     """In a forked worker: what the parent registered to do at its end is not for this process to do."""
     atexit._clear()
@@ -52,6 +60,7 @@ def serve(end: socket.socket) -> None:
     try:
         _own_process()
         end.setblocking(True)
+        end.set_inheritable(False)  # a subprocess of the user's would keep the channel open
         marker = receive_marker(end)
         _Child(WorkerChannel(end), marker).live()
         status = 0
@@ -136,10 +145,13 @@ class _Child:
             answer = work
         else:
             try:
-                _go_to(load.directory)
+                _go_to(load)
                 answer = work(payload.loads(blob))
-            except BaseException as error:  # sys.exit or KeyboardInterrupt in a task is that item's failure
+            except Exception as error:
                 answer = Failed(error, traceback_text(error, skip=1))
+            except BaseException as error:
+                # sys.exit or KeyboardInterrupt in a task is that item's failure, and must not end the parent
+                answer = Failed(payload.carried(error), traceback_text(error, skip=1))
         seconds = time.perf_counter() - start
         self._channel.send(Answers(ticket, seconds), payload.dumps_answer(answer))
 
@@ -154,19 +166,21 @@ _NOT_SET_UP = object()
 
 
 def _loaded(load: Load, blob: bytes) -> Work | Failed:
-    sys.path[:] = load.sys_path
     try:
-        _go_to(load.directory)
+        _go_to(load)
         return payload.loads(blob)  # type: ignore[no-any-return]
     except BaseException as error:
-        error.add_note("raised in a worker process, as it loaded the function")
+        add_note(error, "raised in a worker process, as it loaded the function")
         return Failed(error, traceback_text(error, skip=1))
 
 
-def _go_to(directory: str) -> None:
+def _go_to(load: Load) -> None:
+    """Be where the caller is, and import from where it does."""
+    if tuple(sys.path) != load.sys_path:
+        sys.path[:] = load.sys_path
     try:
-        if os.getcwd() == directory:
+        if os.getcwd() == load.directory:
             return
     except OSError:
         pass  # where it was is gone
-    os.chdir(directory)
+    os.chdir(load.directory)

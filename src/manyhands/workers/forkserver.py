@@ -12,7 +12,6 @@ import select
 import signal
 import socket
 import struct
-import sys
 from typing import Final
 
 from manyhands.workers import child
@@ -46,8 +45,15 @@ def _serve(control: socket.socket) -> None:
             data, descriptors, _, _ = socket.recv_fds(control, REQUEST.size, 1)
             if not data:
                 return
-            end = socket.socket(fileno=descriptors[0])
-            pid = os.fork()
+            (worker,) = REQUEST.unpack(data)
+            try:
+                end = socket.socket(fileno=descriptors[0])
+                pid = os.fork()
+            except (OSError, IndexError):  # no process, or no descriptor, is to be had
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                control.send(REPORT.pack(b"E", worker, 0, 1 << 8))
+                continue
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -57,17 +63,9 @@ def _serve(control: socket.socket) -> None:
                 os.setpgid(0, 0)
                 child.serve(end)
             end.close()
-            _set_group(pid)
-            (worker,) = REQUEST.unpack(data)
+            child.lead_group(pid)
             workers[pid] = worker
             control.send(REPORT.pack(b"S", worker, pid, 0))
-
-
-def _set_group(pid: int) -> None:
-    try:
-        os.setpgid(pid, pid)  # also done by the worker: whoever comes first
-    except OSError:
-        pass
 
 
 def _report_ended(control: socket.socket, workers: dict[int, int]) -> None:
@@ -81,7 +79,3 @@ def _report_ended(control: socket.socket, workers: dict[int, int]) -> None:
             pass
         _, status = os.waitpid(ended.si_pid, 0)
         control.send(REPORT.pack(b"E", workers.pop(ended.si_pid), ended.si_pid, status))
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

@@ -8,6 +8,8 @@ import sys
 import threading
 from pathlib import Path
 
+from manyhands.workers import launch
+
 _PROGRAM = Path(__file__).with_name("guard_process.py")
 
 
@@ -58,15 +60,16 @@ class Guard:
 def _start() -> subprocess.Popen[bytes]:
     # -I -S: neither the user's environment nor site-packages can slow it down or change it. A session of its
     # own keeps Ctrl-C and a closing terminal away from it.
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", str(_PROGRAM), str(os.getpid())],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        bufsize=0,
-        cwd="/",
-        start_new_session=True,
-    )
+    with launch.starting:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", str(_PROGRAM), str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            cwd="/",
+            start_new_session=True,
+        )
 
 
 guard = Guard()

@@ -12,11 +12,24 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from manyhands.settings import StartMethod
+
+starting = threading.Lock()
+"""Held while a process is started: one that is forked meanwhile would keep the other's pipes open."""
+
+
+def _renew_lock() -> None:
+    global starting
+    starting = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +88,10 @@ class _Children:
         with end:
             pid = self._start(end)
         self._pids[worker] = pid
-        if hasattr(os, "pidfd_open"):
+        try:
             self._watches[worker] = os.pidfd_open(pid)
+        except (AttributeError, OSError):
+            pass  # its end is noticed by its closed channel
         self._reports.append(Started(worker, pid))
 
     def _start(self, end: socket.socket) -> int:
@@ -89,15 +104,19 @@ class _Children:
     def reports(self) -> list[Report]:
         """Reaps what has ended."""
         for worker, pid in list(self._pids.items()):
-            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-                continue
-            end_group(pid)  # what the worker started and left behind; its id is not reused before it is reaped
-            _, status = os.waitpid(pid, 0)
+            exitcode: int | None
+            try:
+                if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                    continue
+                end_group(pid)  # what the worker left behind; its id is not reused before it is reaped
+                exitcode = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            except ChildProcessError:
+                exitcode = None  # the user's program reaps all children itself
             del self._pids[worker]
             watch = self._watches.pop(worker, None)
             if watch is not None:
                 os.close(watch)
-            self._reports.append(Ended(worker, os.waitstatus_to_exitcode(status)))
+            self._reports.append(Ended(worker, exitcode))
         reports, self._reports = self._reports, []
         return reports
 
@@ -114,14 +133,18 @@ class ForkLauncher(_Children):
     """Forks this very process: fast, and risky where other threads hold locks."""
 
     def _start(self, end: socket.socket) -> int:
-        pid = os.fork()
-        if pid == 0:
-            from manyhands.workers import child
+        from manyhands.workers import child
 
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()  # or the worker would print it a second time
+        with starting:
+            pid = os.fork()
+        if pid == 0:
             os.setpgid(0, 0)
             child.forget_inherited()
             child.serve(end)
-        _lead_group(pid)
+        child.lead_group(pid)
         return pid
 
 
@@ -208,17 +231,11 @@ LAUNCHERS: dict[StartMethod, Callable[[], Launcher]] = {
 
 def end_group(pid: int) -> None:
     """Kills a worker and what it started; what has ended already is fine."""
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except OSError:
-        pass
-
-
-def _lead_group(pid: int) -> None:
-    try:
-        os.setpgid(pid, pid)  # also done by the worker: whoever comes first
-    except OSError:
-        pass
+    for end in (os.killpg, os.kill):  # the task may have moved its process to another group
+        try:
+            end(pid, signal.SIGKILL)
+        except OSError:
+            pass
 
 
 def _readable(end: socket.socket) -> bool:
@@ -232,12 +249,18 @@ def _interpreter(
 ) -> subprocess.Popen[bytes]:
     """A new interpreter like this one that calls ``module.main`` with the descriptor of ``end``."""
     # The path as it is here, so that the library itself is found; the user's script is never run.
-    program = f"import sys; sys.path[:] = {sys.path!r}; from {module} import main; main({end.fileno()})"
+    program = f"import sys; sys.path[:] = {search_path()!r}; from {module} import main; main({end.fileno()})"
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
-    return subprocess.Popen(
-        [sys.executable, *flags, "-c", program],
-        pass_fds=[end.fileno()],
-        process_group=process_group,
-        start_new_session=start_new_session,
-        stdin=subprocess.DEVNULL,
-    )
+    with starting:
+        return subprocess.Popen(
+            [sys.executable, *flags, "-c", program],
+            pass_fds=[end.fileno()],
+            process_group=process_group,
+            start_new_session=start_new_session,
+            stdin=subprocess.DEVNULL,
+        )
+
+
+def search_path() -> tuple[str, ...]:
+    """``sys.path`` for a worker: what is no str, Python's own import ignores too."""
+    return tuple(entry for entry in sys.path if isinstance(entry, str))

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from manyhands.errors import RemoteError
-from manyhands.outcome import Answer, Done, Failed, Later, error_text, qualified_name, traceback_text
+from manyhands.outcome import Answer, Done, Failed, Later, add_note, error_text, qualified_name, traceback_text
 
 _pickler: Callable[..., pickle.Pickler] | None = None
 
@@ -23,8 +24,8 @@ def dumps(value: object) -> bytes:
         data = pickle.dumps(value, protocol=5)
     except Exception:
         return _dumps_by_value(value)  # which raises if it can't either
-    # A name in __main__ means another module there.
-    return _dumps_by_value(value) if b"__main__" in data else data
+    # A name in the script's module means another module there; in multiprocessing's children it is __mp_main__.
+    return _dumps_by_value(value) if b"__main__" in data or b"__mp_main__" in data else data
 
 
 def loads(data: bytes) -> Any:
@@ -44,12 +45,16 @@ def _dumps_by_value(value: object) -> bytes:
 def _make_pickler() -> Callable[..., pickle.Pickler]:
     import cloudpickle  # slow to import, not always needed
 
+    script = sys.modules.get("__mp_main__")
+    if script is not None:
+        cloudpickle.register_pickle_by_value(script)
+
     class ByValue(cloudpickle.Pickler):  # type: ignore[misc]
         """cloudpickle that also takes decorated functions of ``__main__`` by value."""
 
         def reducer_override(self, obj: Any) -> Any:
             by_value = getattr(type(obj), "_reduce_by_value", None)
-            if by_value is not None and getattr(obj, "__module__", None) == "__main__":
+            if by_value is not None and getattr(obj, "__module__", None) in ("__main__", "__mp_main__"):
                 return by_value(obj)
             return super().reducer_override(obj)
 
@@ -62,7 +67,7 @@ def dumps_answer(answer: Answer) -> bytes:
         try:
             return dumps(answer)
         except Exception as error:
-            error.add_note(f"the result, a {qualified_name(type(answer.value))}, can't be sent back")
+            add_note(error, f"the result, a {qualified_name(type(answer.value))}, can't be sent back")
             return dumps_answer(Failed(error, traceback_text(error)))
     if isinstance(answer, Failed):
         return _dumps_failed(answer)
