@@ -92,6 +92,15 @@ def flaky_body(x: int, counts: str, failures: int) -> tuple[int, int]:
 flaky = parallel(retry_on(OSError, attempts=3, wait=0)(flaky_body))
 
 
+slowly_flaky = parallel(retry_on(OSError, attempts=3, wait=1000)(flaky_body))
+
+
+@parallel
+def stop_iteration(x: int) -> int:
+    """Raises what would end a loop."""
+    return next(iter([]))
+
+
 @parallel
 def write_call(x: int, file: str) -> int:
     """Leaves a line that it was called."""

@@ -174,3 +174,16 @@ def test_the_example_writes_the_bytes_of_the_demo(tmp_path: Path) -> None:
     example(tmp_path / "discs.png", output=tmp_path / "example.csv")
     table(tmp_path / "discs.png", tmp_path / "demo.csv")
     assert (tmp_path / "example.csv").read_bytes() == (tmp_path / "demo.csv").read_bytes()
+
+
+def test_only_the_first_page_of_a_file_is_read(tmp_path: Path) -> None:
+    """A file of several pages gives its first one, and colours that lie one after another are colours."""
+    tifffile = pytest.importorskip("tifffile")
+    page = np.zeros((60, 50), "u1")
+    page[20:40, 10:30] = 200
+    tifffile.imwrite(tmp_path / "stack.tif", np.stack([page] * 3), photometric="minisblack")
+    planes = np.stack([page] * 3)
+    tifffile.imwrite(tmp_path / "planes.tif", planes, photometric="rgb", planarconfig="separate")
+    for name in ("stack.tif", "planes.tif"):
+        grey, _ = objects.read_grey(tmp_path / name)
+        assert np.array_equal(grey, page)

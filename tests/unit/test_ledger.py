@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,6 +56,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.fates: dict[int, str] = {}
         self.broken = self.closed = False
         self.failed_starts = 0
+        self.in_vain: Counter[int] = Counter()
 
     # -- helpers --
 
@@ -224,6 +225,7 @@ class AnyOrder(RuleBasedStateMachine):
         worker = self.living[name]
         for _ in range(min(number, len(worker.tickets))):
             ticket = worker.tickets.popleft()
+            self.in_vain.pop(ticket, None)
             waiting = self.open(ticket)
             assert self.ledger.worker_answered(name, ticket) == waiting
             if waiting:
@@ -240,7 +242,9 @@ class AnyOrder(RuleBasedStateMachine):
             self.failed_starts += 1
             self.broken = self.broken or (self.failed_starts >= START_ATTEMPTS and not self.closed)
         waiting = [ticket for ticket in worker.tickets if self.open(ticket)]
-        at = {worker.tickets[0]} if worker.tickets and begun else set()
+        if worker.tickets and not begun:  # who has been sent in vain too often is taken for the cause
+            self.in_vain[worker.tickets[0]] += 1
+        at = {ticket for ticket in list(worker.tickets)[:1] if begun or self.in_vain[ticket] >= START_ATTEMPTS}
         dead = set(waiting) & (worker.killed_for or at)
         back = [ticket for ticket in waiting if ticket not in dead]
         stopped = self.broken or self.closed
@@ -432,6 +436,16 @@ def test_who_was_not_begun_runs_elsewhere() -> None:
     ledger = holding(2)
     assert ledger.worker_ended(0, begun=False) == [StartWorker(1)]
     assert ledger.worker_ready(1) == [SendCalls(1, 0, (0, 1))]
+
+
+def test_who_kills_every_worker_before_it_begins_is_told_dead() -> None:
+    """A call that was sent to START_ATTEMPTS workers and begun by none of them is not sent again."""
+    ledger = holding(1)
+    for number in range(START_ATTEMPTS - 1):
+        assert ledger.worker_ended(number, begun=False) == [StartWorker(number + 1)]
+        assert ledger.worker_ready(number + 1) == [SendCalls(number + 1, 0, (0,))]
+    last = START_ATTEMPTS - 1
+    assert ledger.worker_ended(last, begun=False) == [TellDied(0, last)]
 
 
 def test_each_killed_call_is_told_dead() -> None:

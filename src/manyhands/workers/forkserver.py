@@ -46,12 +46,14 @@ def _serve(control: socket.socket) -> None:
             if not data:
                 return
             (worker,) = REQUEST.unpack(data)
+            if not descriptors:  # there was none left for it
+                control.send(REPORT.pack(b"E", worker, 0, 1 << 8))
+                continue
+            end = socket.socket(fileno=descriptors[0])
             try:
-                end = socket.socket(fileno=descriptors[0])
                 pid = os.fork()
-            except (OSError, IndexError):  # no process, or no descriptor, is to be had
-                for descriptor in descriptors:
-                    os.close(descriptor)
+            except OSError:  # there are too many processes
+                end.close()
                 control.send(REPORT.pack(b"E", worker, 0, 1 << 8))
                 continue
             if pid == 0:
