@@ -120,10 +120,10 @@ def test_staging_keeps_the_suffixes(length: int, suffix: str) -> None:
 
 def test_the_directory_of_final_is_part_of_a_temp_elsewhere() -> None:
     """Outputs of one name in two directories with one temp have logs of their own, wherever it is mounted."""
-    logs = [Log.of(f"/d/{place}/a.csv", "/d/work/tmp") for place in "pq"]
+    logs = [Log.of(f"/d/{place}/a.csv", "/d/space/tmp") for place in "pq"]
     assert logs[0].prefix != logs[1].prefix
-    assert logs[0].directory == Path("/d/work")
-    assert Log.of("/mnt/p/a.csv", "/mnt/work/tmp").prefix.name == logs[0].prefix.name
+    assert logs[0].directory == Path("/d/space")
+    assert Log.of("/mnt/p/a.csv", "/mnt/space/tmp").prefix.name == logs[0].prefix.name
     staging = parse(logs[0].staging(0, TOKEN).name)
     assert isinstance(staging, StagingName) and final_name(staging) is None
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from manyhands.errors import TemplateError
 from manyhands.policies.template import Template
 
-HERE = Path("/work/here")
+HERE = Path("/base/here")
 
 nasty = st.one_of(
     st.sampled_from(
@@ -23,7 +23,7 @@ nasty = st.one_of(
     ),
     st.text(max_size=12),
     st.lists(
-        st.sampled_from(["..", ".", "/", "a", "\0", "é", "\udc80", "{", "}", "\n", "/work/here/"]), max_size=8
+        st.sampled_from(["..", ".", "/", "a", "\0", "é", "\udc80", "{", "}", "\n", "/base/here/"]), max_size=8
     ).map("".join),
 )
 patterns = st.sampled_from(
@@ -77,7 +77,7 @@ def before_first_field(text: str) -> str:
 
 @given(patterns, nasty, nasty)
 @example("results/{{1}}/{a}", "/etc/x", "")
-@example("{a}", "/work/here/x", "")
+@example("{a}", "/base/here/x", "")
 @example("{a}", "/etc/a/b/c/d", "")
 @example("{a}/{b}", "/work", "there/x/y")
 def test_a_path_never_leaves_its_directory(text: str, a: str, b: str) -> None:
@@ -104,7 +104,7 @@ names = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"
 def test_what_is_a_name_is_filled_in(a: str, b: str) -> None:
     """Spaces, braces, any unicode: values are put in as they are, and not read again."""
     path = Template("out {{x}}/{a}/{b}.csv").fill({"a": a, "b": b, "unused": 1}, HERE)
-    assert str(path) == f"/work/here/out {{x}}/{a}/{b}.csv"
+    assert str(path) == f"/base/here/out {{x}}/{a}/{b}.csv"
 
 
 @dataclass

@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from manyhands.decorators.task import ClaimPolicy
 from manyhands.errors import FailedElsewhere, InvalidResult, ManyhandsError, OutputDirectoryError, OutputMissing
-from manyhands.outcome import Answer, Call, Done, Failed, Later, add_note, qualified_name, traceback_text
+from manyhands.outcome import (
+    Answer,
+    Call,
+    Done,
+    Failed,
+    Later,
+    add_note,
+    error_text,
+    qualified_name,
+    traceback_text,
+)
 from manyhands.policies.parameters import name_of
 from manyhands.policies.retry import budget_of
 
@@ -157,7 +167,7 @@ class Work:
         recorded = claims.fail(
             mine,
             type_name=qualified_name(type(error)),
-            message=_text(error),
+            message=error_text(error),
             traceback=failed.traceback,
             backoff=again,
             discarded=failed.discard and again is None,
@@ -233,13 +243,6 @@ def _no_room(error: OSError, log: Log) -> Failed:
     )
     full.__cause__ = error
     return Failed(full, traceback_text(error, skip=2), halts=True)
-
-
-def _text(error: Exception) -> str:
-    try:
-        return str(error)
-    except Exception:  # a user's __str__ may do anything
-        return "(its text can't be shown)"
 
 
 def code_hash(function: Decorated[..., Any]) -> str:

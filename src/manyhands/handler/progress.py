@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from manyhands.outcome import Outcome
@@ -18,12 +21,10 @@ class ProgressBar:
     """
 
     def __init__(self, label: str, total: int | None) -> None:
-        from tqdm.auto import tqdm  # only who wants a bar pays for it
-
         self._bar: Any = None
         self._marks = {"failed": 0, "discarded": 0, "retried": 0}
         with self._drawing():
-            self._bar = tqdm(total=total, desc=label, unit="item", dynamic_ncols=True)
+            self._bar = _bar_class()(total=total, desc=label, unit="item", dynamic_ncols=True)
 
     def ended(self, outcome: Outcome[Any]) -> None:
         """One more."""
@@ -61,3 +62,27 @@ class ProgressBar:
             bar, self._bar = self._bar, None
             if bar is not None:
                 bar.disable = True  # or it would try once more when it is dropped
+
+
+@cache
+def _bar_class() -> Any:
+    """A bar for a process that forks and whose finalisers may run in any thread.
+
+    The lock of tqdm itself is shared with forked processes, and its finaliser takes it: a fork that is killed at
+    the wrong moment would hold it for ever, and a garbage collection in a pool's thread wait for it.
+    """
+    from tqdm.auto import tqdm  # only who wants a bar pays for it
+
+    class Bar(tqdm):  # type: ignore[type-arg]
+        monitor_interval = 0  # no thread of its own
+
+        def __del__(self) -> None:
+            """The map closes its bar."""
+
+    def renew_lock() -> None:
+        Bar.set_lock(threading.RLock())
+
+    renew_lock()
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=renew_lock)
+    return Bar
