@@ -68,8 +68,8 @@ class ProgressBar:
 def _bar_class() -> Any:
     """A bar for a process that forks and whose finalisers may run in any thread.
 
-    The lock of tqdm itself is shared with forked processes, and its finaliser takes it: a fork that is killed at
-    the wrong moment would hold it for ever, and a garbage collection in a pool's thread wait for it.
+    The lock of tqdm itself is shared with forked processes, and its finaliser takes it: a fork that is killed
+    at the wrong moment would hold it for ever, and a garbage collection in a pool's thread wait for it.
     """
     from tqdm.auto import tqdm  # only who wants a bar pays for it
 
