@@ -146,3 +146,51 @@ def test_fork_writes_nothing_twice(tmp_path: Path) -> None:
         """,
     )
     assert run_script(script) == "header\n[1]\n"
+
+
+def test_pools_that_fork_may_start_beside_one_another(tmp_path: Path) -> None:
+    """A process that is forked while another is being started keeps none of its pipes open."""
+    script = write_script(
+        tmp_path / "script.py",
+        """
+        import threading
+        from manyhands import Controller, parallel
+
+        def use(number):
+            with Controller(1, start_method="fork") as pool:
+                assert list(parallel(abs).map([-number], backend=pool)) == [number]
+
+        threads = [threading.Thread(target=use, args=(number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        print("done")
+        """,
+    )
+    for _ in range(3):
+        assert run_script(script) == "done\n"
+
+
+@pytest.mark.parametrize("start_method", ["fork", "spawn", "forkserver"])
+def test_a_program_that_reaps_its_children_itself(tmp_path: Path, start_method: str) -> None:
+    """Where SIGCHLD is ignored nobody learns how a worker ended, and the pool works all the same."""
+    script = write_script(
+        tmp_path / "script.py",
+        f"""
+        import os, signal
+        from manyhands import Controller, parallel
+
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+        def f(x):
+            if x == 1:
+                os._exit(3)
+            return x
+
+        with Controller(1, start_method={start_method!r}) as pool:
+            values, failures = parallel(f).map(range(4), backend=pool).collect()
+        print(values, [type(failure.error).__name__ for failure in failures])
+        """,
+    )
+    assert run_script(script) == "[0, 2, 3] ['WorkerDied']\n"
