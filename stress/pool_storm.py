@@ -17,6 +17,7 @@ FIGURES = (
     "died by themselves",
     "died by the nemesis",
     "blamed before they began",
+    "finished and run again",
 )
 DIED = "manyhands.errors.WorkerDied"
 
@@ -93,8 +94,12 @@ class Checker:
         for pid in blamed:
             if pid in answered:
                 answered.remove(pid)
-        if len(answered) > 1:
-            self._wrong(f"item {number} ran {len(answered)} times without a death between")
+        # What a worker had finished and not told when it died runs again: chunk-mates of what killed it, too.
+        mates = self._map["chunksize"] != 1
+        for pid in answered[:-1]:
+            if not (pid in self._killed or (mates and self._at.get(pid) is not None)):
+                self._wrong(f"item {number} ran in {pid}, which nobody has killed, and then again")
+            self.figures["finished and run again"] += 1
 
     def _check_answer(self, number: int, action: str, outcome: dict[str, Any]) -> None:
         """An item that was answered has the value or the failure that was planned for it."""

@@ -7,6 +7,7 @@ Python, but a map shows it in the traceback of the worker.
 
 from __future__ import annotations
 
+from concurrent.futures import BrokenExecutor
 from typing import Any
 
 
@@ -82,21 +83,49 @@ class RemoteError(ManyhandsError):
     type_name: str = ""
 
 
-class WorkerDied(ManyhandsError):
+class _Ended(ManyhandsError):
+    """What errors about items that were ended say of them.
+
+    Attributes:
+        index: the item's position in the input, from 0; None for a single call.
+        item: the item, or None; it stays in this process, since not every item can be pickled.
+        pid: the process id of the worker that ran it.
+    """
+
+    index: int | None = None
+    item: Any = None
+    pid: int = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = {name: value for name, value in self.__dict__.items() if name != "item"}
+        return (_rebuild, (type(self), self.args, fields))
+
+
+class WorkerDied(_Ended):
     """The worker process that ran the item ended before it answered.
 
     Attributes:
-        pid: the worker's process id.
+        index, item, pid: the item, and the worker it was in.
         exitcode: its exit status, or minus the number of the signal that ended it; None if unknown.
     """
 
-    pid: int = 0
     exitcode: int | None = None
 
 
-class PoolBroken(ManyhandsError):
+class TaskTimeout(_Ended, TimeoutError):
+    """The item ran for longer than ``timeout``, so it was ended with its worker.
+
+    Attributes:
+        index, item, pid: the item, and the worker it was in.
+        timeout: the limit, in seconds.
+    """
+
+    timeout: float = 0.0
+
+
+class PoolBroken(ManyhandsError, BrokenExecutor):
     """Workers can't be started, so the pool has given up."""
 
 
-class PoolClosed(ManyhandsError):
+class PoolClosed(ManyhandsError, RuntimeError):
     """The pool has been closed; it takes no more work."""

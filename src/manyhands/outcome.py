@@ -11,7 +11,7 @@ import traceback as _traceback
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from manyhands.errors import WorkerDied
+from manyhands.errors import TaskTimeout, WorkerDied
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -119,11 +119,22 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class Died:
-    """The worker that ran the call with this ticket ended without an answer."""
+class Returned:
+    """Consecutive items of a block, from ``ticket`` on, returned values; see ``Run`` for the seconds."""
 
     ticket: int
-    error: WorkerDied
+    values: list[Any]
+    seconds: float
+    last: float
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """The worker that ran the call with this ticket ended, or was ended, without an answer."""
+
+    ticket: int
+    error: WorkerDied | TaskTimeout
     worker: str = ""
 
 
@@ -134,7 +145,7 @@ class Cancelled:
     ticket: int
 
 
-Event = Answered | Died | Cancelled
+Event = Answered | Returned | Died | Cancelled
 
 
 # -- what it came to ------------------------------------------------------------------------------------------
@@ -255,12 +266,18 @@ def error_text(error: BaseException) -> str:
         return "(its text can't be shown)"
 
 
-def traceback_text(error: BaseException, skip: int = 0) -> str:
-    """The traceback of ``error`` as text, without its ``skip`` outermost frames."""
+_OURS = tuple(f"manyhands.{room}." for room in ("workers", "decorators", "handler", "controller", "policies"))
+
+
+def traceback_text(error: BaseException) -> str:
+    """The traceback of ``error`` as text, from the user's first frame on."""
     frames = error.__traceback__
-    for _ in range(skip):
-        if frames is not None and frames.tb_next is not None:
-            frames = frames.tb_next
+    while (
+        frames is not None
+        and frames.tb_next is not None
+        and str(frames.tb_frame.f_globals.get("__name__")).startswith(_OURS)
+    ):
+        frames = frames.tb_next
     try:
         return "".join(_traceback.format_exception(type(error), error, frames))
     except Exception:  # a user's exception may do anything when it is looked at
@@ -273,3 +290,27 @@ def add_note(error: BaseException, note: str) -> None:
         error.add_note(note)
     except Exception:  # noqa: S110  # a frozen dataclass, say: the error matters, not the note
         pass
+
+
+class RemoteTraceback(Exception):
+    """The cause of an exception that came from a worker: shows the traceback as it was there."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __reduce__(self) -> tuple[type[RemoteTraceback], tuple[str]]:
+        return (RemoteTraceback, (self.text,))
+
+    def __str__(self) -> str:
+        return f"\n\n{self.text.rstrip()}\n"
+
+
+def explain(error: BaseException, traceback: str, where: str) -> None:
+    """Gives an error the traceback it had in its worker as its cause, and a note that says where it was."""
+    if error.__traceback__ is None and traceback and error.__cause__ is None:
+        try:
+            error.__cause__ = RemoteTraceback(traceback)
+        except Exception:  # a frozen dataclass, say
+            add_note(error, traceback)
+    add_note(error, where)

@@ -19,6 +19,16 @@ OnError = Literal["raise", "return", "skip"]
 DEFAULT_START_METHOD: Final[StartMethod] = "forkserver" if sys.platform == "linux" else "spawn"
 
 
+_THREAD_VARIABLES: Final = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
 @dataclass(frozen=True)
 class PoolSettings:
     """What makes two pools the same pool.
@@ -28,12 +38,28 @@ class PoolSettings:
         start_method: how they are started.
         initializer: runs first in every worker, without arguments.
         finalizer: runs last in every worker that ends in order, without arguments.
+        threads: how many calls run in each worker at the same time.
+        max_tasks: calls after which a worker is replaced; None: never.
+        max_memory: bytes of resident memory above which a worker is replaced after a call; None: never.
     """
 
     workers: int
     start_method: StartMethod = DEFAULT_START_METHOD
     initializer: Callable[[], object] | None = None
     finalizer: Callable[[], object] | None = None
+    threads: int = 1
+    max_tasks: int | None = None
+    max_memory: int | None = None
+
+    def environment(self) -> dict[str, str]:
+        """What workers find set, so that numerical libraries don't start more threads than there are cores.
+
+        Empty where the user has set ``OMP_NUM_THREADS``; other variables that are set stay as they are.
+        """
+        if "OMP_NUM_THREADS" in os.environ:
+            return {}
+        each = str(max(1, available_cores() // (self.workers * self.threads)))
+        return dict.fromkeys(_THREAD_VARIABLES, each)
 
 
 @dataclass(frozen=True)
@@ -43,33 +69,52 @@ class MapOptions:
     Attributes:
         workers: worker processes; None: as configured, else the cores this process may use; -1: all of those,
             -2: all but one, and so on.
-        backend: None for the shared pool, "inline" for this very process, or an open ``Controller``.
+        threads: calls that run at the same time in each worker process.
+        backend: None for the shared pool, "threads" for threads of this process, "inline" for this very thread, or
+            an open ``Controller``.
         chunksize: items sent to a worker at once; "auto" lets the library decide.
         buffersize: bound on items in flight plus results not yet taken; None: the library decides.
         ordered: results in the order of the input (True) or as they finish.
+        timeout: seconds that a call may take, in worker processes; it is ended then, with its worker.
         progress: False, True, or the text that stands before the bar.
         on_error: "raise" the first error, "return" failures in their places, or "skip" them.
         start_method: None: forkserver on Linux, spawn elsewhere.
         initializer: runs first in every worker.
         finalizer: runs last in every worker that ends in order.
+        max_tasks_per_worker: calls after which a worker is replaced.
+        max_memory_per_worker: bytes of resident memory above which a worker is replaced, after the call.
     """
 
     workers: int | None = None
+    threads: int = 1
     backend: Any = None
     chunksize: int | Literal["auto"] = "auto"
     buffersize: int | None = None
     ordered: bool = True
+    timeout: float | None = None
     progress: bool | str = False
     on_error: OnError = "raise"
     start_method: StartMethod | None = None
     initializer: Callable[[], object] | None = None
     finalizer: Callable[[], object] | None = None
+    max_tasks_per_worker: int | None = None
+    max_memory_per_worker: int | None = None
 
     def __post_init__(self) -> None:
         if self.workers is not None:
             resolve_workers(self.workers)
-        if isinstance(self.backend, str) and self.backend != "inline":
-            raise ValueError(f"backend must be None, 'inline' or a Controller, not {self.backend!r}")
+        if isinstance(self.backend, str) and self.backend not in ("inline", "threads"):
+            raise ValueError(f"backend must be None, 'threads', 'inline' or a Controller, not {self.backend!r}")
+        _check_positive("threads", self.threads)
+        for name in ("max_tasks_per_worker", "max_memory_per_worker"):
+            if getattr(self, name) is not None:
+                _check_positive(name, getattr(self, name))
+        if self.timeout is not None:
+            _check_seconds("timeout", self.timeout)
+            if self.backend in ("inline", "threads"):
+                raise ValueError(
+                    f"timeout needs worker processes, which can be ended; backend={self.backend!r} has none"
+                )
         if self.chunksize != "auto":
             _check_positive("chunksize", self.chunksize)
         if self.buffersize is not None:
@@ -101,6 +146,9 @@ class MapOptions:
             self.start_method or configured.start_method or DEFAULT_START_METHOD,
             self.initializer,
             self.finalizer,
+            self.threads,
+            self.max_tasks_per_worker,
+            self.max_memory_per_worker,
         )
 
 
@@ -202,6 +250,13 @@ def _check_positive(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a whole number, not {value!r}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1, not {value}")
+
+
+def _check_seconds(name: str, value: object) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number of seconds or None, not {value!r}")
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be more than 0 seconds, and finite, not {value}")
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

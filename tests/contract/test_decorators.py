@@ -392,7 +392,7 @@ def test_what_is_no_function(decorator: str, value: Any) -> None:
         (lambda: parallel(buffersize=0), ValueError, "buffersize"),
         (lambda: parallel(on_error="ignore"), ValueError, "on_error"),
         (lambda: parallel(start_method="clone"), ValueError, "start_method"),
-        (lambda: parallel(backend="threads"), ValueError, "backend"),
+        (lambda: parallel(backend="process"), ValueError, "backend"),
         (lambda: parallel(initializer=3), TypeError, "initializer"),
         (lambda: parallel(wrokers=2), TypeError, "wrokers"),
         (lambda: retry_on(), TypeError, "needs the exceptions"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+from functools import partial
 from typing import Any
 
 import pytest
@@ -121,23 +122,33 @@ def test_texts_of_errors() -> None:
     assert "can't be shown" in error_text(Mute())
 
 
-def test_tracebacks_without_the_frames_around() -> None:
-    """``skip`` leaves out the outermost frames, but never the last one, nor the causes."""
+def test_tracebacks_begin_with_the_users_frames() -> None:
+    """The library's own outermost frames are left out, but never the last one, nor the causes."""
+    from manyhands.policies.star import StarRule
 
-    def inner() -> None:
+    def fails() -> None:
         raise ValueError("deep") from KeyError("cause")
 
-    def outer() -> None:
-        inner()
+    class Vals:
+        def __iter__(self) -> Any:
+            fails()
 
-    try:
-        outer()
-    except ValueError as error:
-        whole, less, least = (traceback_text(error, skip) for skip in (0, 1, 50))
-    assert "outer()" in whole and "test_outcome" in whole
-    assert "in outer" in less and "in test_tracebacks" not in less
-    assert "in inner" in least and "in outer" not in least
-    for text in (whole, less, least):
-        assert text.rstrip().endswith("ValueError: deep") and "KeyError: 'cause'" in text
-    assert traceback_text(ValueError("never raised"), 3) == "ValueError: never raised\n"
+    def text_of(call: Any) -> str:
+        try:
+            call()
+        except Exception as error:
+            frames = error.__traceback__
+            assert frames is not None
+            error.__traceback__ = frames.tb_next  # as it is where the library itself calls
+            return traceback_text(error)
+        raise AssertionError
+
+    text = text_of(lambda: (lambda: fails())())
+    assert "in fails" in text and "in <lambda>" in text and "in text_of" not in text
+    text = text_of(lambda: next(StarRule(star=True).call(0, Vals()) for _ in "a"))
+    assert "in __iter__" in text and "ValueError: deep" in text and "KeyError: 'cause'" in text
+    ours = text_of(partial(StarRule(star=True).call, 0, "text"))
+    assert "_misfit" in ours and "ItemError" in ours
+    assert "in call" not in text_of(partial(StarRule(star=True).call, 0, Vals()))
+    assert traceback_text(ValueError("never raised")) == "ValueError: never raised\n"
     assert "Mute" in traceback_text(Mute())

@@ -99,6 +99,10 @@ class Gate:
 class Player:
     """A runner that answers as the scripts say, when chance says."""
 
+    batches = False
+    chunk = 1
+    horizon = 0
+
     def __init__(self, items: list[Script], clock: Clock, chance: random.Random, capacity: int = 2) -> None:
         self.capacity = capacity
         self.scripts, self.clock, self.chance = items, clock, chance
@@ -234,7 +238,7 @@ def a_map(
     source, player, gate = Source(length, buffersize, error), Player(items, clock, chance), Gate(patience)
     stream = Stream(buffersize=buffersize, ordered=ordered, budgets=BUDGETS)
     observer = Counting()
-    return Map(source, player, gate, observer, Pump(source, call, stream, player, gate, observer, clock))
+    return Map(source, player, gate, observer, Pump(source, call, stream, player, gate, observer, clock=clock))
 
 
 def drained(running: Map, most: int | None = None) -> list[Outcome[Any]]:

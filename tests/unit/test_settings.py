@@ -87,7 +87,7 @@ BAD: list[tuple[str, Any, type[Exception]]] = [
     ("workers", True, TypeError),
     ("workers", 1.0, TypeError),
     ("workers", "2", TypeError),
-    ("backend", "threads", ValueError),
+    ("backend", "process", ValueError),
     ("chunksize", 0, ValueError),
     ("chunksize", -1, ValueError),
     ("chunksize", 1.5, TypeError),
@@ -105,6 +105,17 @@ BAD: list[tuple[str, Any, type[Exception]]] = [
     ("start_method", "thread", ValueError),
     ("initializer", 5, TypeError),
     ("finalizer", "f", TypeError),
+    ("threads", 0, ValueError),
+    ("threads", None, TypeError),
+    ("timeout", 0, ValueError),
+    ("timeout", float("inf"), ValueError),
+    ("timeout", float("nan"), ValueError),
+    ("timeout", "1", TypeError),
+    ("timeout", True, TypeError),
+    ("max_tasks_per_worker", 0, ValueError),
+    ("max_tasks_per_worker", 1.5, TypeError),
+    ("max_memory_per_worker", 0, ValueError),
+    ("max_memory_per_worker", "1G", TypeError),
 ]
 
 
@@ -124,8 +135,8 @@ def test_every_option_is_checked() -> None:
 
 def test_an_unknown_option_is_named() -> None:
     """With those that there are."""
-    with pytest.raises(TypeError, match=r"'timeout'; the options are backend, .*workers"):
-        MapOptions().changed({"timeout": 1})
+    with pytest.raises(TypeError, match=r"'time_out'; the options are backend, .*workers"):
+        MapOptions().changed({"time_out": 1})
 
 
 @pytest.mark.parametrize("wrong", [{"workers": 0}, {"workers": "x"}, {"start_method": "thread"}])
@@ -150,6 +161,9 @@ good = st.fixed_dictionaries(
         "start_method": st.sampled_from([None, "fork", "spawn", "forkserver"]),
         "initializer": st.sampled_from([None, print]),
         "finalizer": st.sampled_from([None, print]),
+        "threads": st.integers(1, 4),
+        "max_tasks_per_worker": st.none() | st.integers(1),
+        "max_memory_per_worker": st.none() | st.integers(1),
     },
 )
 
@@ -172,6 +186,11 @@ def test_equal_options_share_a_pool(options: dict[str, Any]) -> None:
     assert hash(pool) == hash(made.pool())
     assert pool.start_method == (options.get("start_method") or DEFAULT_START_METHOD)
     assert (pool.initializer, pool.finalizer) == (options.get("initializer"), options.get("finalizer"))
+    assert pool.threads == options.get("threads", 1)
+    assert (pool.max_tasks, pool.max_memory) == (
+        options.get("max_tasks_per_worker"),
+        options.get("max_memory_per_worker"),
+    )
 
 
 def test_a_configured_start_method_is_the_default() -> None:

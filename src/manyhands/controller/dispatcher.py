@@ -1,35 +1,33 @@
 """The dispatcher of a pool: does what the ledger decides, and tells it what happens.
 
-One thread reads from the workers, starts them and hears of their ends. The thread that submits a call writes
-it to an idle worker itself. The ledger is asked under the lock; what it answers is done outside of it. What
-may be called from a finaliser (closing a session) takes no lock: it leaves a note and wakes the thread.
+Whoever submits a call writes it to an idle worker's channel itself, whoever waits for an answer reads it there (see
+``reader``), and the caretaker starts and buries workers. One lock guards all of it; nothing that is done under it
+waits, and none of it runs code of the user's: calls and answers are pickled and unpickled by those whose they are.
+What may be called from a finaliser (closing a session) takes no lock: it leaves a note for the caretaker.
 
-The dispatcher never unpickles what users have pickled, so their code can't stop it.
+An interrupt may end a change half-way. Every change marks its begin and its end, so the next one notices, and the
+pool is rebuilt: all workers are ended, and the calls of which nothing was heard run again.
 """
 
 from __future__ import annotations
 
-import atexit
 import os
-import select
 import socket
 import sys
 import threading
 import time
-import weakref
-from collections import deque
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack, closing
 from functools import cache, partial
 from itertools import count
 from typing import Final
 
-from manyhands.controller.handles import Forgetting, Handle, OpenWork, Ticket
+from manyhands.controller.caretaker import CLOSE_SECONDS, Caretaker
+from manyhands.controller.handles import Forgetting, Handle, OpenWork, Reason, Ticket
 from manyhands.controller.ledger import (
     Action,
     KillWorker,
     Ledger,
     PoolState,
+    Recall,
     SendCalls,
     StartWorker,
     StopWorker,
@@ -38,27 +36,31 @@ from manyhands.controller.ledger import (
     TellDied,
     WorkerState,
 )
-from manyhands.controller.session import RawAnswer, Session, how_it_ended
+from manyhands.controller.overtime import Overtime, Running, interval
+from manyhands.controller.pace import Pace
+from manyhands.controller.reader import Reader
+from manyhands.controller.session import Dead, Dropped, Session, Share, died, how_it_ended, timed_out
 from manyhands.errors import PoolBroken, PoolClosed
-from manyhands.outcome import Answered, Failed
+from manyhands.outcome import Failed
 from manyhands.settings import PoolSettings
 from manyhands.workers import payload
-from manyhands.workers.channel import ParentChannel
-from manyhands.workers.guard import guard
-from manyhands.workers.launch import LAUNCHERS, Ended, Started, end_group, search_path
-from manyhands.workers.marker import send_marker
-from manyhands.workers.messages import Answers, Forget, Forgotten, Load, Ready, Run, Setup, Stop, Unready
+from manyhands.workers.channel import (
+    ANSWERED,
+    CALLS,
+    HANDED_BACK,
+    RETURNED,
+    RUN,
+    WHOLE,
+    Frame,
+    control,
+    message_of,
+)
+from manyhands.workers.launch import end_group, search_path
+from manyhands.workers.messages import Forget, Forgotten, Full, Load, Ready, Setup, Stop, Unready
+from manyhands.workers.parcel import Parcel
 
 IDLE_SECONDS: Final = 30.0
 """Workers of a pool that has had nothing to do for so long are ended."""
-
-CLOSE_SECONDS: Final = 5.0
-"""Workers of a closed pool that have not ended after so long are killed."""
-
-KILL_SECONDS: Final = 0.5
-"""The same, when what runs is not to be waited for: time for a short call to end, and to clean up."""
-
-_REAP_SECONDS: Final = 0.02
 
 
 class Dispatcher:
@@ -67,7 +69,7 @@ class Dispatcher:
     Args:
         settings: how many workers, and how they are started.
         idle_seconds: after so long at rest, the workers are ended; they come back with the next call.
-        ends_when_idle: the whole pool is closed then, if no session is open.
+        ends_when_idle: the whole pool is closed then, if no map is open.
     """
 
     def __init__(
@@ -78,494 +80,467 @@ class Dispatcher:
                 "worker processes need POSIX sockets and process groups; use backend='inline' here"
             )
         self.settings = settings
-        self._idle_seconds = idle_seconds
-        self._ends_when_idle = ends_when_idle
-        self._setup_parts = tuple(
-            payload.dumps(function) if function else b""
-            for function in (settings.initializer, settings.finalizer)
-        )
-        self._lock = threading.Lock()
-        self._ledger = Ledger(settings.workers)
-        self._handles: dict[int, Handle] = {}
+        self.lock = threading.Lock()
+        self.ledger = Ledger(settings.workers, settings.threads, settings.max_tasks)
+        self.handles: dict[int, Handle] = {}
+        self.works: dict[int, OpenWork] = {}
+        self.forgetting: dict[int, Forgetting] = {}
+        self.sample_interval: float | None = None
+        self._by_descriptor: dict[int, int] = {}
         self._tickets: dict[int, Ticket] = {}
-        self._works: dict[int, OpenWork] = {}
-        self._forgetting: dict[int, Forgetting] = {}
         self._numbers = count()
-        self._launcher = LAUNCHERS[settings.start_method]()
-        self._commands: deque[Callable[[], Iterable[Action]]] = deque()
-        self._woken, self._wake_end = os.pipe()
-        os.set_blocking(self._woken, False)
-        os.set_blocking(self._wake_end, False)
-        self._thread: threading.Thread | None = None
-        self._resting: list[threading.Event] = []  # set, and removed, by the thread
+        self._tokens = count()
+        self._overtime = Overtime()
         self._broken: Failed | None = None
-        self._patience = CLOSE_SECONDS
-        self._served = False  # the thread has ended, or is about to
-        _register(self)
+        self._changing = False
+        self._rebuilding = False
+        self.setup = partial(
+            Setup,
+            host=_host(),
+            threads=settings.threads,
+            initializer=payload.dumps(settings.initializer) if settings.initializer else b"",
+            finalizer=payload.dumps(settings.finalizer) if settings.finalizer else b"",
+            max_memory=settings.max_memory or 0,
+            environment=settings.environment(),
+        )
+        self.reader = Reader(self)
+        self.caretaker = Caretaker(self, idle_seconds, ends_when_idle)
 
-    # -- for sessions, from any thread ------------------------------------------------------------------
+    # -- for those who submit, from any thread ----------------------------------------------------------
 
-    def open_session(self, work: bytes, chunksize: int | None = None) -> Session:
-        """A share of the pool for calls of ``work``, a pickled callable; raises PoolClosed.
+    def open_session(self, work: bytes, chunksize: int | None = None, timeout: float | None = None) -> Session:
+        """A share of the pool for calls of ``work``, a pickled ``Work``; raises PoolClosed.
 
         Args:
             work: loaded in a worker, it takes a call and returns its answer.
             chunksize: calls sent at once; None: as their times suggest.
+            timeout: seconds that a call may take.
         """
-        with self._lock:
-            if self._ledger.state is PoolState.CLOSED:
+        session = Session(self, timeout)
+        self.open(session, work, chunksize)
+        return session
+
+    def open(self, share: Share, work: bytes, chunksize: int | None = None) -> None:
+        """Opens a share of the pool; raises PoolClosed."""
+        with self.lock:
+            if self.ledger.state is PoolState.CLOSED:
                 raise PoolClosed("the pool is closed")
-            if self._thread is None:
-                name = f"manyhands-dispatcher-{self.settings.workers}"
-                thread = threading.Thread(target=self._serve, name=name, daemon=True)
-                thread.start()
-                self._thread = thread
-            group = next(self._numbers)
-            load = Load(group, os.getcwd(), search_path())
-            self._ledger.open_group(group, chunksize)
-            self._works[group] = OpenWork(load, work)
-        return Session(self, group)
+            self.begin()
+            group = share.group = next(self._numbers)
+            self.works[group] = OpenWork(Load(group, os.getcwd(), list(search_path()), work), share, chunksize)
+            self.ledger.open_group(group, chunksize)
+            self._note_limits()
+            self.end()
+        self.caretaker.start()
 
-    def submit(self, group: int, session: Session, number: int, blob: bytes) -> int:
-        """Takes a pickled call; returns the pool's ticket."""
-        with self._lock:
-            ticket = next(self._numbers)
-            self._tickets[ticket] = Ticket(session, number, blob)
-            actions = self._ledger.submit(ticket, group)
-        self._act(actions)
-        return ticket
+    def new_ticket(self) -> int:
+        """The next ticket: a share notes it before it submits."""
+        return next(self._tokens)
 
-    def cancel(self, ticket: int) -> None:
-        """Drops a call that no worker has."""
-        self._command(lambda: self._ledger.cancel(ticket))
+    def submit(self, share: Share, ticket: int, parcel: Parcel, calls: bool) -> None:
+        """Takes pickled calls (or items, if not ``calls``)."""
+        with self.lock:
+            self.begin()
+            self._tickets[ticket] = Ticket(share, parcel, calls)
+            self._act(self.ledger.submit(ticket, share.group, len(parcel)))
+            self.end()
+        if self.caretaker.sleeps:
+            self.caretaker.wake()  # it looks whether anybody reads
 
-    def kill(self, ticket: int) -> None:
-        """Drops a call, with its worker if one has it."""
-        self._command(lambda: self._ledger.kill(ticket))
+    def cancel(self, ticket: int) -> bool:
+        """Drops calls that no worker has; returns whether there were any."""
+        with self.lock:
+            self.begin()
+            actions = self.ledger.cancel(ticket)
+            self._act(actions)
+            self.end()
+        self.reader.ring()
+        return bool(actions)
+
+    def kill(self, ticket: int, position: int = 0, reason: Reason | None = None) -> bool:
+        """Drops a call, with its worker if one has it; returns whether it had not ended."""
+        with self.lock:
+            if not self.ledger.knows(ticket):
+                return False
+            self.begin()
+            self._kill_call(
+                ticket, position, reason or partial(died, exitcode=None, ended_by="was ended on request")
+            )
+            self.end()
+        self.reader.ring()
+        return True
+
+    def pace(self, group: int) -> Pace | None:
+        """What was measured of a group's calls."""
+        return self.ledger.pace(group)
 
     def close_session(self, group: int, kill: bool, wait: bool) -> None:
         """Nobody waits for calls of this group any more; without ``wait``, takes no lock.
 
         With it, returns when the idle workers have forgotten the group's work.
         """
+        if not wait or self.caretaker.is_this_thread:
+            self.caretaker.order(partial(self._forget, group, kill, Forgetting()))
+            return
         forgetting = Forgetting()
-        self._command(partial(self._forget, group, kill, forgetting))
-        # A finaliser may have brought us here in the dispatcher's own thread, which must not wait for itself.
-        if wait and not self._served and self._thread not in (None, threading.current_thread()):
-            forgetting.done.wait(CLOSE_SECONDS)
+        with self.lock:
+            self.begin()
+            self._act(self._forget(group, kill, forgetting))
+            self.end()
+        self.reader.ring()
+        self.reader.wait(lambda: forgetting.done, CLOSE_SECONDS)
 
     def wait_at_rest(self) -> None:
         """Waits until no call waits or runs, or the pool is closed."""
-        rested = threading.Event()
-        with self._lock:
-            if self._thread is None or self._served:
-                return
-            self._resting.append(rested)
-        self._wake()
-        rested.wait()
 
-    def close_later(self) -> None:
-        """Ends the pool as soon as its thread comes to it; takes no lock."""
-        self._command(self._ledger.close)
+        def rests() -> bool:
+            with self.lock:
+                return self.ledger.at_rest or self.ledger.state is PoolState.CLOSED
+
+        self.reader.wait(rests)
 
     @property
     def has_started(self) -> bool:
         """Whether a session was ever opened."""
-        return self._thread is not None
+        return self.caretaker.has_started
 
     @property
     def usable(self) -> bool:
         """Whether new calls will run."""
-        return self._ledger.state is PoolState.OPEN
+        return self.ledger.state is PoolState.OPEN
 
     def close(self, kill: bool = False) -> None:
         """Ends the pool: running calls are finished or, with ``kill``, ended; returns when no worker lives."""
-        if kill:
-            self._patience = KILL_SECONDS
-        with self._lock:
-            thread = self._thread
-            if thread is None:
-                self._ledger.close()
-        self._command(self._ledger.close)
-        if thread is None:
-            self._release()
-        elif thread is not threading.current_thread():
-            thread.join()
+        self.caretaker.close(kill)
+
+    def close_later(self) -> None:
+        """Ends the pool as soon as its caretaker comes to it; takes no lock."""
+        self.caretaker.order(self.ledger_close)
+
+    def ledger_close(self) -> list[Action]:
+        """Closes the ledger, whichever it is by then."""
+        return self.ledger.close()
 
     def __repr__(self) -> str:
-        return f"<pool of {self.settings.workers}, {self.settings.start_method}: {self._ledger!r}>"
+        return f"<pool of {self.settings.workers}, {self.settings.start_method}: {self.ledger!r}>"
 
-    # -- the thread ---------------------------------------------------------------------------------------
+    # -- changes --------------------------------------------------------------------------------------------
 
-    def _serve(self) -> None:
-        try:
-            self._serve_until_closed()
-        except BaseException as error:
-            # An error in the library: whoever waits must hear of it rather than wait for ever.
-            self._note_broken(f"the pool met an error of its own: {error!r}")
-            self._end_stragglers()
-            with self._lock:
-                for owner in self._tickets.values():
-                    owner.session.put(Answered(owner.number, self._why_broken()))
-                self._ledger.close()
-            raise
-        finally:
-            with self._lock:
-                self._served = True
-            self._tell_resting()
-            self._release()
+    # A change is made so: ``with self.lock``, ``begin()``, the change, ``end()``. (A context manager of Python's own
+    # could be interrupted between taking the lock and saying so; a ``with`` over a lock can't.)
 
-    def _serve_until_closed(self) -> None:
-        deadline: float | None = None
-        closed: float | None = None
-        while True:
-            self._run_commands()
-            if self._ledger.state is PoolState.CLOSED:
-                if not self._handles:
-                    return
-                closed = closed or time.monotonic()
-                deadline = closed + self._patience
-                if time.monotonic() >= deadline:
-                    # Who has no call any more is in its finalizer, and gets the longer time.
-                    self._end_stragglers(all_of_them=time.monotonic() >= closed + CLOSE_SECONDS)
-                    deadline = closed + CLOSE_SECONDS
-            with self._lock:
-                rests = self._ledger.at_rest
-                has_workers = bool(self._ledger.workers)
-            if not self._commands and (rests or not self.usable):
-                self._tell_resting()
-            self._wait(deadline, idle=rests and has_workers and deadline is None)
+    def begin(self) -> None:
+        """Things are about to be half done. Under the lock."""
+        if self._changing:
+            self._rebuild()
+        self._changing = True
 
-    def _tell_resting(self) -> None:
-        while self._resting:
-            self._resting.pop().set()
+    def end(self) -> None:
+        """Things are whole again. Under the lock."""
+        self._changing = False
 
-    def _wait(self, deadline: float | None, idle: bool) -> None:
-        poll = select.poll()
-        poll.register(self._woken, select.POLLIN)
-        watched = self._launcher.descriptors()
-        for descriptor in watched:
-            poll.register(descriptor, select.POLLIN)
-        handles = {}
-        unreaped = False
-        for number, handle in list(self._handles.items()):
-            if handle.channel.at_end or handle.channel.fileno() < 0:
-                unreaped = True
-                continue
-            handles[handle.channel.fileno()] = number
-            poll.register(
-                handle.channel, select.POLLIN | (select.POLLOUT if handle.channel.wants_to_send else 0)
-            )
-        seconds = _REAP_SECONDS if unreaped else self._idle_seconds if idle else None
-        if deadline is not None:
-            seconds = min(seconds or CLOSE_SECONDS, max(0.0, deadline - time.monotonic()) + _REAP_SECONDS)
-        ready = poll.poll(None if seconds is None else seconds * 1000)
-        if not ready and idle:
-            with self._lock:
-                # A shared pool that no map holds goes altogether; the next map opens another.
-                ends = self._ends_when_idle and not self._works and self._ledger.at_rest
-                actions = (
-                    self._ledger.close() if ends else self._ledger.retire() if self._ledger.at_rest else []
-                )
-            self._act(actions)
-        for descriptor, happened in ready:
-            if descriptor == self._woken:
-                os.read(self._woken, 4096)
-            elif descriptor in handles:
-                number = handles[descriptor]
-                if number not in self._handles:
-                    continue
-                handle = self._handles[number]
-                if happened & select.POLLOUT:
-                    with handle.lock:
-                        handle.channel.flush()
-                if happened & ~select.POLLOUT:
-                    self._take_in(number, handle)
-        if unreaped or any(descriptor in watched for descriptor, _ in ready):
-            self._reap()
+    @property
+    def is_torn(self) -> bool:
+        """Whether a change was interrupted. Ask under the lock."""
+        return self._changing
 
-    def _run_commands(self) -> None:
-        while self._commands:
-            command = self._commands.popleft()
-            with self._lock:
-                actions = list(command())
-            self._act(actions)
+    def _rebuild(self) -> None:
+        """After an interrupt within a change: ends all workers; their calls go again when these are gone."""
+        self._rebuilding = True
+        for handle in self.handles.values():
+            self._end(handle)
+        self._changing = False
+        self.caretaker.wake()
 
-    def _take_in(self, number: int, handle: Handle) -> None:
-        """Reads what a worker has sent."""
-        with handle.lock:
-            frames = handle.channel.read()
-        if not frames and not handle.channel.at_end:
-            return
+    def rebuilt(self) -> None:
+        """All workers of the damaged ledger have ended: the caretaker makes a new one."""
+        self._rebuilding = False
+        state, self.ledger = (
+            self.ledger.state,
+            Ledger(self.settings.workers, self.settings.threads, self.settings.max_tasks),
+        )
+        self.ledger.state = state
+        self._by_descriptor.clear()
+        for forgetting in self.forgetting.values():
+            forgetting.done = True
+        self.forgetting.clear()
+        for group, work in self.works.items():
+            self.ledger.open_group(group, work.chunksize)
+        tickets, self._tickets = self._tickets, {}
+        for old in sorted(tickets):
+            ticket = tickets[old]
+            for begin, end in ticket.share.unheard(old):
+                self._tickets[old] = ticket
+                self._act(self.ledger.submit_again(old, ticket.share.group, begin, end))
+
+    # -- what arrives ---------------------------------------------------------------------------------------
+
+    def take_in(self, descriptors: list[int]) -> None:
+        """Reads what workers have sent, on channels with these descriptors; the leader's."""
+        with self.lock:
+            self.begin()
+            for descriptor in descriptors:
+                number = self._by_descriptor.get(descriptor)
+                if number is not None:
+                    self.take_in_from(number)
+            if self.sample_interval is not None:
+                self._sample()
+            self.end()
+        if self.reader.has_followers:
+            self.reader.ring_all()
+
+    def take_in_from(self, number: int) -> bool:
+        """Reads what one worker has sent; returns whether that was anything. Under the lock."""
+        handle = self.handles[number]
+        if handle.channel.wants_to_send:
+            handle.channel.flush()
+            if not handle.channel.wants_to_send:
+                self.reader.poller.watch_writing(handle.channel.fileno(), writing=False)
         actions: list[Action] = []
-        with self._lock:
-            for message, parts in frames:
-                match message:
-                    case Answers(ticket, seconds):
-                        waiting = self._ledger.worker_answered(number, ticket, seconds)
-                        owner = self._tickets.pop(ticket, None)
-                        if waiting and owner is not None:
-                            name = f"{_host()}:{handle.pid}"
-                            owner.session.put(RawAnswer(owner.number, parts[0], seconds, name))
-                    case Ready(pid):
-                        handle.pid = pid
-                        actions += self._ledger.worker_ready(number)
-                    case Forgotten(group):
-                        if (forgetting := self._forgetting.get(group)) is not None:
-                            forgetting.forgotten(number)
-                            if not forgetting.workers:
-                                del self._forgetting[group]
-                    case Unready(summary):
-                        self._note_broken(f"the initializer of the workers raised {summary}")
-                        actions += self._ledger.break_down()
-            if frames:
-                actions += self._ledger.proceed(number)
-        if handle.channel.at_end and handle.pid is not None:
-            end_group(handle.pid)  # it has closed its channel: it is gone, or of no use any more
+        frames = handle.channel.read()
+        if handle.channel.at_end:
+            self.ledger.doom(number)
+        for frame in frames:
+            kind = frame.kind
+            if kind in (RETURNED, ANSWERED):
+                ticket = frame.ticket
+                waiting = self.ledger.answered(
+                    number, ticket, frame.begin, frame.end, frame.seconds + frame.last
+                )
+                owner = self._tickets.get(ticket)
+                if waiting and owner is not None:
+                    owner.share.put(ticket, frame.begin, frame.end, frame, handle.name)
+                if owner is not None and not self.ledger.knows(ticket):
+                    del self._tickets[ticket]
+            elif kind == HANDED_BACK:
+                self.ledger.handed_back(number, frame.ticket, frame.begin, frame.end)
+            else:
+                actions += self._take_message(number, handle, frame)
+        if frames:
+            self._act(actions + self.ledger.proceed(number))
+        if handle.channel.at_end:
+            self._by_descriptor.pop(handle.channel.fileno(), None)
+            self.reader.poller.remove(handle.channel.fileno())
+            if handle.pid is not None:
+                end_group(handle.pid)  # it has closed its channel: it is gone, or of no use any more
+            self.caretaker.wake()
+        return bool(frames)
+
+    def _take_message(self, number: int, handle: Handle, frame: Frame) -> list[Action]:
+        match message_of(frame):
+            case Ready(pid):
+                handle.pid, handle.name = pid, f"{_host()}:{pid}"
+                return self.ledger.worker_ready(number)
+            case Full():
+                return self.ledger.worker_full(number)
+            case Forgotten(group):
+                if (forgetting := self.forgetting.get(group)) is not None:
+                    forgetting.forgotten(number)
+                    if forgetting.done:
+                        del self.forgetting[group]
+            case Unready(summary):
+                self.note_broken(f"the initializer of the workers raised {summary}")
+                return self.ledger.break_down()
+        return []
+
+    def add_worker(self, number: int, handle: Handle) -> None:
+        """A worker is being started. Under the lock."""
+        self.handles[number] = handle
+        self._by_descriptor[handle.channel.fileno()] = number
+        self.reader.poller.add(handle.channel.fileno())
+
+    def bury(self, number: int, exitcode: int | None) -> None:
+        """A worker's process has ended. Under the lock."""
+        handle = self.handles[number]
+        self.ledger.doom(number)
+        while not handle.channel.at_end and self.take_in_from(number):
+            pass  # what it said before it ended
+        for forgetting in self.forgetting.values():
+            forgetting.forgotten(number)
+        self.forgetting = {group: wait for group, wait in self.forgetting.items() if not wait.done}
+        running = handle.marker.running()
+        self.remove_worker(number)
+        if self._rebuilding:
+            return
+        actions = self.ledger.worker_ended(number, running)
+        if self.ledger.state is PoolState.BROKEN:
+            self.note_broken(f"worker processes can't be started: the last one {how_it_ended(exitcode)}")
+        self._act(actions, handle, exitcode)
+
+    def remove_worker(self, number: int) -> None:
+        """Lets go of the parent's side of a worker. Under the lock."""
+        handle = self.handles.pop(number)
+        descriptor = handle.channel.fileno()
+        if self._by_descriptor.pop(descriptor, None) is not None:
+            self.reader.poller.remove(descriptor)
+        handle.channel.close()
+        handle.marker.close()
+
+    @property
+    def must_rebuild(self) -> bool:
+        """Whether a new ledger waits for the last worker to end."""
+        return self._rebuilding
+
+    def _sample(self) -> None:
+        """Ends calls that have run for longer than they may."""
+        running = [
+            Running(number, ticket, position, owner.share.timeout)
+            for number, handle in self.handles.items()
+            for ticket, position in handle.marker.running()
+            if (owner := self._tickets.get(ticket)) is not None and owner.share.timeout is not None
+        ]
+        for call in self._overtime.sample(running, time.monotonic()):
+            self._kill_call(call.ticket, call.position, partial(timed_out, limit=call.limit))
+
+    def _kill_call(self, ticket: int, position: int, reason: Reason) -> None:
+        for number, handle in self.handles.items():
+            if any(
+                held == ticket and begin <= position < end for held, begin, end in self.ledger.running(number)
+            ):
+                handle.reasons[ticket, position] = reason
+        self._act(self.ledger.kill(ticket, position))
+
+    # -- doing what the ledger says, under the lock -----------------------------------------------------------
+
+    def act(self, actions: list[Action]) -> None:
+        """Does what the ledger said. Under the lock."""
         self._act(actions)
 
-    def _reap(self) -> None:
-        for report in self._launcher.reports():
-            handle = self._handles.get(report.worker)
-            if handle is None:
-                continue
-            match report:
-                case Started(_, pid):
-                    handle.pid = pid
-                    guard.watch(pid)
-                    if handle.doomed:
-                        end_group(pid)
-                case Ended(number, exitcode):
-                    self._bury(number, handle, exitcode)
-
-    def _bury(self, number: int, handle: Handle, exitcode: int | None) -> None:
-        self._take_in(number, handle)  # what it said before it ended
-        for forgetting in self._forgetting.values():
-            forgetting.forgotten(number)
-        self._forgetting = {group: wait for group, wait in self._forgetting.items() if wait.workers}
-        if handle.pid is not None:
-            if exitcode is None:
-                end_group(handle.pid)  # nobody saw it end
-            guard.forget(handle.pid)
-        with self._lock:
-            del self._handles[number]
-            handle.channel.close()
-            held = self._ledger.running(number)
-            actions = self._ledger.worker_ended(number, begun=bool(held) and handle.marker.has_begun(held[0]))
-            handle.marker.close()
-            if self._ledger.state is PoolState.BROKEN:
-                self._note_broken(f"worker processes can't be started: the last one {how_it_ended(exitcode)}")
-        self._act(actions, handle.pid, exitcode)
-
-    # -- doing what the ledger says -------------------------------------------------------------------------
-
-    def _act(self, actions: list[Action], pid: int | None = None, exitcode: int | None = None) -> None:
+    def _act(self, actions: list[Action], handle: Handle | None = None, exitcode: int | None = None) -> None:
         for action in actions:
+            if self._rebuilding and isinstance(action, SendCalls | StartWorker | StopWorker | Recall):
+                continue  # the workers are being ended, and what they had is asked of the shares
             match action:
-                case SendCalls(worker, group, tickets):
-                    self._send(worker, group, tickets)
+                case SendCalls(worker, pieces, whole):
+                    self._send(self.handles[worker], pieces, WHOLE if whole else 0)
                 case StartWorker(worker):
-                    if threading.current_thread() is self._thread:
-                        self._start(worker)
-                    else:
-                        self._command(partial(list[Action], [action]))
+                    self.caretaker.start_worker(worker)
                 case StopWorker(worker):
-                    self._tell(worker, Stop())
+                    self._tell(worker, control(Stop()))
+                case Recall(worker):
+                    self.handles[worker].epoch = self.handles[worker].marker.recall()
                 case KillWorker(worker):
-                    self._kill(worker)
-                case TellDied(ticket, _):
-                    if owner := self._tickets.pop(ticket, None):
-                        owner.session.put_died(owner.number, pid or 0, exitcode, f"{_host()}:{pid}")
-                case TellCancelled(ticket):
-                    if owner := self._tickets.pop(ticket, None):
-                        owner.session.put_cancelled(owner.number)
-                case TellBroken(ticket):
-                    if owner := self._tickets.pop(ticket, None):
-                        owner.session.put(Answered(owner.number, self._why_broken()))
+                    if worker in self.handles:
+                        self._end(self.handles[worker])
+                case TellDied(ticket, position, _, killed):
+                    assert handle is not None
+                    reason = handle.reasons.get((ticket, position)) if killed else None
+                    error = reason(handle.pid or 0) if reason else died(handle.pid or 0, exitcode)
+                    self._put(ticket, position, position + 1, Dead(error), handle.name)
+                case TellCancelled(ticket, begin, end):
+                    self._put(ticket, begin, end, Dropped())
+                case TellBroken(ticket, begin, end):
+                    self._put(ticket, begin, end, self._why_broken())
 
-    def _start(self, worker: int) -> None:
-        with ExitStack() as undo:
-            try:
-                ours, theirs = map(undo.enter_context, socket.socketpair())
-                marker = undo.enter_context(closing(send_marker(ours)))
-                handle = self._handles[worker] = Handle(ParentChannel(ours), marker)
-                undo.callback(self._handles.pop, worker)
-                handle.channel.send(Setup(_host()), *self._setup_parts)
-                self._launcher.launch(worker, theirs)
-            except OSError as error:
-                self._command(partial(self._start_failed, worker, error))
-                return
-            undo.pop_all()
-            theirs.close()
-        self._reap()  # some launchers know of the start at once
+    def _put(self, ticket: int, begin: int, end: int, news: Dead | Dropped | Failed, worker: str = "") -> None:
+        owner = self._tickets.get(ticket)
+        if owner is not None:
+            owner.share.put(ticket, begin, end, news, worker)
+            if not self.ledger.knows(ticket):
+                del self._tickets[ticket]
 
-    def _start_failed(self, worker: int, error: OSError) -> list[Action]:
-        actions = self._ledger.worker_ended(worker)
-        if self._ledger.state is PoolState.BROKEN:
-            self._note_broken(f"worker processes can't be started: {error}")
-        return actions
-
-    def _send(self, worker: int, group: int, tickets: tuple[int, ...]) -> None:
-        handle = self._handles.get(worker)
-        work = self._works.get(group)
-        owners = [self._tickets.get(ticket) for ticket in tickets]
-        if handle is None:
-            return  # it has ended, which the other thread has told the ledger
-        if work is None:  # its group was closed by the other thread meanwhile
-            with self._lock:
-                for ticket in tickets:
-                    self._ledger.worker_answered(worker, ticket)
-                actions = self._ledger.proceed(worker)
-            self._act(actions)
-            return
-        with handle.lock:
+    def _send(self, handle: Handle, pieces: tuple[tuple[int, int, int, int], ...], flags: int) -> None:
+        frames = []
+        for group, ticket, begin, end in pieces:
             if group not in handle.loaded:
                 handle.loaded.add(group)
-                handle.channel.send(work.message, work.blob)
-            blobs = [owner.blob if owner else b"" for owner in owners]
-            handle.channel.send(Run(group, tickets), *blobs)
-            unsent = handle.channel.wants_to_send
-        if unsent:
-            self._wake()
+                frames.append(control(self.works[group].load))
+            owner = self._tickets[ticket]
+            form, body = owner.parcel.piece(begin, end)
+            kinds = flags | (CALLS if owner.calls else 0)
+            frames.append(Frame(RUN, form, kinds, handle.epoch, group, ticket, begin, end, body=body))
+            owner.share.sent(ticket)
+        self._write(handle, frames)
 
-    def _tell(self, worker: int, message: Stop | Forget) -> None:
-        handle = self._handles.get(worker)
+    def _tell(self, worker: int, frame: Frame) -> None:
+        handle = self.handles.get(worker)
         if handle is not None:
-            with handle.lock:
-                handle.channel.send(message)
-                unsent = handle.channel.wants_to_send
-            if unsent:
-                self._wake()
+            self._write(handle, [frame])
 
-    def _kill(self, worker: int) -> None:
-        handle = self._handles.get(worker)
-        if handle is not None:
-            handle.doomed = True
-            if handle.pid is not None:
-                end_group(handle.pid)
+    def _write(self, handle: Handle, frames: list[Frame]) -> None:
+        handle.channel.send(frames)
+        if handle.channel.wants_to_send and not handle.channel.at_end:
+            self.reader.poller.watch_writing(handle.channel.fileno(), writing=True)
+
+    def _end(self, handle: Handle) -> None:
+        handle.doomed = True
+        if handle.pid is not None:
+            end_group(handle.pid)
 
     def _forget(self, group: int, kill: bool, forgetting: Forgetting) -> list[Action]:
-        idle = {number for number, state in self._ledger.workers.items() if state is WorkerState.IDLE}
-        actions = self._ledger.abandon(group, kill)
-        self._works.pop(group, None)
-        for ticket in [ticket for ticket, owner in list(self._tickets.items()) if owner.session.group == group]:
+        idle = {number for number, state in self.ledger.workers.items() if state is WorkerState.IDLE}
+        actions = self.ledger.abandon(group, kill)
+        self.works.pop(group, None)
+        self._note_limits()
+        for ticket in [ticket for ticket, owner in self._tickets.items() if owner.share.group == group]:
             del self._tickets[ticket]
-        for number, handle in list(self._handles.items()):
+        for number, handle in self.handles.items():
             if group in handle.loaded:
                 handle.loaded.discard(group)
-                self._tell(number, Forget(group))
+                self._tell(number, control(Forget(group)))
                 if number in idle:
                     forgetting.workers.add(number)
         if forgetting.workers:
-            self._forgetting[group] = forgetting
+            self.forgetting[group] = forgetting
         else:
-            forgetting.done.set()
+            forgetting.done = True
         return actions
 
-    def _end_stragglers(self, all_of_them: bool = True) -> None:
-        for number in list(self._handles):
-            with self._lock:
-                ends = all_of_them or bool(self._ledger.running(number))
-            if ends:
-                self._kill(number)
+    def _note_limits(self) -> None:
+        limits = [work.share.timeout for work in self.works.values() if work.share.timeout is not None]
+        self.sample_interval = interval(limits)
 
-    def _note_broken(self, why: str) -> None:
+    # -- when it ends -------------------------------------------------------------------------------------------
+
+    def end_stragglers(self, all_of_them: bool = True) -> None:
+        """Ends workers: those that run calls, or all. Under the lock."""
+        for number, handle in self.handles.items():
+            if all_of_them or self.ledger.running(number):
+                self._end(handle)
+
+    def fail_all(self, failed: Failed) -> None:
+        """Nothing will run any more: all who wait are told. Under the lock."""
+        tickets, self._tickets = self._tickets, {}
+        for number, owner in tickets.items():
+            for begin, end in owner.share.unheard(number):
+                owner.share.put(number, begin, end, failed, "")
+
+    def note_broken(self, why: str) -> None:
+        """Notes why the pool is of no use any more; the first reason counts."""
         if self._broken is None:
             self._broken = Failed(PoolBroken(why), halts=True)
 
     def _why_broken(self) -> Failed:
-        if self._broken is None or self._ledger.state is PoolState.CLOSED:
+        if self._broken is None or self.ledger.state is PoolState.CLOSED:
             return Failed(PoolClosed("the pool is closed"), halts=True)
         return self._broken
 
-    # -- small things ---------------------------------------------------------------------------------------
+    @property
+    def broken(self) -> Failed:
+        """Why nothing runs here."""
+        return self._why_broken()
 
-    def _command(self, command: Callable[[], Iterable[Action]]) -> None:
-        self._commands.append(command)
-        self._wake()
-
-    def _wake(self) -> None:
-        try:
-            os.write(self._wake_end, b"\0")
-        except BlockingIOError:
-            pass  # it is awake
-        except OSError:
-            pass  # the pool has ended, and its descriptor with it
-
-    def _disown(self) -> None:
+    def disown(self) -> None:
         """In a forked child: the workers are the parent's, so their channels are closed and nothing is said."""
-        self._thread = None
-        self._served = True
-        self._lock = threading.Lock()
-        self._commands.clear()
-        self._ledger = Ledger(self.settings.workers)
-        self._ledger.close()
-        failed = Failed(PoolClosed("the pool is another process's: this one was forked from it"), halts=True)
-        for owner in self._tickets.values():  # whoever goes on with a map here must not wait for ever
-            owner.session.put(Answered(owner.number, failed))
-        self._tickets.clear()
-        self._works.clear()
-        self._tell_resting()
-        for handle in self._handles.values():
+        self.lock = threading.Lock()
+        self._changing = False
+        self.ledger = Ledger(self.settings.workers)
+        self.ledger.close()
+        # Whoever goes on with a map here must not wait for ever.
+        self.fail_all(
+            Failed(PoolClosed("the pool is another process's: this one was forked from it"), halts=True)
+        )
+        self.works.clear()
+        for handle in self.handles.values():
             handle.channel.close()
             handle.marker.close()
-        self._handles.clear()
-        self._launcher.disown()
-        for descriptor in (self._woken, self._wake_end):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._woken = self._wake_end = -1
-
-    def _release(self) -> None:
-        _unregister(self)
-        self._launcher.close()
-        with self._lock:
-            descriptors, self._woken, self._wake_end = (self._woken, self._wake_end), -1, -1
-        for descriptor in descriptors:
-            if descriptor >= 0:
-                os.close(descriptor)
+        self.handles.clear()
+        self._by_descriptor.clear()
+        self.caretaker.disown()
+        self.reader.leader = None
+        self.reader.close()
 
 
 @cache
 def _host() -> str:
     return socket.gethostname()
-
-
-_living: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
-
-
-_living_lock = threading.Lock()
-
-
-def _register(dispatcher: Dispatcher) -> None:
-    with _living_lock:
-        if not _living:
-            atexit.unregister(close_all)
-            atexit.register(close_all)
-        _living.add(dispatcher)
-
-
-def _unregister(dispatcher: Dispatcher) -> None:
-    with _living_lock:
-        _living.discard(dispatcher)
-
-
-def close_all() -> None:
-    """Ends all pools of this process, and its guard; calls that run are ended with them."""
-    with _living_lock:
-        pools = list(_living)
-    for dispatcher in pools:
-        dispatcher.close(kill=True)
-    guard.close()
-
-
-def _disown_all() -> None:
-    global _living_lock
-    _living_lock = threading.Lock()
-    for dispatcher in list(_living):
-        dispatcher._disown()
-    _living.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_disown_all)

@@ -1,14 +1,19 @@
-"""What a dispatcher holds: its side of each worker, and what is open between it and its sessions."""
+"""What a dispatcher holds: its side of each worker, and what is open between it and those who submit."""
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from manyhands.controller.session import Session
+from manyhands.controller.session import Share
+from manyhands.errors import TaskTimeout, WorkerDied
 from manyhands.workers.channel import ParentChannel
 from manyhands.workers.marker import Marker
 from manyhands.workers.messages import Load
+from manyhands.workers.parcel import Parcel
+
+Reason = Callable[[int], WorkerDied | TaskTimeout]
+"""Given a process id, makes the error of a call that was ended on purpose."""
 
 
 @dataclass(slots=True)
@@ -18,37 +23,39 @@ class Handle:
     channel: ParentChannel
     marker: Marker
     pid: int | None = None
+    name: str = ""
     doomed: bool = False
     loaded: set[int] = field(default_factory=set)
-    lock: threading.RLock = field(default_factory=threading.RLock)
+    epoch: int = 0
+    reasons: dict[tuple[int, int], Reason] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Forgetting:
     """A session that is being closed: the idle workers that have not forgotten it yet."""
 
     workers: set[int] = field(default_factory=set)
-    done: threading.Event = field(default_factory=threading.Event)
+    done: bool = False
 
     def forgotten(self, worker: int) -> None:
         """One worker less to wait for."""
         self.workers.discard(worker)
-        if not self.workers:
-            self.done.set()
+        self.done = not self.workers
 
 
 @dataclass(frozen=True, slots=True)
 class OpenWork:
-    """What a session's calls need in a worker."""
+    """What the calls of a share need in a worker."""
 
-    message: Load
-    blob: bytes
+    load: Load
+    share: Share
+    chunksize: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A call that waits or runs: whose it is, its number there, and its pickle."""
+    """Calls that wait or run: whose they are, and their pickles."""
 
-    session: Session
-    number: int
-    blob: bytes
+    share: Share
+    parcel: Parcel
+    calls: bool

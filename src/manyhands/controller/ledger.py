@@ -1,21 +1,25 @@
 """The ledger of a pool: which worker has which calls, who gets the next one, and who is to blame.
 
 It is pure: it has no clock, thread, process or file. Each method takes in what happened and returns what is
-to be done about it. Calls are known by tickets (any increasing whole numbers), and belong to groups: one group
-is one map. Its guarantees, whatever the order of events:
+to be done about it. A ticket stands for some calls that were submitted together, known by their positions in it;
+tickets (any increasing whole numbers) belong to groups: one group is one map. What is sent, answered or given back
+is a *piece*: a stretch of one ticket. Its guarantees, whatever the order of events:
 
-1. a submitted ticket is answered, told dead, told cancelled or told broken exactly once, unless its group was
+1. a submitted call is answered, told dead, told cancelled or told broken exactly once, unless its group was
    abandoned: then never again;
-2. a ticket is with at most one worker at any moment, and goes to a second one only after the first has ended;
-3. when a worker ends, only the ticket it was at is told dead or, if it was killed for tickets, only those; the
-   others that it had not answered go first again; one that dies so with START_ATTEMPTS workers was at fault;
-4. tickets are sent in the order of their submission, except for those;
+2. a call is with at most one worker at any moment, and goes to a second one only after the first has ended or
+   has handed it back;
+3. when a worker ends, only the call it was at is told dead or, if it was killed for calls, only those; what else
+   it had not answered goes first again. Where several ran at once, each goes again with nothing beside it. A call
+   that no worker began before it ended is at fault once START_ATTEMPTS workers have ended so;
+4. the calls of a group are sent in the order of their submission, except for those; groups take turns;
 5. no more than ``limit`` workers live at once, not counting those that are ending or finish abandoned calls.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from itertools import count
@@ -27,6 +31,20 @@ START_ATTEMPTS: Final = 3
 """After so many workers in a row that ended before they were ready, the pool gives up."""
 
 
+@dataclass(slots=True)
+class Piece:
+    """The calls ``begin`` to ``end`` of a ticket; ``alone``: with no other call in the same worker."""
+
+    group: int
+    ticket: int
+    begin: int
+    end: int
+    alone: bool = False
+
+    def __len__(self) -> int:
+        return self.end - self.begin
+
+
 @dataclass(frozen=True, slots=True)
 class StartWorker:
     """Start a worker and call it ``worker``."""
@@ -36,11 +54,18 @@ class StartWorker:
 
 @dataclass(frozen=True, slots=True)
 class SendCalls:
-    """Send these calls, which are of one group, to the worker."""
+    """Send these pieces to the worker; ``whole``: it is not to hand parts of them back."""
 
     worker: int
-    group: int
-    tickets: tuple[int, ...]
+    pieces: tuple[tuple[int, int, int, int], ...]  # group, ticket, begin, end
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Ask the worker to hand back what it has not begun."""
+
+    worker: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,27 +84,33 @@ class KillWorker:
 
 @dataclass(frozen=True, slots=True)
 class TellDied:
-    """The ticket's worker died while it was at it."""
+    """The call's worker ended while it was at it; ``killed``: it was ended for that."""
 
     ticket: int
+    position: int
     worker: int
+    killed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TellCancelled:
-    """The ticket was cancelled before it was sent."""
+    """These calls were cancelled before they were sent."""
 
     ticket: int
+    begin: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
 class TellBroken:
-    """The ticket will never run: no worker can be started."""
+    """These calls will never run: no worker can be started."""
 
     ticket: int
+    begin: int
+    end: int
 
 
-Action = StartWorker | SendCalls | StopWorker | KillWorker | TellDied | TellCancelled | TellBroken
+Action = StartWorker | SendCalls | Recall | StopWorker | KillWorker | TellDied | TellCancelled | TellBroken
 
 
 class WorkerState(Enum):
@@ -88,6 +119,7 @@ class WorkerState(Enum):
     STARTING = auto()
     IDLE = auto()
     BUSY = auto()
+    RETIRING = auto()  # finishes what it has, and gets nothing more
     ENDING = auto()
 
 
@@ -102,25 +134,48 @@ class PoolState(Enum):
 @dataclass(slots=True)
 class _Worker:
     state: WorkerState = WorkerState.STARTING
-    group: int | None = None
-    tickets: deque[int] = field(default_factory=deque)
-    blamed: set[int] = field(default_factory=set)
-    """The tickets that the worker was killed for."""
+    pieces: list[Piece] = field(default_factory=list)
+    held: int = 0  # calls in its pieces
+    given: int = 0  # calls it ever got
+    blamed: set[tuple[int, int]] = field(default_factory=set)
+    """The calls that the worker was killed for."""
+
+
+@dataclass(slots=True)
+class _Group:
+    pace: Pace
+    queue: deque[Piece] = field(default_factory=deque)
+
+
+@dataclass(slots=True)
+class _Ticket:
+    group: int
+    left: int  # calls that have not ended
 
 
 class Ledger:
-    """The state of one pool of at most ``limit`` workers."""
+    """The state of one pool.
 
-    def __init__(self, limit: int) -> None:
+    Args:
+        limit: how many workers it may have.
+        threads: how many calls run in each at the same time.
+        max_tasks: calls after which a worker is replaced; None: never.
+    """
+
+    def __init__(self, limit: int, threads: int = 1, max_tasks: int | None = None) -> None:
         self.limit = limit
+        self.threads = threads
+        self.max_tasks = max_tasks
         self.state = PoolState.OPEN
         self._numbers = count()
         self._workers: dict[int, _Worker] = {}
-        self._queue: deque[int] = deque()
-        self._groups: dict[int, int] = {}  # of each ticket that is not ended
-        self._paces: dict[int, Pace] = {}  # of each group that is open
+        self._groups: dict[int, _Group] = {}
+        self._turns: deque[int] = deque()  # the groups that have calls waiting
+        self._suspects: deque[Piece] = deque()  # to be run alone
+        self._waiting = 0  # calls in all queues
+        self._tickets: dict[int, _Ticket] = {}
         self._failed_starts = 0
-        self._unbegun: dict[int, int] = {}  # of tickets, how many workers died before they began it
+        self._unbegun: dict[tuple[int, int], int] = {}  # of calls, how many workers died before they began them
 
     # -- facts ------------------------------------------------------------------------------------------
 
@@ -132,57 +187,100 @@ class Ledger:
     @property
     def at_rest(self) -> bool:
         """Whether nothing waits and no worker has a call or is about to change."""
-        return not self._queue and all(worker.state is WorkerState.IDLE for worker in self._workers.values())
+        return not self._waiting and all(worker.state is WorkerState.IDLE for worker in self._workers.values())
 
-    def running(self, worker: int) -> tuple[int, ...]:
-        """The tickets that a worker holds, the one it is at first."""
+    @property
+    def expects(self) -> bool:
+        """Whether a worker has calls, or is starting: something will arrive."""
+        return bool(self._waiting) or any(
+            worker.held or worker.state is WorkerState.STARTING for worker in self._workers.values()
+        )
+
+    def knows(self, ticket: int) -> bool:
+        """Whether calls of the ticket have not ended."""
+        return ticket in self._tickets
+
+    def running(self, worker: int) -> tuple[tuple[int, int, int], ...]:
+        """Ticket, begin and end of the pieces that a worker holds, in the order in which they were sent."""
         held = self._workers.get(worker)
-        return tuple(held.tickets) if held is not None else ()
+        return (
+            tuple((piece.ticket, piece.begin, piece.end) for piece in held.pieces) if held is not None else ()
+        )
+
+    def pace(self, group: int) -> Pace | None:
+        """What was measured of an open group."""
+        opened = self._groups.get(group)
+        return opened.pace if opened is not None else None
 
     # -- what the users of the pool say -------------------------------------------------------------------
 
     def open_group(self, group: int, chunksize: int | None = 1) -> None:
         """Calls of this group will come, ``chunksize`` of them sent at once; None: as their times suggest."""
-        self._paces[group] = Pace(chunksize)
+        self._groups[group] = _Group(Pace(chunksize))
 
-    def submit(self, ticket: int, group: int) -> list[Action]:
-        """A call is to be run; that of a group which is not open is cancelled."""
+    def submit(self, ticket: int, group: int, calls: int = 1) -> list[Action]:
+        """Calls are to be run; those of a group which is not open are cancelled."""
         if self.state is not PoolState.OPEN:
-            return [TellBroken(ticket)]
-        if group not in self._paces:
-            return [TellCancelled(ticket)]  # its work is forgotten: no worker could run it, nor let go of it
-        self._groups[ticket] = group
-        self._queue.append(ticket)
+            return [TellBroken(ticket, 0, calls)]
+        if group not in self._groups:
+            return [TellCancelled(ticket, 0, calls)]  # no worker could run them, nor let go of their work
+        self._tickets[ticket] = _Ticket(group, calls)
+        self._enqueue(Piece(group, ticket, 0, calls))
+        return self._dispatch()
+
+    def submit_again(self, ticket: int, group: int, begin: int, end: int) -> list[Action]:
+        """As ``submit``, for some calls of a ticket: what is left of it after an earlier ledger."""
+        if self.state is not PoolState.OPEN:
+            return [TellBroken(ticket, begin, end)]
+        self._tickets.setdefault(ticket, _Ticket(group, 0)).left += end - begin
+        self._enqueue(Piece(group, ticket, begin, end))
         return self._dispatch()
 
     def cancel(self, ticket: int) -> list[Action]:
-        """A call is to be dropped if it was not sent."""
-        if ticket not in self._groups or ticket not in self._queue:
+        """Those calls of a ticket that were not sent are to be dropped."""
+        if ticket not in self._tickets:
             return []
-        self._queue.remove(ticket)
-        del self._groups[ticket]
-        return [TellCancelled(ticket)]
+        group = self._tickets[ticket].group
+        queue = self._groups[group].queue
+        dropped = [piece for piece in queue if piece.ticket == ticket]
+        actions: list[Action] = []
+        for piece in dropped:
+            queue.remove(piece)
+            self._waiting -= len(piece)
+            self._ended(ticket, len(piece))
+            actions.append(TellCancelled(ticket, piece.begin, piece.end))
+        if dropped and not queue:
+            self._turns.remove(group)
+        return actions
 
-    def kill(self, ticket: int) -> list[Action]:
+    def kill(self, ticket: int, position: int = 0) -> list[Action]:
         """A call is to be dropped, with its worker if one has it."""
-        number = self._holder(ticket)
-        if number is None:
-            return self.cancel(ticket)
-        worker = self._workers[number]
-        worker.blamed.add(ticket)
-        return self._end(number, worker)
+        for number, worker in self._workers.items():
+            if any(_has(piece, ticket, position) for piece in worker.pieces):
+                worker.blamed.add((ticket, position))
+                return self._end(number, worker)
+        return self.cancel(ticket)
 
     def abandon(self, group: int, kill: bool = False) -> list[Action]:
         """Nobody waits for the calls of this group any more; with ``kill``, what runs of it is ended."""
-        self._paces.pop(group, None)
-        self._queue = deque(ticket for ticket in self._queue if self._groups[ticket] != group)
-        for ticket in [ticket for ticket, of in self._groups.items() if of == group]:
-            del self._groups[ticket]
+        opened = self._groups.pop(group, None)
+        if opened is not None:
+            self._waiting -= sum(map(len, opened.queue))
+        if group in self._turns:
+            self._turns.remove(group)
+        for suspects in [piece for piece in self._suspects if piece.group == group]:
+            self._suspects.remove(suspects)
+            self._waiting -= len(suspects)
+        for ticket in [ticket for ticket, known in self._tickets.items() if known.group == group]:
+            del self._tickets[ticket]
         actions: list[Action] = []
-        if kill:
-            for number, worker in list(self._workers.items()):
-                if worker.group == group and worker.state is WorkerState.BUSY:
+        for number, worker in list(self._workers.items()):
+            if any(piece.group == group for piece in worker.pieces):
+                if kill and worker.state in (WorkerState.BUSY, WorkerState.RETIRING):
+                    worker.blamed.add((-1, -1))  # not the fault of what else it has
                     actions += self._end(number, worker)
+                elif worker.held > self.threads:
+                    actions.append(Recall(number))
         return actions + self._dispatch()
 
     def retire(self) -> list[Action]:
@@ -194,15 +292,17 @@ class Ledger:
     def close(self) -> list[Action]:
         """No call is taken any more; those that wait are cancelled, those that run are finished."""
         self.state = PoolState.CLOSED
-        actions: list[Action] = [TellCancelled(ticket) for ticket in self._queue]
-        for ticket in self._queue:
-            del self._groups[ticket]
-        self._queue.clear()
+        actions: list[Action] = []
+        for piece in self._take_all_waiting():
+            self._ended(piece.ticket, len(piece))
+            actions.append(TellCancelled(piece.ticket, piece.begin, piece.end))
         for number, worker in self._workers.items():
             if worker.state is WorkerState.IDLE:
                 actions.append(self._stop(number))
             elif worker.state is WorkerState.STARTING:
                 actions += self._end(number, worker)
+            elif worker.state is WorkerState.BUSY:
+                worker.state = WorkerState.RETIRING
         return actions
 
     # -- what happens to workers ----------------------------------------------------------------------------
@@ -218,122 +318,272 @@ class Ledger:
             return [self._stop(number)]
         return self._dispatch()
 
-    def worker_answered(self, number: int, ticket: int, seconds: float | None = None) -> bool:
-        """The worker answered a call, after ``seconds``; returns whether somebody waits for the answer.
+    def answered(self, number: int, ticket: int, begin: int, end: int, seconds: float | None = None) -> bool:
+        """The worker answered calls, after ``seconds`` together; returns whether somebody waits for that.
 
         To be followed by ``proceed``.
         """
-        self._unbegun.pop(ticket, None)
+        piece = self._give_up(number, ticket, begin, end)
+        if piece is None:
+            return False
+        if seconds is not None and piece.group in self._groups:
+            self._groups[piece.group].pace.took(seconds, end - begin)
+        if self._unbegun:
+            for position in range(begin, end):
+                self._unbegun.pop((ticket, position), None)
+        return self._ended(ticket, end - begin)
+
+    def handed_back(self, number: int, ticket: int, begin: int, end: int) -> None:
+        """The worker has not begun these calls and will not. To be followed by ``proceed``."""
+        piece = self._give_up(number, ticket, begin, end)
+        if piece is not None and ticket in self._tickets:
+            self._requeue([Piece(piece.group, ticket, begin, end, piece.alone)])
+
+    def doom(self, number: int) -> None:
+        """The worker is ending: it gets nothing more."""
         worker = self._workers.get(number)
-        if worker is None:
-            return False  # its end was taken in by another thread meanwhile
-        if ticket in worker.tickets:
-            worker.tickets.remove(ticket)
-        if seconds is not None and worker.group in self._paces:
-            self._paces[worker.group].took(seconds)
-        return self._groups.pop(ticket, None) is not None
+        if worker is not None and worker.state is not WorkerState.STARTING:
+            worker.state = WorkerState.ENDING
+
+    def worker_full(self, number: int) -> list[Action]:
+        """The worker is to be replaced."""
+        worker = self._workers.get(number)
+        if worker is not None and worker.state in (WorkerState.IDLE, WorkerState.BUSY):
+            worker.state = WorkerState.RETIRING
+        return self.proceed(number)
 
     def proceed(self, number: int) -> list[Action]:
         """After answers of a worker: it may get more to do."""
         worker = self._workers.get(number)
-        if worker is None or worker.tickets or worker.state is not WorkerState.BUSY:
+        if worker is None:
             return []
-        worker.state, worker.group = WorkerState.IDLE, None
-        if self.state is not PoolState.OPEN or self._active() > self.limit:
-            return [self._stop(number)]
+        if not worker.held and worker.state is WorkerState.BUSY:
+            worker.state = WorkerState.IDLE
+            if self.state is not PoolState.OPEN or self._active() > self.limit:
+                return [self._stop(number)]
+        elif not worker.held and worker.state is WorkerState.RETIRING:
+            return [self._stop(number), *self._dispatch()]
         return self._dispatch()
 
-    def worker_ended(self, number: int, begun: bool = True) -> list[Action]:
+    def worker_ended(self, number: int, running: list[tuple[int, int]] | None = None) -> list[Action]:
         """The worker's process is gone, and all that it had answered was taken in.
 
         Args:
             number: the worker.
-            begun: whether it had begun the first of the tickets that it holds.
+            running: ticket and position of the calls that it was at. A ticket that is not among its own stands for
+                the loading of a function: then it was at its first call.
         """
         worker = self._workers.pop(number)
-        actions: list[Action] = []
         if worker.state is WorkerState.STARTING:
             self._failed_starts += 1
             if self._failed_starts >= START_ATTEMPTS:
                 return self.break_down()
-        alive = [ticket for ticket in worker.tickets if ticket in self._groups]
-        if alive:
-            first = worker.tickets[0]
-            if not begun:  # what kills every worker that receives it must not do so for ever
-                self._unbegun[first] = self._unbegun.get(first, 0) + 1
-                begun = self._unbegun[first] >= START_ATTEMPTS
-            blamed = worker.blamed or ({first} if begun else set())
-            for ticket in [ticket for ticket in alive if ticket in blamed]:
-                alive.remove(ticket)
-                del self._groups[ticket]
-                actions.append(TellDied(ticket, number))
-            if self.state is PoolState.OPEN:
-                self._queue.extendleft(reversed(alive))
-            else:
-                actions += self._drop(alive)
+        pieces = [piece for piece in worker.pieces if piece.ticket in self._tickets]
+        blamed = self._find_guilty(worker, pieces, running or [])
+        alone: list[tuple[int, int]] = []
+        if len(blamed) > 1 and not worker.blamed:
+            blamed, alone = [], blamed
+        actions: list[Action] = []
+        for ticket, position in blamed:
+            self._unbegun.pop((ticket, position), None)
+            self._groups[self._tickets[ticket].group].pace.died()
+            self._ended(ticket, 1)
+            actions.append(TellDied(ticket, position, number, bool(worker.blamed)))
+        rest = [part for piece in pieces for part in _without(piece, {*blamed, *alone})]
+        if self.state is PoolState.OPEN:
+            self._requeue([part for part in rest if part.ticket in self._tickets])
+            for ticket, position in alone:
+                group = self._tickets[ticket].group
+                self._suspects.append(Piece(group, ticket, position, position + 1, alone=True))
+                self._waiting += 1
+        else:
+            rest += [Piece(0, ticket, position, position + 1) for ticket, position in alone]
+            actions += self._drop(rest)
         return actions + self._dispatch()
 
     def break_down(self) -> list[Action]:
         """Workers can't be set up: nothing that waits will run."""
         if self.state is PoolState.OPEN:
             self.state = PoolState.BROKEN
-        actions = self._drop(list(self._queue))
-        self._queue.clear()
+        actions = self._drop(self._take_all_waiting())
         for number, worker in self._workers.items():
             if worker.state is WorkerState.IDLE:
                 actions.append(self._stop(number))
         return actions
 
-    # -- inside -----------------------------------------------------------------------------------------
+    # -- inside: what waits -------------------------------------------------------------------------------
+
+    def _enqueue(self, piece: Piece) -> None:
+        group = self._groups[piece.group]
+        if not group.queue:
+            self._turns.append(piece.group)
+        group.queue.append(piece)
+        self._waiting += len(piece)
+
+    def _requeue(self, pieces: list[Piece]) -> None:
+        """These were sent before, and go first again."""
+        for piece in sorted(pieces, key=lambda piece: (piece.ticket, piece.begin), reverse=True):
+            if piece.alone:
+                self._suspects.appendleft(piece)
+            else:
+                queue = self._groups[piece.group].queue
+                if not queue and piece.group not in self._turns:
+                    self._turns.append(piece.group)
+                queue.appendleft(piece)
+            self._waiting += len(piece)
+
+    def _take_all_waiting(self) -> list[Piece]:
+        pieces = list(self._suspects)
+        for group in self._turns:
+            pieces += self._groups[group].queue
+            self._groups[group].queue.clear()
+        self._suspects.clear()
+        self._turns.clear()
+        self._waiting = 0
+        return pieces
 
     def _dispatch(self) -> list[Action]:
-        """Gives what waits to idle workers, and starts workers for the rest."""
+        """Gives what waits to workers that take it, and starts workers for the rest."""
         actions: list[Action] = []
         if self.state is not PoolState.OPEN:
             return actions
-        idle = [number for number, worker in self._workers.items() if worker.state is WorkerState.IDLE]
-        while self._queue and idle:
-            actions.append(self._send(idle.pop()))
-        starting = sum(worker.state is WorkerState.STARTING for worker in self._workers.values())
-        for _ in range(min(len(self._queue) - starting, self.limit - self._active())):
-            number = next(self._numbers)
-            self._workers[number] = _Worker()
-            actions.append(StartWorker(number))
+        while self._suspects:
+            idle = next((n for n, worker in self._workers.items() if worker.state is WorkerState.IDLE), None)
+            if idle is None:
+                break
+            actions.append(self._send(idle, [self._suspects.popleft()]))
+        while self._turns:
+            group = self._groups[self._turns[0]]
+            number = self._hungriest(group.pace)
+            if number is None:
+                break
+            actions.append(self._send(number, self._cut(group, self._workers[number]), group.pace))
+        if self._waiting:
+            starting = sum(worker.state is WorkerState.STARTING for worker in self._workers.values())
+            for _ in range(min(self._waiting - starting, self.limit - self._active())):
+                number = next(self._numbers)
+                self._workers[number] = _Worker()
+                actions.append(StartWorker(number))
         return actions
 
-    def _send(self, number: int) -> SendCalls:
-        group = self._groups[self._queue[0]]
-        # A chunk takes no more than its fair share of what waits, so that nobody idles at the end.
-        most = max(1, min(self._paces[group].chunksize, len(self._queue) // self.limit))
-        tickets = [self._queue.popleft()]
-        while self._queue and len(tickets) < most and self._groups[self._queue[0]] == group:
-            tickets.append(self._queue.popleft())
+    def _hungriest(self, pace: Pace) -> int | None:
+        """The worker with the least to do, of those that may get calls of this pace."""
+        best, least = None, 0
+        for number, worker in self._workers.items():
+            if worker.state is WorkerState.IDLE:
+                return number
+            if worker.state is not WorkerState.BUSY or worker.pieces[0].alone:
+                continue
+            free = len(worker.pieces) < self.threads
+            if not free and pace.ahead:
+                free = worker.held <= max(self.threads, pace.chunksize * self.threads // 2)
+            if free and (best is None or worker.held < least):
+                best, least = number, worker.held
+        return best
+
+    def _cut(self, group: _Group, worker: _Worker) -> list[Piece]:
+        """The next chunk of a group, whose turn is over with it."""
+        most = group.pace.chunksize
+        if group.pace.fixed is None:
+            # A chunk takes no more than its fair share of what waits, so that nobody idles at the end.
+            most = max(1, min(most, self._waiting // (2 * self.limit * self.threads)))
+        if self.max_tasks is not None:
+            most = min(most, self.max_tasks - worker.given)
+        pieces = []
+        while group.queue and most > 0:
+            piece = group.queue[0]
+            if len(piece) > most:
+                middle = piece.begin + most
+                part = Piece(piece.group, piece.ticket, piece.begin, middle)
+                piece.begin = middle
+            else:
+                part = group.queue.popleft()
+            most -= len(part)
+            pieces.append(part)
+        turn = self._turns.popleft()
+        if group.queue:
+            self._turns.append(turn)
+        return pieces
+
+    def _send(self, number: int, pieces: list[Piece], pace: Pace | None = None) -> SendCalls:
         worker = self._workers[number]
-        worker.state, worker.group = WorkerState.BUSY, group
-        worker.tickets.extend(tickets)
-        return SendCalls(number, group, tuple(tickets))
+        calls = sum(map(len, pieces))
+        self._waiting -= calls
+        worker.held += calls
+        worker.given += calls
+        worker.pieces += pieces
+        worker.state = WorkerState.BUSY
+        if self.max_tasks is not None and worker.given >= self.max_tasks:
+            worker.state = WorkerState.RETIRING
+        whole = pace is not None and pace.fixed is not None
+        return SendCalls(
+            number, tuple((piece.group, piece.ticket, piece.begin, piece.end) for piece in pieces), whole
+        )
+
+    # -- inside: workers and tickets ------------------------------------------------------------------------
+
+    def _give_up(self, number: int, ticket: int, begin: int, end: int) -> Piece | None:
+        """Takes calls off what a worker holds; returns the piece that they belonged to."""
+        worker = self._workers.get(number)
+        if worker is None:
+            return None
+        for place, piece in enumerate(worker.pieces):
+            if piece.ticket == ticket and piece.begin <= begin and end <= piece.end:
+                if (begin, end) == (piece.begin, piece.end):
+                    del worker.pieces[place]
+                elif begin == piece.begin:
+                    piece.begin = end
+                elif end == piece.end:
+                    piece.end = begin
+                else:
+                    after = Piece(piece.group, ticket, end, piece.end, piece.alone)
+                    piece.end = begin
+                    worker.pieces.insert(place + 1, after)
+                worker.held -= end - begin
+                return piece
+        return None
+
+    def _find_guilty(
+        self, worker: _Worker, pieces: list[Piece], running: list[tuple[int, int]]
+    ) -> list[tuple[int, int]]:
+        """The calls that may have ended the worker."""
+        if worker.blamed:
+            return [call for call in sorted(worker.blamed) if any(_has(piece, *call) for piece in pieces)]
+        guilty = [call for call in running if any(_has(piece, *call) for piece in pieces)]
+        if guilty or not pieces:
+            return guilty
+        first = pieces[0].ticket, pieces[0].begin
+        if any(ticket not in self._tickets for ticket, _ in running):
+            return [first]
+        # What kills every worker that receives it must not do so for ever.
+        self._unbegun[first] = self._unbegun.get(first, 0) + 1
+        return [first] if self._unbegun[first] >= START_ATTEMPTS else []
+
+    def _ended(self, ticket: int, calls: int) -> bool:
+        """Calls of a ticket have ended; returns whether it is known."""
+        known = self._tickets.get(ticket)
+        if known is None:
+            return False
+        known.left -= calls
+        if not known.left:
+            del self._tickets[ticket]
+        return True
 
     def _active(self) -> int:
         """How many workers count against the limit: not those that only finish what nobody waits for."""
         return sum(
             worker.state in (WorkerState.STARTING, WorkerState.IDLE)
-            or (worker.state is WorkerState.BUSY and not self._idle_run(worker))
+            or (
+                worker.state in (WorkerState.BUSY, WorkerState.RETIRING)
+                and any(piece.ticket in self._tickets for piece in worker.pieces)
+            )
             for worker in self._workers.values()
         )
 
-    def _idle_run(self, worker: _Worker) -> bool:
-        return not any(ticket in self._groups for ticket in worker.tickets)
-
-    def _holder(self, ticket: int) -> int | None:
-        for number, worker in self._workers.items():
-            if ticket in worker.tickets:
-                return number
-        return None
-
-    def _drop(self, tickets: list[int]) -> list[Action]:
-        for ticket in tickets:
-            del self._groups[ticket]
-        return [TellBroken(ticket) for ticket in tickets]
+    def _drop(self, pieces: list[Piece]) -> list[Action]:
+        for piece in pieces:
+            self._ended(piece.ticket, len(piece))
+        return [TellBroken(piece.ticket, piece.begin, piece.end) for piece in pieces]
 
     def _stop(self, number: int) -> StopWorker:
         self._workers[number].state = WorkerState.ENDING
@@ -346,4 +596,19 @@ class Ledger:
     def __repr__(self) -> str:
         states = [worker.state.name.lower() for worker in self._workers.values()]
         listed = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "no workers"
-        return f"<Ledger {self.state.name.lower()}, {len(self._queue)} waiting; {listed} of {self.limit}>"
+        return f"<Ledger {self.state.name.lower()}, {self._waiting} waiting; {listed} of {self.limit}>"
+
+
+def _has(piece: Piece, ticket: int, position: int) -> bool:
+    return piece.ticket == ticket and piece.begin <= position < piece.end
+
+
+def _without(piece: Piece, calls: set[tuple[int, int]]) -> Iterator[Piece]:
+    """What is left of a piece without these calls."""
+    begin = piece.begin
+    for position in sorted(position for ticket, position in calls if _has(piece, ticket, position)):
+        if begin < position:
+            yield Piece(piece.group, piece.ticket, begin, position, piece.alone)
+        begin = position + 1
+    if begin < piece.end:
+        yield Piece(piece.group, piece.ticket, begin, piece.end, piece.alone)

@@ -4,35 +4,52 @@ from __future__ import annotations
 
 from typing import Final
 
-TARGET_SECONDS: Final = 0.002
+TARGET_SECONDS: Final = 0.005
 """What a chunk should take: long beside the cost of sending it, short beside a wait at the end of a map."""
 
-MOST: Final = 32
+AHEAD_SECONDS: Final = 0.01
+"""Calls that take longer are not sent before a worker is free for them: to wait behind one would cost more."""
+
+MOST: Final = 8192
 
 
 class Pace:
     """The chunk size of one map: fixed, or following the measured times.
 
-    A call that is slower than expected counts at once, faster ones little by little: too small a chunk costs
-    some speed, but too large a one makes short calls wait behind a long one.
+    Runs that were slower than expected count half, faster ones likewise, and a chunk is at most twice as large as
+    the largest that was measured: so the first chunks grow quickly, but not on the word of one call.
     """
 
     def __init__(self, fixed: int | None = None) -> None:
-        self._fixed = fixed
+        self.fixed = fixed
         self._seconds: float | None = None
+        self._largest = 1
 
-    def took(self, seconds: float) -> None:
-        """A call took so long in its worker."""
-        if self._seconds is None or seconds > self._seconds:
-            self._seconds = seconds
-        else:
-            self._seconds += 0.1 * (seconds - self._seconds)
+    def took(self, seconds: float, count: int = 1) -> None:
+        """So many calls took so long, together, in their worker."""
+        each = seconds / count
+        self._seconds = each if self._seconds is None else (self._seconds + each) / 2
+        self._largest = max(self._largest, min(2 * count, MOST))
+
+    def died(self) -> None:
+        """A call ended its worker: what its chunk-mates had finished is lost, so chunks are small for a while."""
+        self._largest = 1
+
+    @property
+    def seconds(self) -> float | None:
+        """What a call takes; None as long as nothing was measured."""
+        return self._seconds
 
     @property
     def chunksize(self) -> int:
         """How many calls to send at once, at least 1."""
-        if self._fixed is not None:
-            return self._fixed
+        if self.fixed is not None:
+            return self.fixed
         if self._seconds is None:
             return 1
-        return max(1, min(MOST, int(TARGET_SECONDS / max(self._seconds, 1e-9))))
+        return max(1, min(self._largest, int(TARGET_SECONDS / max(self._seconds, 1e-9))))
+
+    @property
+    def ahead(self) -> bool:
+        """Whether a worker may be sent calls while it runs others."""
+        return self.fixed != 1 and self._seconds is not None and self._seconds <= AHEAD_SECONDS

@@ -5,26 +5,48 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 import warnings
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from functools import partial
+from itertools import islice
 from types import TracebackType
-from typing import Self
+from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from manyhands.controller.dispatcher import Dispatcher
+from manyhands.controller.futures import Apply, Desk, PoolFuture
+from manyhands.errors import PoolClosed
 from manyhands.settings import MapOptions, PoolSettings, StartMethod
+from manyhands.workers import payload
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-class Controller:
-    """A pool of worker processes of its own, for the time of a ``with`` block.
+class Controller(Executor):
+    """A pool of worker processes of its own: an executor as ``concurrent.futures`` has them.
 
     Functions decorated with ``@parallel`` share a pool by default; open one where its workers should end at a
-    known place, and pass it as ``backend=pool``. Workers start when the first call needs them.
+    known place, and pass it as ``backend=pool``. Workers start when the first call needs them. A call that ends
+    its worker fails with ``WorkerDied``, and no other does: a new worker takes the place.
 
     Args:
         workers: as in ``@parallel``.
         start_method: as in ``@parallel``.
-        initializer: runs first in every worker, without arguments. If it raises, the pool is broken.
-        finalizer: runs last in every worker that ends in order.
+        threads: as in ``@parallel``.
+        initializer: runs first in every worker, with ``initargs``. If it raises, the pool is broken.
+        initargs: its arguments.
+        finalizer: runs last in every worker that ends in order, without arguments.
+        max_tasks_per_worker: as in ``@parallel``.
+        max_memory_per_worker: as in ``@parallel``.
+        max_workers: another name for ``workers``.
+        mp_context: a context of ``multiprocessing``, in place of ``start_method``; only its start method counts.
+        max_tasks_per_child: another name for ``max_tasks_per_worker``.
+
+    Raises:
+        TypeError, ValueError: an argument has a wrong type or is out of range, or two names of one are given.
     """
 
     def __init__(
@@ -32,13 +54,36 @@ class Controller:
         workers: int | None = None,
         *,
         start_method: StartMethod | None = None,
-        initializer: Callable[[], object] | None = None,
+        threads: int = 1,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
         finalizer: Callable[[], object] | None = None,
+        max_tasks_per_worker: int | None = None,
+        max_memory_per_worker: int | None = None,
+        max_workers: int | None = None,
+        mp_context: Any = None,
+        max_tasks_per_child: int | None = None,
     ) -> None:
+        workers = _either("workers", workers, "max_workers", max_workers)
+        method = None if mp_context is None else _method_of(mp_context)
+        initargs = tuple(initargs)
+        if initargs and callable(initializer):
+            initializer = partial(initializer, *initargs)
         options = MapOptions(
-            workers=workers, start_method=start_method, initializer=initializer, finalizer=finalizer
+            workers=workers,
+            start_method=_either("start_method", start_method, "mp_context", method),
+            threads=threads,
+            initializer=initializer,
+            finalizer=finalizer,
+            max_tasks_per_worker=_either(
+                "max_tasks_per_worker", max_tasks_per_worker, "max_tasks_per_child", max_tasks_per_child
+            ),
+            max_memory_per_worker=max_memory_per_worker,
         )
         self._dispatcher = Dispatcher(options.pool())
+        self._desk: Desk | None = None
+        self._opening = threading.Lock()
+        self._shut = False
 
     @property
     def workers(self) -> int:
@@ -50,8 +95,98 @@ class Controller:
         """The engine; not for users."""
         return self._dispatcher
 
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """A future of ``fn(*args, **kwargs)``, called in a worker.
+
+        Raises:
+            PoolClosed: the pool was shut down.
+        """
+        if self._shut:
+            raise PoolClosed("the pool is closed: it takes no more calls")
+        desk = self._desk
+        if desk is None:
+            with self._opening:
+                desk = self._desk = self._desk or Desk(self._dispatcher, payload.dumps(Apply()), calls=False)
+        return desk.submit((fn, args, kwargs))
+
+    def map(
+        self,
+        fn: Callable[..., R],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[R]:
+        """Calls ``fn`` with one item of each iterable at a time; an iterator of the results in order.
+
+        Args:
+            fn: the function.
+            iterables: as for the built-in ``map``; the shortest ends it.
+            timeout: seconds from this call after which ``next`` raises TimeoutError.
+            chunksize: calls that are sent to a worker together.
+            buffersize: how many chunks are submitted and not yet taken at most; None: all, at once.
+
+        Raises:
+            ValueError: ``chunksize`` or ``buffersize`` is less than 1.
+        """
+        MapOptions(chunksize=chunksize, buffersize=buffersize)  # checks both
+        deadline = None if timeout is None else time.monotonic() + timeout
+        source = zip(*iterables, strict=False)
+        chunks = iter(lambda: list(islice(source, chunksize)), [])
+        call = partial(_call_each, fn)
+        futures = deque(self.submit(call, chunk) for chunk in islice(chunks, buffersize))
+        return self._results(futures, chunks, call, deadline)
+
+    def _results(
+        self,
+        futures: deque[Future[list[R]]],
+        chunks: Iterator[list[Any]],
+        call: Callable[[list[Any]], list[R]],
+        deadline: float | None,
+    ) -> Iterator[R]:
+        try:
+            while futures:
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                results = futures[0].result(left)
+                futures.popleft()
+                for chunk in islice(chunks, 1):
+                    futures.append(self.submit(call, chunk))
+                yield from results
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def kill(self, future: Future[Any]) -> bool:
+        """Ends a call that was submitted here, together with its worker; its future fails with ``WorkerDied``.
+
+        One that no worker has is cancelled. Returns whether the call had not ended.
+
+        Raises:
+            ValueError: the future is not of this pool.
+        """
+        desk = self._desk
+        if not isinstance(future, PoolFuture) or (not future.done() and future._desk is not desk):
+            raise ValueError(f"future must be one that this pool's submit returned, not {future!r}")
+        return desk is not None and not future.done() and desk.kill(future)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Takes no more calls, and ends the workers when those submitted have run.
+
+        Args:
+            wait: return when that has happened.
+            cancel_futures: cancel the calls that no worker has.
+        """
+        self._shut = True
+        if cancel_futures and self._desk is not None:
+            self._desk.cancel_all()
+        if wait:
+            self.close()
+        elif self._dispatcher.has_started and self._dispatcher.usable:
+            threading.Thread(target=self.close, name="manyhands-shutdown", daemon=True).start()
+
     def close(self, *, kill: bool = False) -> None:
         """Ends the pool once what was submitted has run or, with ``kill``, at once; it can't be used again."""
+        self._shut = True
         if not kill:
             self._dispatcher.wait_at_rest()
         self._dispatcher.close(kill)
@@ -68,6 +203,8 @@ class Controller:
         dispatcher = getattr(self, "_dispatcher", None)
         if dispatcher is None or not dispatcher.has_started or not dispatcher.usable or sys.is_finalizing():
             return
+        if self._shut:
+            return
         try:
             warnings.warn(
                 f"{self!r} was dropped open; close it, or use a with block", ResourceWarning, 2, source=self
@@ -77,6 +214,26 @@ class Controller:
 
     def __repr__(self) -> str:
         return f"<Controller: {self._dispatcher!r}>"
+
+
+def _call_each(fn: Callable[..., R], chunk: list[tuple[Any, ...]]) -> list[R]:
+    return [fn(*args) for args in chunk]
+
+
+T = TypeVar("T")
+
+
+def _either(name: str, value: T | None, other: str, same: T | None) -> T | None:
+    if value is not None and same is not None:
+        raise TypeError(f"{name} and {other} mean the same: give one of them")
+    return same if value is None else value
+
+
+def _method_of(context: Any) -> StartMethod:
+    method = getattr(context, "get_start_method", lambda: None)()
+    if method not in ("fork", "spawn", "forkserver"):
+        raise TypeError(f"mp_context must be a context of multiprocessing, not {context!r}")
+    return cast("StartMethod", method)
 
 
 _shared: dict[PoolSettings, Dispatcher] = {}

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from manyhands.decorators.decorated import Decorated
-from manyhands.decorators.work import Work
+from manyhands.decorators.work import Work, goes_plain
 from manyhands.errors import ClaimedElsewhere, InvalidArguments, PoolClosed
 from manyhands.handler.gate import Gate, OpenGate
 from manyhands.handler.progress import ProgressBar
-from manyhands.handler.pump import Halted, Observer, Prepare, Pump
+from manyhands.handler.pump import LEAST_BUFFER, Halted, Observer, Plain, Prepare, Pump
 from manyhands.handler.results import Results
 from manyhands.handler.runner import InlineRunner, Runner
 from manyhands.handler.stream import Stream
-from manyhands.outcome import Call, Failed, add_note, traceback_text
+from manyhands.outcome import Call, Failed, Outcome, add_note, traceback_text
 from manyhands.policies.parameters import name_of
 from manyhands.policies.star import StarRule, short_repr
-from manyhands.settings import MapOptions
+from manyhands.settings import MapOptions, resolve_workers
 from manyhands.workers.child import own_name, worker_name
 
-_INLINE: Final = MapOptions(backend="inline")
+if TYPE_CHECKING:
+    from manyhands.controller.dispatcher import Dispatcher
 
-_BUFFER: Final = 64
-"""The least default of ``buffersize``; large enough that short calls don't wait for their consumer."""
+T = TypeVar("T")
+
+_INLINE: Final = MapOptions(backend="inline")
 
 
 def start_map(
@@ -44,14 +46,25 @@ def start_map(
     if ready and options.on_error == "raise":
         _check_items(function, items, rule, prepare, gate)  # type: ignore[arg-type]
     observer = _observer(function, options, total)
-    runner = start_runner(function, options, discards=True)
+    runner = start_runner(function, options, discards=True, rule=rule)
     inline = isinstance(runner, InlineRunner)
     stream = Stream(
-        buffersize=options.buffersize or _buffersize(function, options, inline, runner.capacity),
+        # Inline nothing runs ahead, so nothing needs to be drawn ahead.
+        buffersize=options.buffersize or (1 if inline and function.task.claim is None else LEAST_BUFFER),
         ordered=options.ordered,
         budgets=function.task.retries,
     )
-    pump = Pump(source, prepare, stream, runner, gate, observer)
+    pump = Pump(
+        source,
+        prepare,
+        stream,
+        runner,
+        gate,
+        observer,
+        plain=_plain_items(rule) if goes_plain(function, rule) else None,
+        ready=ready,
+        adapts=options.buffersize is None and not inline,
+    )
     results: Results[Any] = Results(pump, options.on_error, name_of(function), total)
     # A generator may be slow, or wait for what its consumer does: draw no more of it than gets everybody going.
     results.start(0 if inline else stream.buffersize if ready else runner.capacity)
@@ -71,7 +84,7 @@ def call_here(function: Decorated[..., Any], call: Call) -> Any:
         raise halted.failed.error from halted.failed.error.__cause__
     finally:
         pump.close()
-    assert outcome is not None
+    assert isinstance(outcome, Outcome)
     if outcome.failure is not None:
         raise outcome.failure.error from outcome.failure.error.__cause__
     if outcome.elsewhere is not None:
@@ -111,12 +124,24 @@ def preparation(function: Decorated[..., Any], rule: StarRule, discards: bool) -
     return prepare
 
 
-def start_runner(function: Decorated[..., Any], options: MapOptions, discards: bool) -> Runner:
+def _plain_items(rule: StarRule) -> Plain:
+    """Which items can be called as they are: with ``star``, what is taken apart must be a sequence already."""
+    if rule.star:
+        return lambda items: set(map(type, items)) <= {tuple, list}
+    return lambda items: True
+
+
+def start_runner(
+    function: Decorated[..., Any], options: MapOptions, discards: bool, rule: StarRule | None = None
+) -> Runner:
     """Who runs the calls of a map with these options; raises TypeError if the function can't be sent."""
-    work = Work(function, discards)
+    work = Work(function, discards, rule)
     if options.backend == "inline" or worker_name():  # a map inside a task takes no more than its worker
         return InlineRunner(work, name=own_name())
-    from manyhands.controller.pool import Controller, shared
+    if options.backend == "threads":
+        from manyhands.handler.threads import ThreadRunner
+
+        return ThreadRunner(work, resolve_workers(options.workers) * options.threads, own_name())
     from manyhands.workers import payload
 
     try:
@@ -124,13 +149,22 @@ def start_runner(function: Decorated[..., Any], options: MapOptions, discards: b
     except Exception as error:
         raise TypeError(f"{name_of(function)} can't be sent to a worker process: {error}") from error
     chunksize = None if options.chunksize == "auto" else options.chunksize
+    return open_pool(options, lambda pool: pool.open_session(blob, chunksize, options.timeout))
+
+
+def open_pool(options: MapOptions, share: Callable[[Dispatcher], T]) -> T:
+    """What ``share`` makes with the pool that these options ask for."""
+    from manyhands.controller.pool import Controller, shared
+
     if isinstance(options.backend, Controller):
-        return options.backend.dispatcher.open_session(blob, chunksize)
+        return share(options.backend.dispatcher)
     if options.backend is not None:
-        raise TypeError(f"backend must be None, 'inline' or a Controller, not {short_repr(options.backend)}")
+        raise TypeError(
+            f"backend must be None, 'threads', 'inline' or a Controller, not {short_repr(options.backend)}"
+        )
     while True:
         try:
-            return shared(options.pool()).open_session(blob, chunksize)
+            return share(shared(options.pool()))
         except PoolClosed:
             continue  # it has just ended for want of work; there is a new one now
 
@@ -163,13 +197,6 @@ def _refusal(
     if isinstance(call, Failed):
         return None if call.discard else call.error
     return gate.refusal(index, call)  # type: ignore[attr-defined, no-any-return]  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _buffersize(function: Decorated[..., Any], options: MapOptions, inline: bool, capacity: int) -> int:
-    if inline and function.task.claim is None:
-        return 1  # nothing runs ahead, so nothing needs to be drawn ahead
-    chunk = 1 if options.chunksize == "auto" else options.chunksize
-    return max(_BUFFER, 4 * capacity * chunk)
 
 
 def _observer(function: Decorated[..., Any], options: MapOptions, total: int | None) -> Observer | None:

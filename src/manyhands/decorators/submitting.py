@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from manyhands.decorators.mapping import call_here, gate_for, preparation, start_runner
 from manyhands.errors import ClaimedElsewhere
+from manyhands.handler.blocks import Run
 from manyhands.handler.gate import Away, Gate, Pass
 from manyhands.handler.pump import Halted, Pump
-from manyhands.handler.results import explain
 from manyhands.handler.runner import InlineRunner, Runner
 from manyhands.handler.stream import Stream
-from manyhands.outcome import Call, Done, Failed, Later, Outcome
+from manyhands.outcome import Call, Done, Failed, Later, Outcome, explain
 from manyhands.policies.star import StarRule
 
 if TYPE_CHECKING:
@@ -161,6 +161,7 @@ class Submitter:
         while not self._cancelled.empty():
             self._pump.cancel(self._cancelled.get())
         outcome = self._pump.poll(None if futures else LINGER_SECONDS)
+        assert not isinstance(outcome, Run)  # calls are added one by one
         if outcome is None:
             if not futures:
                 self._close_if_empty()

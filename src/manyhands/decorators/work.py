@@ -12,6 +12,7 @@ import hashlib
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,6 +31,7 @@ from manyhands.outcome import (
 )
 from manyhands.policies.parameters import name_of
 from manyhands.policies.retry import budget_of
+from manyhands.policies.star import StarRule
 
 if TYPE_CHECKING:
     from manyhands.claims import Claims, FailedBefore, Log, Mine, Seen
@@ -65,15 +67,23 @@ class Work:
     Args:
         function: the decorated function, bound if it is a method.
         discards: whether invalid results are discarded where the task says so; else they always fail.
+        rule: how plain items become calls.
+
+    Attributes:
+        plain: called with an item of the map, it returns what the function does; None: items need more than that.
     """
 
-    def __init__(self, function: Decorated[..., Any], discards: bool = True) -> None:
+    def __init__(
+        self, function: Decorated[..., Any], discards: bool = True, rule: StarRule | None = None
+    ) -> None:
         self._function = function
         self._discards = discards
+        self._rule = rule
         self._claims: Claims | None = None
+        self.plain = None if rule is None or not goes_plain(function, rule) else _plain(function, rule)
 
     def __reduce__(self) -> Any:
-        return Work, (self._function, self._discards)
+        return Work, (self._function, self._discards, self._rule)
 
     def __call__(self, call: Call) -> Answer:
         """One attempt."""
@@ -84,7 +94,7 @@ class Work:
             value = self._attempt(call)
             self._check(value)
         except Exception as error:
-            return self._failed(error)
+            return self.failed(error)
         return Done(value)
 
     def close(self) -> None:
@@ -155,7 +165,7 @@ class Work:
         """A failed attempt under a claim: recorded for everybody, unless it says nothing about the item."""
         from manyhands.claims import Fenced
 
-        failed = self._failed(error)
+        failed = self.failed(error)
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             claims.release(mine)
             return _no_room(error, mine.log)
@@ -198,7 +208,7 @@ class Work:
             return Done(claim.load(log.final), computed)
         except Exception as error:
             add_note(error, f"raised as {name_of(claim.load)} loaded {str(log.final)!r}")
-            return Failed(error, traceback_text(error, skip=1))
+            return Failed(error, traceback_text(error))
 
     # -- with and without -----------------------------------------------------------------------------------
 
@@ -214,7 +224,8 @@ class Work:
         if validation is not None:
             validation.check_result(value)
 
-    def _failed(self, error: Exception) -> Failed:
+    def failed(self, error: Exception) -> Failed:
+        """What an attempt raised, as an answer."""
         task = self._function.task
         discard = (
             self._discards
@@ -222,7 +233,23 @@ class Work:
             and task.validation is not None
             and task.validation.invalid == "discard"
         )
-        return Failed(error, traceback_text(error, skip=2), budget_of(task.retries, error), discard)
+        return Failed(error, traceback_text(error), budget_of(task.retries, error), discard)
+
+
+def goes_plain(function: Decorated[..., Any], rule: StarRule) -> bool:
+    """Whether items can be called as they are: nothing is checked, claimed or taken apart for each."""
+    task = function.task
+    return task.claim is None and task.validation is None and not rule.kwstar and rule.star is not None
+
+
+def _plain(function: Decorated[..., Any], rule: StarRule) -> Callable[[Any], Any]:
+    body: Callable[..., Any] = (
+        partial(function._body, *function._prefix) if function._prefix else function._body
+    )
+    args, kwargs = rule.args, dict(rule.kwargs)
+    if rule.star:
+        return lambda item: body(*item, *args, **kwargs)
+    return (lambda item: body(item, *args, **kwargs)) if args or kwargs else body
 
 
 def _unreadable(entry: Entry, slot: int) -> Later | Failed:
@@ -242,7 +269,7 @@ def _no_room(error: OSError, log: Log) -> Failed:
         error.errno, f"the output directory {directory!r} can't be used: {error.strerror}"
     )
     full.__cause__ = error
-    return Failed(full, traceback_text(error, skip=2), halts=True)
+    return Failed(full, traceback_text(error), halts=True)
 
 
 def code_hash(function: Decorated[..., Any]) -> str:

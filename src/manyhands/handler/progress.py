@@ -36,6 +36,12 @@ class ProgressBar:
             with self._drawing():
                 self._bar.update()
 
+    def returned(self, count: int) -> None:
+        """So many more, without a fault."""
+        if self._bar is not None:
+            with self._drawing():
+                self._bar.update(count)
+
     def retried(self) -> None:
         """One is tried again."""
         self._mark("retried")

@@ -7,16 +7,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from itertools import islice
+from typing import Any, Final, Protocol
 
 from manyhands.errors import PoolClosed
+from manyhands.handler.blocks import Run
 from manyhands.handler.gate import Away, Gate, Pass
 from manyhands.handler.runner import Runner
 from manyhands.handler.stream import Ended, Stream
-from manyhands.outcome import Answered, Call, Cancelled, Died, Done, Event, Failed, Later, Outcome
+from manyhands.outcome import Answered, Call, Cancelled, Died, Done, Event, Failed, Later, Outcome, Returned
 
 Prepare = Callable[[int, Any], Call | Failed]
 """Makes the call of the item with this index, or says what is wrong with it."""
+
+Plain = Callable[[list[Any]], bool]
+"""Whether nothing has to be decided for any of these items, so that they can go as one block."""
+
+LEAST_BUFFER: Final = 64
+"""The least default of ``buffersize``; large enough that short calls don't wait for their consumer."""
+
+MOST_BUFFER: Final = 65_536
+"""The largest default of ``buffersize``."""
+
+_BLOCK: Final = 8192  # items of one block, at most
+_DRAW_SECONDS: Final = 0.001  # an input that takes longer to give its items is not waited for
 
 
 class Observer(Protocol):
@@ -24,6 +38,9 @@ class Observer(Protocol):
 
     def ended(self, outcome: Outcome[Any]) -> None:
         """An item has ended; its consumer may see it later."""
+
+    def returned(self, count: int) -> None:
+        """So many items have ended, each with a value."""
 
     def retried(self) -> None:
         """An attempt failed and is to be repeated."""
@@ -50,6 +67,9 @@ class Pump:
         runner: runs the calls; closed with the pump.
         gate: closed with the pump.
         observer: is told, or None.
+        plain: tells which items may go in blocks; None: none.
+        ready: whether the source has its items at hand, so that drawing many never waits.
+        adapts: whether ``buffersize`` grows to about a second of measured work.
         clock: seconds that never go back.
     """
 
@@ -61,6 +81,10 @@ class Pump:
         runner: Runner,
         gate: Gate,
         observer: Observer | None = None,
+        *,
+        plain: Plain | None = None,
+        ready: bool = False,
+        adapts: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.stream = stream
@@ -69,36 +93,37 @@ class Pump:
         self._prepare = prepare
         self._gate = gate
         self._observer = observer
+        self._plain = plain if runner.batches else None
+        self._ready = ready
+        self._adapts = adapts
         self._clock = clock
-        self._index = 0
-        self._gave = False
+        self._gave = 0
+        self._source_ended = False
         self._source_error: Exception | None = None
         self._closed = False
 
     def prime(self, items: int) -> None:
         """Draws and sends up to ``items`` items."""
-        for _ in range(items):
-            if not self._draw():
-                break
+        while items > 0 and (drawn := self._draw(items)):
+            items -= drawn
         self._send_due()
 
-    def next_outcome(self) -> Outcome[Any] | None:
-        """The next outcome, waiting for it as long as needed; None when there is no more.
+    def next_outcome(self) -> Outcome[Any] | Run | None:
+        """The next outcome, or a run of them, waiting as long as needed; None when there is no more.
 
         Raises:
             Halted: a worker met a fault that concerns the whole map.
             Exception: what the input raised, after the outcomes of all items before it.
         """
-        if self._gave and self.stream.in_flight < 2 * self.runner.capacity:
-            # One item in for one out, when the consumer comes back for more: it has got its result at once.
-            self._draw()
-        self._gave = False
+        if self._gave:
+            self._replace(self._gave)
+            self._gave = 0
         while True:
             self._send_due()
             self._absorb(self.runner.events(0) if self.stream.in_flight else [])
             outcome = self.stream.take()
             if outcome is not None:
-                self._gave = True
+                self._gave = len(outcome.values) if isinstance(outcome, Run) else 1
                 return outcome
             if self.stream.finished:
                 if self._source_error is not None:
@@ -106,15 +131,21 @@ class Pump:
                 return None
             self._step()
 
+    def _replace(self, given: int) -> None:
+        """Draws for what was given, when the consumer comes back for more: it has got its results at once."""
+        if self._ready and self._plain is not None:
+            self._draw(_BLOCK)
+        elif self.stream.in_flight < 2 * self.runner.capacity * self.runner.chunk:
+            self._draw(given)
+
     def _step(self) -> None:
-        """Takes one item in, or waits until something happens."""
-        if not self._draw() and self.stream.in_flight + (self.stream.next_due is not None):
+        """Takes items in, or waits until something happens."""
+        if not self._draw(_BLOCK) and self.stream.in_flight + (self.stream.next_due is not None):
             self._absorb(self.runner.events(self._patience()))
 
     def add(self, item: Any) -> int:
         """Takes an item in, due at once; returns its index. The stream must have room."""
-        call = self._prepare(self._index, item)
-        self._index += 1
+        call = self._prepare(self.stream.added, item)
         if isinstance(call, Failed):
             index = self.stream.add(item, Call(), self._clock())
             self._tell(self.stream.end(index, call))
@@ -128,7 +159,7 @@ class Pump:
         else:
             self.runner.cancel(index)
 
-    def poll(self, timeout: float | None) -> Outcome[Any] | None:
+    def poll(self, timeout: float | None) -> Outcome[Any] | Run | None:
         """The next outcome, if there is one within one wait of at most ``timeout`` seconds; draws no input."""
         outcome = self.stream.take()
         if outcome is None:
@@ -162,25 +193,60 @@ class Pump:
         due = self.stream.next_due
         return None if due is None else max(0.0, due - self._clock())
 
-    def _draw(self) -> bool:
-        if not self.stream.has_room:
-            return False
+    def _draw(self, most: int) -> int:
+        """Takes in up to ``most`` items of the input; returns how many."""
+        if self._adapts:
+            horizon = min(MOST_BUFFER, self.runner.horizon)
+            self.stream.buffersize = max(self.stream.buffersize, LEAST_BUFFER, horizon)
+        most = min(most, self.stream.room)
+        if most <= 0:
+            return 0
+        if self._plain is None:
+            items = self._next_items(1)
+        elif self._ready:
+            block = max(1, min(_BLOCK, self.stream.buffersize // 4))
+            if most < block and self.stream.in_flight:
+                return 0  # many small blocks cost more than a few large ones
+            items = self._next_items(min(most, block))
+        else:
+            items = self._next_items(min(most, self.runner.chunk))
+        if items and self._plain is not None:
+            if self._plain(items):
+                self.runner.submit_block(self.stream.send_block(items), items)
+            else:
+                for item in items:
+                    self.add(item)
+        elif items:
+            self.add(items[0])
+        if self._source_ended:
+            self.stream.close_input()
+        return len(items)
+
+    def _next_items(self, most: int) -> list[Any]:
+        """Advances the input; notes its end, and what it raises, which surfaces in order."""
+        items: list[Any] = []
         try:
-            item = next(self._source)
-        except StopIteration:
-            self.stream.close_input()
-            return False
-        except Exception as error:  # the user's input may raise anything; it surfaces in order
+            if self._ready:
+                items = list(islice(self._source, most))
+            else:
+                begin = self._clock()
+                for item in islice(self._source, most):
+                    items.append(item)
+                    if self._clock() - begin > _DRAW_SECONDS:
+                        return items
+        except Exception as error:
             self._source_error = error
-            self.stream.close_input()
-            return False
-        self.add(item)
-        return True
+        self._source_ended = len(items) < most
+        return items
 
     def _send_due(self) -> None:
         now = self._clock()
         while (index := self.stream.pop_due(now)) is not None:
-            call = self.stream.call(index)
+            # What was in a block has no call yet; it goes round on its own now.
+            call = self.stream.call(index) or self._prepare(index, self.stream.item(index))
+            if isinstance(call, Failed):
+                self._tell(self.stream.end(index, call))
+                continue
             admitted = self._gate.enter(index, call)
             if isinstance(admitted, Pass):
                 if admitted.memo is not None:
@@ -195,6 +261,10 @@ class Pump:
     def _absorb(self, events: list[Event]) -> None:
         for event in events:
             match event:
+                case Returned(index, values, seconds, last, worker):
+                    self.stream.returned(index, values, seconds, last, worker)
+                    if self._observer is not None:
+                        self._observer.returned(len(values))
                 case Answered(index, Later() as later, _, worker):
                     self._later(index, later, worker)
                 case Answered(index, Failed(halts=True) as failed):

@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
+from operator import length_hint
 from types import TracebackType
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
+from manyhands.handler.blocks import Run
 from manyhands.handler.pump import Halted, Pump
-from manyhands.outcome import Counts, Done, Elsewhere, Failure, Outcome, add_note
+from manyhands.outcome import Counts, Done, Elsewhere, Failure, Outcome, explain
 from manyhands.policies.star import short_repr
 from manyhands.settings import OnError
 
 T = TypeVar("T")
 U = TypeVar("U")
-
-
-class RemoteTraceback(Exception):
-    """The cause of an exception that came from a worker: shows the traceback as it was there."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
-
-    def __reduce__(self) -> tuple[type[RemoteTraceback], tuple[str]]:
-        return (RemoteTraceback, (self.text,))
-
-    def __str__(self) -> str:
-        return f"\n\n{self.text.rstrip()}\n"
 
 
 class Results(Generic[T]):
@@ -46,45 +36,26 @@ class Results(Generic[T]):
     """
 
     def __init__(self, pump: Pump, on_error: OnError, name: str, total: int | None) -> None:
-        self._pump: Pump | None = pump
-        self._on_error = on_error
-        self._name = name
-        self._total = total
-        self._counts = Counts()
         self.failures: list[Failure] = []
+        self._flow = _Flow(pump, on_error, name, total, self.failures)
+        # Values come in lists; chain gives them out one by one without a step of Python for each.
+        self._values: Iterator[Any] = chain.from_iterable(self._flow.lists())
 
     def start(self, items: int) -> None:
         """Draws up to ``items`` items and sends them; called once, by who made it."""
-        if self._pump is not None:
-            self._guarded(partial(self._pump.prime, items))
+        self._flow.start(items)
 
     # -- the ways to consume it -------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[T]:
-        return self
+        return self._values
 
     def __next__(self) -> T:
-        while True:
-            outcome = self._next_outcome()
-            if outcome is None:
-                raise StopIteration
-            match outcome.result:
-                case Done(value):
-                    return value
-                case Failure() as failure if self._on_error == "raise":
-                    self.close()
-                    _raise(failure.error)
-                case Failure() as failure if self._on_error == "skip":
-                    self.failures.append(failure)
-                case Elsewhere() as elsewhere if self._on_error != "skip":
-                    return elsewhere  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
-                case other if self._on_error == "return":
-                    return other  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
+        return next(self._values)  # type: ignore[no-any-return]
 
     def outcomes(self) -> Iterator[Outcome[T]]:
         """One outcome per item, whatever it came to; failures are not raised."""
-        while (outcome := self._next_outcome()) is not None:
-            yield outcome
+        return self._flow.outcomes()
 
     def collect(self) -> tuple[list[T], list[Failure]]:
         """All values and all failures, each in the order of the results; discarded items are in neither."""
@@ -103,22 +74,22 @@ class Results(Generic[T]):
         Raises:
             Exception: the first error, under ``on_error="raise"``.
         """
-        for outcome in self.outcomes():
-            if outcome.failure is not None and self._on_error == "raise":
+        while (outcome := self._flow.next()) is not None:
+            if isinstance(outcome, Outcome) and outcome.failure is not None and self._flow.raises:
                 self.close()
                 _raise(outcome.failure.error)
-        return self._counts
+        return self.counts
 
     # -- its state ----------------------------------------------------------------------------------------
 
     @property
     def counts(self) -> Counts:
         """How many of the items taken so far came to what."""
-        return self._counts
+        return self._flow.counts
 
     def close(self) -> None:
         """Ends the map; may be called more than once."""
-        self._close()
+        self._flow.close()
 
     def __enter__(self) -> Self:
         return self
@@ -128,11 +99,127 @@ class Results(Generic[T]):
     ) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        return repr(self._flow)
+
+
+class _Flow:
+    """What ``Results`` and its iterators share; the map ends when nobody holds any of them any more."""
+
+    def __init__(
+        self, pump: Pump, on_error: OnError, name: str, total: int | None, failures: list[Failure]
+    ) -> None:
+        self._pump: Pump | None = pump
+        self._on_error = on_error
+        self._name = name
+        self._total = total
+        self._failures = failures
+        self._counts = Counts()
+        self._run: Run | None = None  # what is being given out,
+        self._giving: Iterator[Any] = iter(())  # and what is left of it
+
+    @property
+    def raises(self) -> bool:
+        return self._on_error == "raise"
+
+    @property
+    def counts(self) -> Counts:
+        counts = self._counts
+        left = length_hint(self._giving)
+        return Counts(counts.values - left, counts.failures, counts.discarded, counts.elsewhere)
+
+    def start(self, items: int) -> None:
+        if self._pump is not None:
+            self._guarded(partial(self._pump.prime, items))
+
+    def lists(self) -> Iterator[Iterator[Any]]:
+        """The values, in lists, each to be used up before the next is asked for."""
+        while (values := self._next_values()) is not None:
+            yield values
+
+    def _next_values(self) -> Iterator[Any] | None:
+        while (outcome := self.next()) is not None:
+            if isinstance(outcome, Run):
+                self._run, self._giving = outcome, iter(outcome.values)
+                return self._giving
+            match outcome.result:
+                case Done(value):
+                    return iter((value,))
+                case Failure() as failure if self.raises:
+                    self.close()
+                    _raise(failure.error)
+                case Failure() as failure if self._on_error == "skip":
+                    self._failures.append(failure)
+                case Elsewhere() as elsewhere if self._on_error != "skip":
+                    return iter((elsewhere,))
+                case other if self._on_error == "return":
+                    return iter((other,))
+        return None
+
+    def outcomes(self) -> Iterator[Outcome[Any]]:
+        while (outcome := self.next()) is not None:
+            if isinstance(outcome, Outcome):
+                yield outcome
+                continue
+            run, others = outcome, len(outcome.values) - 1
+            self._run, self._giving = run, (places := iter(range(len(run.values))))
+            for place in places:
+                seconds = run.last if place == others else run.seconds / others
+                yield Outcome(
+                    run.index + place, run.items[place], Done(run.values[place]), (), seconds, run.worker
+                )
+
+    def next(self) -> Outcome[Any] | Run | None:
+        """What comes next, counted."""
+        rest = self._rest()
+        if rest is not None:
+            return rest
+        if self._pump is None:
+            return None
+        outcome = self._guarded(self._pump.next_outcome)
+        if outcome is None:
+            self.close()
+            return None
+        counts = self._counts
+        if isinstance(outcome, Run):
+            self._counts = Counts(
+                counts.values + len(outcome.values), counts.failures, counts.discarded, counts.elsewhere
+            )
+            return outcome
+        self._counts = Counts(
+            counts.values + outcome.ok,
+            counts.failures + (outcome.failure is not None),
+            counts.discarded + (outcome.discarded is not None),
+            counts.elsewhere + (outcome.elsewhere is not None),
+        )
+        if outcome.failure is not None:
+            self._explain(outcome)
+        return outcome
+
+    def _rest(self) -> Run | None:
+        """What is left of a run whose consumer goes on in another way; it is counted already."""
+        run, self._run = self._run, None
+        left = length_hint(self._giving)
+        if run is None or not left:
+            return None
+        deque(self._giving, maxlen=0)
+        done = len(run.values) - left
+        seconds = run.seconds * (left - 1) / max(1, len(run.values) - 1)
+        return Run(run.index + done, run.items[done:], run.values[done:], seconds, run.last, run.worker)
+
+    def close(self, kill: bool = False, wait: bool = True) -> None:
+        self._counts = self.counts
+        deque(self._giving, maxlen=0)  # the iterator that holds it gives no more
+        self._run = None
+        pump, self._pump = self._pump, None
+        if pump is not None:
+            pump.close(kill, wait)
+
     def __del__(self) -> None:
         pump = getattr(self, "_pump", None)
         if pump is None or sys.is_finalizing():
             return
-        if not pump.stream.finished:
+        if not pump.stream.finished or length_hint(self._giving):
             try:
                 warnings.warn(
                     f"{self!r} was dropped unfinished; close it, or use it in a with block",
@@ -141,28 +228,16 @@ class Results(Generic[T]):
                     source=self,
                 )
             finally:  # a warning may be an error
-                self._close(wait=False)
+                self.close(wait=False)
         else:
-            self._close(wait=False)
+            self.close(wait=False)
 
     def __repr__(self) -> str:
         total = "?" if self._total is None else self._total
         state = "ended" if self._pump is None else "running"
-        return f"<Results of {self._name}: {self._counts.total} of {total} taken, {state}>"
+        return f"<Results of {self._name}: {self.counts.total} of {total} taken, {state}>"
 
     # -- inside -------------------------------------------------------------------------------------------
-
-    def _next_outcome(self) -> Outcome[T] | None:
-        if self._pump is None:
-            return None
-        outcome = self._guarded(self._pump.next_outcome)
-        if outcome is None:
-            self.close()
-            return None
-        self._count(outcome)
-        if outcome.failure is not None:
-            self._explain(outcome)
-        return outcome
 
     def _guarded(self, step: Callable[[], U]) -> U:
         """Does a step of the pump, and ends the map with what it raises."""
@@ -175,17 +250,8 @@ class Results(Generic[T]):
             raise error from error.__cause__
         except BaseException as error:
             # An interrupted user wants the cores back; an input that raised has nothing to do with what runs.
-            self._close(kill=not isinstance(error, Exception))
+            self.close(kill=not isinstance(error, Exception))
             raise
-
-    def _count(self, outcome: Outcome[Any]) -> None:
-        counts = self._counts
-        self._counts = Counts(
-            counts.values + outcome.ok,
-            counts.failures + (outcome.failure is not None),
-            counts.discarded + (outcome.discarded is not None),
-            counts.elsewhere + (outcome.elsewhere is not None),
-        )
 
     def _explain(self, outcome: Outcome[Any]) -> None:
         failure = outcome.failure
@@ -196,21 +262,6 @@ class Results(Generic[T]):
         if outcome.worker:
             where += f", in worker {outcome.worker}"
         explain(failure.error, failure.traceback, where)
-
-    def _close(self, kill: bool = False, wait: bool = True) -> None:
-        pump, self._pump = self._pump, None
-        if pump is not None:
-            pump.close(kill, wait)
-
-
-def explain(error: BaseException, traceback: str, where: str) -> None:
-    """Gives an error the traceback it had in its worker as its cause, and a note that says where it was."""
-    if error.__traceback__ is None and traceback and error.__cause__ is None:
-        try:
-            error.__cause__ = RemoteTraceback(traceback)
-        except Exception:  # a frozen dataclass, say
-            add_note(error, traceback)
-    add_note(error, where)
 
 
 def _raise(error: BaseException) -> NoReturn:

@@ -9,21 +9,40 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from manyhands.outcome import Answer, Answered, Call, Cancelled, Event
 
 
 class Runner(Protocol):
-    """Runs calls somewhere. Every submitted ticket is followed by exactly one event, in any order."""
+    """Runs calls somewhere. Every submitted ticket is in exactly one event that follows, in any order."""
 
     @property
     def capacity(self) -> int:
         """How many calls can run at the same time."""
         ...
 
+    @property
+    def batches(self) -> bool:
+        """Whether it takes blocks."""
+        ...
+
+    @property
+    def chunk(self) -> int:
+        """How many items it would send at once, going by how long the last ones took."""
+        ...
+
+    @property
+    def horizon(self) -> int:
+        """How many items its workers get through in about a second; 0 as long as that is not known."""
+        ...
+
     def submit(self, ticket: int, call: Call) -> None:
         """Takes a call; one that can't be sent comes back as ``Answered`` with ``Failed``, not as an error."""
+        ...
+
+    def submit_block(self, ticket: int, items: list[Any]) -> None:
+        """Takes items with tickets from this one on; they come back in ``Returned`` and the other events."""
         ...
 
     def cancel(self, ticket: int) -> None:
@@ -58,6 +77,9 @@ class InlineRunner:
     """Runs each call in the thread that asks for events, one per question."""
 
     capacity = 1
+    batches = False
+    chunk = 1
+    horizon = 0
 
     def __init__(
         self, work: Callable[[Call], Answer], sleep: Callable[[float], object] = time.sleep, name: str = ""
@@ -71,6 +93,10 @@ class InlineRunner:
     def submit(self, ticket: int, call: Call) -> None:
         """Takes a call; it runs at a later ``events``."""
         self._calls.append((ticket, call))
+
+    def submit_block(self, ticket: int, items: list[Any]) -> None:
+        """Not taken here: one call at a time is what this is for."""
+        raise NotImplementedError
 
     def cancel(self, ticket: int) -> None:
         """Drops the call if it waits still."""

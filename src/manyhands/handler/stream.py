@@ -14,6 +14,9 @@ An item is in one of three states; the methods named are the only ways from one 
             ^ |            |                      ^
             | +------------|--------end-----------+
             +--postpone----+
+
+Items that need no decision of their own are added and sent by ``send_block`` and end by ``returned``, many at
+once (see ``blocks``); one that comes back with anything but a value goes on as the drawing says.
 """
 
 from __future__ import annotations
@@ -25,7 +28,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
-from manyhands.errors import WorkerDied
+from manyhands.errors import TaskTimeout, WorkerDied
+from manyhands.handler.blocks import Blocks, Run, WrongState
 from manyhands.outcome import (
     Attempt,
     Call,
@@ -52,15 +56,11 @@ class State(Enum):
     ENDED = auto()
 
 
-class WrongState(RuntimeError):
-    """The pump did what the item's state does not allow: an error in the library."""
-
-
 @dataclass(slots=True)
 class _Item:
     index: int
     item: Any
-    call: Call
+    call: Call | None
     state: State = State.DUE
     queued: bool = True  # whether its wait is not over: it was not popped
     looks: int = 0
@@ -96,9 +96,12 @@ class Stream:
         self._budgets = budgets
         self._draw_wait = draw_wait
         self._items: dict[int, _Item] = {}
+        self._blocks = Blocks()
+        self._runs: dict[int, Run] = {}  # of blocks, ended and not taken, by their first index
         self._due: list[tuple[float, int]] = []  # a heap; the earliest first, then the lowest index
-        self._ended: deque[int] = deque()  # unordered: in the order of ending
+        self._ended: deque[int] = deque()  # unordered: in the order of ending, items and runs
         self._added = 0
+        self._taken = 0
         self._next_taken = 0
         self._sent = 0
         self._open = True
@@ -108,7 +111,12 @@ class Stream:
     @property
     def has_room(self) -> bool:
         """Whether another item may be added."""
-        return self._open and len(self._items) < self.buffersize
+        return self.room > 0
+
+    @property
+    def room(self) -> int:
+        """How many items may be added."""
+        return max(0, self.buffersize - self.pending) if self._open else 0
 
     @property
     def in_flight(self) -> int:
@@ -116,14 +124,19 @@ class Stream:
         return self._sent
 
     @property
+    def added(self) -> int:
+        """How many items were added: the index of the next one."""
+        return self._added
+
+    @property
     def pending(self) -> int:
         """How many items were added and are not yet taken."""
-        return len(self._items)
+        return self._added - self._taken
 
     @property
     def finished(self) -> bool:
         """Whether the input has ended and every outcome was taken."""
-        return not self._open and not self._items
+        return not self._open and not self.pending
 
     @property
     def next_due(self) -> float | None:
@@ -141,8 +154,8 @@ class Stream:
         self._items[index].queued = False
         return index
 
-    def call(self, index: int) -> Call:
-        """The call of an item that has not ended."""
+    def call(self, index: int) -> Call | None:
+        """The call of an item that has not ended; None for one that was sent in a block."""
         return self._items[index].call
 
     def item(self, index: int) -> Any:
@@ -169,6 +182,25 @@ class Stream:
         heapq.heappush(self._due, (now, index))
         return index
 
+    def send_block(self, items: list[Any]) -> int:
+        """Takes items in that are handed to the runner together, at once; returns the index of the first."""
+        if not items or len(items) > self.room:
+            raise WrongState(f"no room for {len(items)} items: {self!r}")
+        index = self._added
+        self._added += len(items)
+        self._sent += len(items)
+        self._blocks.add(index, items)
+        return index
+
+    def returned(self, index: int, values: list[Any], seconds: float, last: float, worker: str) -> Run:
+        """Items of a block, from this one on, returned these values; see ``Run`` for the seconds."""
+        run = self._blocks.returned(index, values, seconds, last, worker)
+        self._sent -= len(values)
+        self._runs[index] = run
+        if not self.ordered:
+            self._ended.append(index)
+        return run
+
     def close_input(self) -> None:
         """No item will be added."""
         self._open = False
@@ -187,7 +219,8 @@ class Stream:
     ) -> None:
         """The item came back with nothing decided, or with a failed attempt that is to be repeated."""
         item = self._back(index)
-        item.call = Call(item.call.args, item.call.kwargs, memo)
+        if item.call is not None:
+            item.call = Call(item.call.args, item.call.kwargs, memo)
         if failed is None:
             item.looks += 1
         else:
@@ -208,9 +241,10 @@ class Stream:
             seconds, worker = 0.0, ""
         return self._end(item, answer, seconds, worker)
 
-    def died(self, index: int, error: WorkerDied, now: float, worker: str) -> Ended:
-        """The item's worker died; nobody but the stream can tell whether that is to be retried."""
+    def died(self, index: int, error: WorkerDied | TaskTimeout, now: float, worker: str) -> Ended:
+        """The item's worker ended with it; nobody but the stream can tell whether that is to be retried."""
         item = self._back(index)
+        error.index, error.item = index, item.item
         item.attempts.append(_attempt(error, 0.0, worker))
         if self._goes_round(item, budget_of(self._budgets, error), now):
             return None
@@ -225,18 +259,26 @@ class Stream:
         item = self._back(index)
         return self._finish(item, Elsewhere(where, item.index, item.item), 0.0, "")
 
-    def take(self) -> Outcome[Any] | None:
-        """The next outcome, or None if it has not ended yet."""
+    def take(self) -> Outcome[Any] | Run | None:
+        """The next outcome or run of outcomes, or None if it has not ended yet."""
         if self.ordered:
-            item = self._items.get(self._next_taken)
-            if item is None or item.state is not State.ENDED:
-                return None
-            self._next_taken += 1
+            index = self._next_taken
+        elif self._ended:
+            index = self._ended.popleft()
         else:
-            if not self._ended:
-                return None
-            item = self._items[self._ended.popleft()]
-        del self._items[item.index]
+            return None
+        run = self._runs.pop(index, None)
+        if run is not None:
+            self._blocks.taken(run)
+            self._next_taken = index + len(run.values)
+            self._taken += len(run.values)
+            return run
+        item = self._items.get(index)
+        if item is None or item.state is not State.ENDED:
+            return None
+        del self._items[index]
+        self._next_taken = index + 1
+        self._taken += 1
         return item.outcome
 
     # -- inside -----------------------------------------------------------------------------------------
@@ -254,6 +296,9 @@ class Stream:
         return item
 
     def _back(self, index: int) -> _Item:
+        if index not in self._items and self._blocks.is_out(index):
+            item = _Item(index, self._blocks.single_out(index), None, State.SENT, queued=False)
+            self._items[index] = item
         item = self._in_state(index, State.SENT)
         self._sent -= 1
         item.state = State.DUE
@@ -296,7 +341,7 @@ class Stream:
         waiting = sum(item.state is State.DUE for item in self._items.values())
         return (
             f"<Stream {self._added} added, {waiting} due, {self._sent} sent, "
-            f"{len(self._items) - waiting - self._sent} ended, {self._added - len(self._items)} taken, "
+            f"{self.pending - waiting - self._sent} ended, {self._taken} taken, "
             f"{'open' if self._open else 'closed'}>"
         )
 

@@ -1,8 +1,8 @@
-"""Frames over a stream socket: a pickled message and any number of raw parts.
+"""Frames over a stream socket: a header of fixed size, and a body of bytes.
 
-A frame is the number of its pieces, their lengths in bytes, and the pieces, all numbers little-endian; the
-first piece is the pickled message. The worker's side blocks. The parent's side never does: what the socket
-does not take waits in an outbox, and what has arrived in part waits in an inbox.
+Calls and their answers are described by the header alone, since they come by the ten thousand; everything else is
+a ``CONTROL`` frame, whose body is a pickled message. The worker's side blocks. The parent's side never does: what
+the socket does not take waits in an outbox, and what has arrived in part waits in an inbox.
 """
 
 from __future__ import annotations
@@ -11,57 +11,142 @@ import pickle
 import socket
 import struct
 from collections import deque
-from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from manyhands.workers.messages import Message
 
-Frame = tuple[Message, list[bytes]]
-
-_COUNT: Final = struct.Struct("<I")
-_LENGTH: Final = struct.Struct("<Q")
+_HEADER: Final = struct.Struct("<BBHIqqqqddQ")
 _READ: Final = 1 << 18
+_SMALL: Final = 1 << 16
+"""Up to so many bytes a body is joined to its header: one write is cheaper than two."""
+
+CONTROL: Final = 0
+"""Either way: the body is a pickled message."""
+RUN: Final = 1
+"""To the worker: run the calls ``begin`` to ``end`` of ``ticket``, of the work ``work``. Body: a parcel."""
+RETURNED: Final = 2
+"""From the worker: the calls ``begin`` to ``end`` of ``ticket`` returned. Body: a parcel of their values."""
+ANSWERED: Final = 3
+"""From the worker: the call ``begin`` of ``ticket`` came to something else. Body: its pickled answer."""
+HANDED_BACK: Final = 4
+"""From the worker: the calls ``begin`` to ``end`` of ``ticket`` were not begun, and won't be."""
 
 
-def encode(message: Message, parts: tuple[bytes, ...] = ()) -> list[bytes]:
-    """The frame as a list of byte strings, to be sent one after the other."""
-    pieces = (pickle.dumps(message, protocol=5), *parts)
-    head = _COUNT.pack(len(pieces)) + b"".join(_LENGTH.pack(len(piece)) for piece in pieces)
-    if sum(map(len, pieces)) < _READ:  # one small write is cheaper than many
-        return [b"".join((head, *pieces))]
-    return [head, *pieces]
+class Frame(NamedTuple):
+    """What goes over a channel at once.
+
+    Attributes:
+        kind: one of the kinds above.
+        form: how the body is packed, see ``parcel``.
+        flags: of RUN, see below.
+        epoch: how many recalls the sender had seen, or made.
+        work, ticket, begin, end: which calls; positions count from 0 within the ticket.
+        seconds, last: from the worker, what the calls took: all but the last together, and the last.
+        body: bytes.
+    """
+
+    kind: int
+    form: int = 0
+    flags: int = 0
+    epoch: int = 0
+    work: int = 0
+    ticket: int = 0
+    begin: int = 0
+    end: int = 0
+    seconds: float = 0.0
+    last: float = 0.0
+    body: bytes | bytearray = b""
+
+
+CALLS: Final = 1
+"""A flag of RUN: the parcel holds ``Call`` objects, not plain items."""
+WHOLE: Final = 2
+"""A flag of RUN: its calls stay together, however slow they are."""
+
+
+def encode(frame: Frame) -> list[bytes | bytearray]:
+    """The frame as byte strings, to be sent one after the other."""
+    body = frame.body
+    head = _HEADER.pack(*frame[:-1], len(body))
+    return [head + body] if len(body) <= _SMALL else [head, body]
+
+
+def control(message: Message) -> Frame:
+    """The frame of a message."""
+    return Frame(CONTROL, body=pickle.dumps(message, protocol=5))
+
+
+def message_of(frame: Frame) -> Message:
+    """The message of a frame."""
+    message: Message = pickle.loads(frame.body)
+    return message
 
 
 class Inbox:
-    """Puts frames together from bytes as they arrive."""
+    """Puts frames together from bytes as they arrive. A large body is read into its place, and never copied."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._buffer = memoryview(bytearray(_READ))  # fresh memory for each read would cost more than the read
+        self._rest = b""
+        self._head: tuple[Any, ...] = ()
+        self._body: bytearray | None = None
+        self._filled = 0
 
-    def feed(self, data: bytes) -> Iterator[Frame]:
-        """The frames that ``data`` completes."""
-        self._buffer += data
-        while (frame := self._next()) is not None:
-            yield frame
+    def receive(self, end: socket.socket) -> list[Frame]:
+        """Reads once; the frames that this completes. Raises EOFError at the end, and what the socket raises."""
+        if self._body is not None:
+            with memoryview(self._body) as view:
+                got = end.recv_into(view[self._filled :])
+            if not got:
+                raise EOFError("the other side is gone")
+            self._filled += got
+            return self._large()
+        got = end.recv_into(self._buffer)
+        if not got:
+            raise EOFError("the other side is gone")
+        return self.feed(bytes(self._buffer[:got]))
 
-    def _next(self) -> Frame | None:
-        buffer = self._buffer
-        if len(buffer) < _COUNT.size:
-            return None
-        (count,) = _COUNT.unpack_from(buffer)
-        start = _COUNT.size + count * _LENGTH.size
-        if len(buffer) < start:
-            return None
-        lengths = [_LENGTH.unpack_from(buffer, _COUNT.size + i * _LENGTH.size)[0] for i in range(count)]
-        if len(buffer) < start + sum(lengths):
-            return None
-        pieces = []
-        with memoryview(buffer) as view:
-            for length in lengths:
-                pieces.append(bytes(view[start : start + length]))
-                start += length
-        del buffer[:start]
-        return pickle.loads(pieces[0]), pieces[1:]
+    def feed(self, data: bytes) -> list[Frame]:
+        """The frames that these bytes complete."""
+        if self._body is not None:
+            more = min(len(data), len(self._body) - self._filled)
+            self._body[self._filled : self._filled + more] = data[:more]
+            self._filled += more
+            return self._large() + (self.feed(data[more:]) if more < len(data) else [])
+        if self._rest:
+            data = self._rest + data
+        frames = []
+        at = 0
+        while len(data) - at >= _HEADER.size:
+            *head, length = _HEADER.unpack_from(data, at)
+            start = at + _HEADER.size
+            if len(data) - start < length:
+                if length > _SMALL:
+                    self._head = tuple(head)
+                    self._body = bytearray(length)
+                    self._filled = len(data) - start
+                    self._body[: self._filled] = data[start:]
+                    at = len(data)
+                break
+            at = start + length
+            frames.append(_frame(tuple(head), data[start:at]))
+        self._rest = data[at:]
+        return frames
+
+    @property
+    def empty(self) -> bool:
+        """Whether no frame has arrived in part."""
+        return self._body is None and not self._rest
+
+    def _large(self) -> list[Frame]:
+        if self._body is None or self._filled < len(self._body):
+            return []
+        body, self._body = self._body, None
+        return [_frame(self._head, body)]
+
+
+def _frame(head: tuple[Any, ...], body: bytes | bytearray) -> Frame:
+    return Frame._make((*head, body))
 
 
 class WorkerChannel:
@@ -69,30 +154,29 @@ class WorkerChannel:
 
     def __init__(self, end: socket.socket) -> None:
         self._end = end
+        self._inbox = Inbox()
+        self._frames: deque[Frame] = deque()
         end.setblocking(True)
 
-    def send(self, message: Message, *parts: bytes) -> None:
-        """Sends a frame; raises OSError if the parent is gone."""
-        for piece in encode(message, parts):
+    def send(self, *frames: Frame) -> None:
+        """Sends frames; raises OSError if the parent is gone."""
+        pieces = [piece for frame in frames for piece in encode(frame)]
+        if sum(map(len, pieces)) <= _READ:
+            self._end.sendall(b"".join(pieces))
+            return
+        for piece in pieces:
             self._end.sendall(piece)
 
-    def receive(self) -> Frame:
-        """Waits for the next frame; raises EOFError if the parent is gone."""
-        (count,) = _COUNT.unpack(self._exactly(_COUNT.size))
-        lengths = [_LENGTH.unpack(self._exactly(_LENGTH.size))[0] for _ in range(count)]
-        pieces = [self._exactly(length) for length in lengths]
-        return pickle.loads(pieces[0]), pieces[1:]
+    @property
+    def has_frame(self) -> bool:
+        """Whether ``receive`` would return at once."""
+        return bool(self._frames)
 
-    def _exactly(self, length: int) -> bytes:
-        data = bytearray(length)
-        with memoryview(data) as view:
-            filled = 0
-            while filled < length:
-                got = self._end.recv_into(view[filled:])
-                if not got:
-                    raise EOFError("the parent is gone")
-                filled += got
-        return bytes(data)
+    def receive(self) -> Frame:
+        """Waits for the next frame; raises EOFError or OSError if the parent is gone."""
+        while not self._frames:
+            self._frames.extend(self._inbox.receive(self._end))
+        return self._frames.popleft()
 
     def close(self) -> None:
         """Closes the socket."""
@@ -118,9 +202,12 @@ class ParentChannel:
         """Whether something waits in the outbox."""
         return bool(self._outbox)
 
-    def send(self, message: Message, *parts: bytes) -> None:
-        """Puts a frame into the outbox and sends what the socket takes."""
-        self._outbox.extend(memoryview(piece) for piece in encode(message, parts))
+    def send(self, frames: list[Frame]) -> None:
+        """Puts frames into the outbox and sends what the socket takes."""
+        pieces = [piece for frame in frames for piece in encode(frame)]
+        if len(pieces) > 1 and sum(map(len, pieces)) <= _SMALL:
+            pieces = [b"".join(pieces)]
+        self._outbox.extend(map(memoryview, pieces))
         self.flush()
 
     def flush(self) -> None:
@@ -138,21 +225,22 @@ class ParentChannel:
         except OSError:
             self._outbox.clear()
 
-    def read(self) -> list[Frame]:
-        """The frames that have arrived; sets ``at_end`` when there will be no more."""
+    def read(self, most: int = 16) -> list[Frame]:
+        """The frames that have arrived, in up to ``most`` reads; sets ``at_end`` when there will be no more."""
         frames: list[Frame] = []
-        while not self.at_end:
+        for _ in range(most):
+            if self.at_end:
+                break
             try:
-                data = self._end.recv(_READ)
+                new = self._inbox.receive(self._end)
             except (BlockingIOError, InterruptedError):
                 break
-            except OSError:
-                data = b""
-            if not data:
+            except (EOFError, OSError):
                 self.at_end = True
-            frames.extend(self._inbox.feed(data))
-            if len(data) < _READ:
                 break
+            frames += new
+            if new and self._inbox.empty:
+                break  # what came after it is told by the next poll
         return frames
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The worker process: sets itself up, runs calls in the order they come, answers each, and ends.
+"""The worker process: sets itself up, runs calls in the order they come, answers them, and ends.
 
 It imports little, so that it starts fast; the user's modules come with the work.
 """
@@ -7,33 +7,60 @@ from __future__ import annotations
 
 import atexit
 import os
+import queue
 import signal
 import socket
 import sys
-import time
+import threading
 import traceback
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from manyhands.outcome import Answer, Failed, add_note, traceback_text
+from manyhands.outcome import Failed, add_note, traceback_text
 from manyhands.workers import payload
-from manyhands.workers.channel import WorkerChannel
+from manyhands.workers.channel import CONTROL, RUN, Frame, WorkerChannel, control, message_of
+from manyhands.workers.lane import Lane, Work
 from manyhands.workers.marker import Marker, receive_marker
-from manyhands.workers.messages import Answers, Forget, Forgotten, Load, Ready, Run, Setup, Stop, Unready
+from manyhands.workers.memory import MemoryWatch
+from manyhands.workers.messages import Forget, Forgotten, Full, Load, Message, Ready, Setup, Stop, Unready
 
-Work = Callable[[Any], Answer]
 
-_name = ""
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """Where a call runs.
+
+    Attributes:
+        name: ``"<host>:<pid>"``.
+        pid: the process id.
+        number: 0 for the first worker of its pool, and so on; one that takes a dead one's place has a new number.
+        thread: which of the worker's threads this is, from 0.
+    """
+
+    name: str
+    pid: int
+    number: int
+    thread: int
+
+
+_setup: Setup | None = None
+_here = threading.local()
+
+
+def worker_info() -> WorkerInfo | None:
+    """Which worker this is called in; None in any other process."""
+    if _setup is None:
+        return None
+    return WorkerInfo(worker_name(), os.getpid(), _setup.number, getattr(_here, "lane", 0))
 
 
 def worker_name() -> str:
     """The name of the worker this is running in, ``"<host>:<pid>"``; empty in any other process."""
-    return _name
+    return "" if _setup is None else f"{_setup.host}:{os.getpid()}"
 
 
 def own_name() -> str:
     """The name of this process, worker or not, ``"<host>:<pid>"``."""
-    return _name or f"{socket.gethostname()}:{os.getpid()}"
+    return worker_name() or f"{socket.gethostname()}:{os.getpid()}"
 
 
 def main(descriptor: int) -> None:
@@ -97,63 +124,89 @@ class _Child:
         self._channel = channel
         self._marker = marker
         self._works: dict[int, tuple[Load, Work | Failed]] = {}
+        self._memory: MemoryWatch | None = None
+        self._sending = threading.Lock()
 
     def live(self) -> None:
         finalizer = self._set_up()
         if finalizer is _NOT_SET_UP:
             return
-        while True:
-            message, parts = self._channel.receive()
-            match message:
-                case Run(number, tickets):
-                    for ticket, blob in zip(tickets, parts, strict=True):
-                        self._run(number, ticket, blob)
-                case Load(number):
-                    self._marker.load()
-                    self._works[number] = message, _loaded(message, parts[0])
-                case Forget(number):
-                    self._forget(number)
-                    self._channel.send(Forgotten(number))
-                case Stop():
-                    break
+        if self._marker.threads == 1:
+            self._work_alone()
+        else:
+            _Crew(self._marker, self._channel, self._sending, self).work()
         for number in list(self._works):
             self._forget(number)
         if finalizer is not None:
             finalizer()
 
-    def _set_up(self) -> Any:
-        global _name
-        setup, (initializer, finalizer) = self._channel.receive()
-        assert isinstance(setup, Setup)
-        _name = f"{setup.name}:{os.getpid()}"
+    def _work_alone(self) -> None:
+        lane = Lane(0, self._marker, self._channel.send)
+        while True:
+            if not self._channel.has_frame:
+                lane.push()
+                self._look_at_memory()
+            frame = self._channel.receive()
+            if frame.kind == RUN:
+                lane.run(frame, self.work_of(frame))
+            else:
+                lane.push()
+                if not self.take(message_of(frame)):
+                    return
+
+    def take(self, message: Message) -> bool:
+        """Does what the parent says; returns whether to go on."""
+        match message:
+            case Load(number):
+                self._marker.loads(True)
+                self._works[number] = message, _loaded(message)
+                self._marker.loads(False)
+            case Forget(number):
+                self._forget(number)
+                self._send(Forgotten(number))
+            case Stop():
+                return False
+        return True
+
+    def work_of(self, frame: Frame) -> Work | Failed:
+        """The work of a RUN frame, or why it can't run."""
+        load, work = self._works[frame.work]
         try:
-            end = payload.loads(finalizer) if finalizer else None
-            if initializer:
-                payload.loads(initializer)()
+            _go_to(load)
+        except OSError as error:  # the caller's directory is gone
+            return Failed(error, traceback_text(error))
+        return work
+
+    def _set_up(self) -> Any:
+        global _setup
+        frame = self._channel.receive()
+        assert frame.kind == CONTROL
+        setup = message_of(frame)
+        assert isinstance(setup, Setup)
+        for name, value in setup.environment.items():
+            os.environ.setdefault(name, value)
+        _setup = setup
+        try:
+            end = payload.loads(setup.finalizer) if setup.finalizer else None
+            if setup.initializer:
+                payload.loads(setup.initializer)()
         except BaseException as error:  # an initializer that calls sys.exit must be told too
-            self._channel.send(Unready(f"{payload.carried(error)}\n{traceback_text(error, skip=1)}"))
+            self._send(Unready(f"{payload.carried(error)}\n{traceback_text(error)}"))
             return _NOT_SET_UP
-        self._channel.send(Ready(os.getpid()))
+        if setup.max_memory:
+            self._memory = MemoryWatch(setup.max_memory)
+        self._send(Ready(os.getpid()))
         return end
 
-    def _run(self, number: int, ticket: int, blob: bytes) -> None:
-        self._marker.begin(ticket)
-        load, work = self._works[number]
-        start = time.perf_counter()
-        answer: Answer
-        if isinstance(work, Failed):
-            answer = work
-        else:
-            try:
-                _go_to(load)
-                answer = work(payload.loads(blob))
-            except Exception as error:
-                answer = Failed(error, traceback_text(error, skip=1))
-            except BaseException as error:
-                # sys.exit or KeyboardInterrupt in a task is that item's failure, and must not end the parent
-                answer = Failed(payload.carried(error), traceback_text(error, skip=1))
-        seconds = time.perf_counter() - start
-        self._channel.send(Answers(ticket, seconds), payload.dumps_answer(answer))
+    def _look_at_memory(self) -> None:
+        if self._memory is not None and self._memory.is_over():
+            self._memory = None  # told once
+            self._marker.full = True
+            self._send(Full())
+
+    def _send(self, message: Message) -> None:
+        with self._sending:
+            self._channel.send(control(message))
 
     def _forget(self, number: int) -> None:
         _, work = self._works.pop(number, (None, None))
@@ -162,21 +215,67 @@ class _Child:
             close()
 
 
+class _Crew:
+    """The threads of a worker that runs several calls at a time. Its main thread reads, the lanes run."""
+
+    def __init__(self, marker: Marker, channel: WorkerChannel, sending: threading.Lock, child: _Child) -> None:
+        self._channel = channel
+        self._sending = sending
+        self._child = child
+        self._pieces: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(
+                target=self._run, args=(number, marker), name=f"manyhands-lane-{number}", daemon=True
+            )
+            for number in range(marker.threads)
+        ]
+
+    def work(self) -> None:
+        """Until the parent says stop, or is gone."""
+        for thread in self._threads:
+            thread.start()
+        while True:
+            frame = self._channel.receive()
+            if frame.kind == RUN:
+                self._pieces.put(frame)
+            elif not self._child.take(message_of(frame)):
+                break
+        for _ in self._threads:
+            self._pieces.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, number: int, marker: Marker) -> None:
+        _here.lane = number
+        lane = Lane(number, marker, self._send)
+        try:
+            while (piece := self._pieces.get()) is not None:
+                lane.run(piece, self._child.work_of(piece))
+                lane.push()
+                self._child._look_at_memory()
+        except OSError:
+            os._exit(1)  # the parent is gone
+
+    def _send(self, *frames: Frame) -> None:
+        with self._sending:
+            self._channel.send(*frames)
+
+
 _NOT_SET_UP = object()
 
 
-def _loaded(load: Load, blob: bytes) -> Work | Failed:
+def _loaded(load: Load) -> Work | Failed:
     try:
         _go_to(load)
-        return payload.loads(blob)  # type: ignore[no-any-return]
+        return payload.loads(load.blob)  # type: ignore[no-any-return]
     except BaseException as error:
         add_note(error, "raised in a worker process, as it loaded the function")
-        return Failed(error, traceback_text(error, skip=1))
+        return Failed(error, traceback_text(error))
 
 
 def _go_to(load: Load) -> None:
     """Be where the caller is, and import from where it does."""
-    if tuple(sys.path) != load.sys_path:
+    if sys.path != load.sys_path:
         sys.path[:] = load.sys_path
     try:
         if os.getcwd() == load.directory:

@@ -1,7 +1,11 @@
-"""A few bytes of shared memory in which a worker notes what it is at, for its parent to read when it is dead.
+"""A little shared memory in which a worker notes what it is at, and its parent what it should stop.
 
-A note costs a worker nothing that could be measured beside a call. The memory has no name that could be left
-behind: its descriptor travels over the worker's channel, before the first frame.
+A note costs a worker some 25 ns. The parent reads it while the worker runs (is a call over its time?) and when
+it is dead (which call killed it?). The memory has no name that could be left behind: its descriptor travels over
+the worker's channel, before the first frame.
+
+It holds whole numbers of 8 bytes: how often its work was recalled; whether the worker is loading a function; and two
+for each of its threads: ticket and position.
 """
 
 from __future__ import annotations
@@ -9,39 +13,52 @@ from __future__ import annotations
 import mmap
 import os
 import socket
-import struct
 import tempfile
 from typing import Final
 
-_TICKET: Final = struct.Struct("<q")
-_NOTHING: Final = -1
-_LOADING: Final = -2
+NOTHING: Final = -1
+LOADING: Final = -2
+"""In place of a ticket: the worker is loading the function that the next calls are of."""
 
 
 class Marker:
-    """Either side's view of the memory."""
+    """Either side's view of the memory.
 
-    def __init__(self, descriptor: int) -> None:
-        self._memory = mmap.mmap(descriptor, _TICKET.size)
+    Attributes:
+        numbers: the memory as whole numbers; number 0 is the epoch, the thread ``n`` has 2n + 2 and 2n + 3.
+        full: in the worker, whether it is to be replaced, and begins no call any more.
+    """
 
-    def begin(self, ticket: int) -> None:
-        """The worker is at this call now."""
-        _TICKET.pack_into(self._memory, 0, ticket)
+    def __init__(self, descriptor: int, threads: int) -> None:
+        self.threads = threads
+        self.full = False
+        self._memory = mmap.mmap(descriptor, _size(threads))
+        self.numbers = memoryview(self._memory).cast("q")
 
-    def load(self) -> None:
-        """The worker is loading the function that the next calls are of."""
-        _TICKET.pack_into(self._memory, 0, _LOADING)
+    def running(self) -> list[tuple[int, int]]:
+        """Of each thread that runs a call: its ticket (or ``LOADING``), and its position in that."""
+        numbers = self.numbers
+        pairs = [(numbers[at], numbers[at + 1]) for at in range(2, 2 * self.threads + 2, 2)]
+        if numbers[1]:
+            pairs.append((LOADING, 0))
+        return [pair for pair in pairs if pair[0] != NOTHING]
 
-    def has_begun(self, ticket: int) -> bool:
-        """Whether the worker was at this call, or loading what it needs, when it last noted anything."""
-        return _TICKET.unpack_from(self._memory)[0] in (ticket, _LOADING)
+    def loads(self, loading: bool) -> None:
+        """The worker begins or ends to load a function."""
+        self.numbers[1] = loading
+
+    def recall(self) -> int:
+        """Tells the worker to hand back what it has not begun; returns the new epoch."""
+        self.numbers[0] += 1
+        return self.numbers[0]
 
     def close(self) -> None:
         """Lets go of the memory."""
+        self.numbers.release()
         self._memory.close()
 
 
-def send_marker(end: socket.socket) -> Marker:
+def send_marker(end: socket.socket, threads: int) -> Marker:
     """Makes a marker and sends it to the worker; the socket must be blocking still."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("manyhands-marker", os.MFD_CLOEXEC)
@@ -49,19 +66,26 @@ def send_marker(end: socket.socket) -> Marker:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
     try:
-        os.write(descriptor, _TICKET.pack(_NOTHING))
-        socket.send_fds(end, [b"M"], [descriptor])
-        return Marker(descriptor)
+        os.ftruncate(descriptor, _size(threads))
+        marker = Marker(descriptor, threads)
+        for lane in range(threads):
+            marker.numbers[2 * lane + 2] = NOTHING
+        socket.send_fds(end, [threads.to_bytes(4, "little")], [descriptor])
+        return marker
     finally:
         os.close(descriptor)
 
 
 def receive_marker(end: socket.socket) -> Marker:
     """The marker that the parent sent; raises EOFError if the parent is gone."""
-    data, descriptors, _, _ = socket.recv_fds(end, 1, 1)
-    if not data:
+    data, descriptors, _, _ = socket.recv_fds(end, 4, 1)
+    if len(data) < 4 or not descriptors:
         raise EOFError("the parent is gone")
     try:
-        return Marker(descriptors[0])
+        return Marker(descriptors[0], int.from_bytes(data, "little"))
     finally:
         os.close(descriptors[0])
+
+
+def _size(threads: int) -> int:
+    return 8 * (2 * threads + 2)

@@ -1,4 +1,4 @@
-"""What parent and worker say to one another. Blobs (pickled user objects) travel beside a message, as parts."""
+"""What parent and worker say to one another, besides calls and their answers (see ``channel``)."""
 
 from __future__ import annotations
 
@@ -6,24 +6,33 @@ from typing import NamedTuple
 
 
 class Setup(NamedTuple):
-    """To the worker, first. Parts: its initializer and its finalizer, each empty if there is none."""
+    """To the worker, first.
 
-    name: str
+    Attributes:
+        host: goes into the worker's name.
+        number: 0 for the first worker of its pool, and so on; a replacement has a number of its own.
+        threads: how many calls run in it at the same time.
+        initializer, finalizer: pickled functions without arguments, or empty.
+        max_memory: bytes of resident memory above which it is to be replaced; 0: no limit.
+        environment: variables that are set unless they are.
+    """
+
+    host: str
+    number: int
+    threads: int
+    initializer: bytes
+    finalizer: bytes
+    max_memory: int
+    environment: dict[str, str]
 
 
 class Load(NamedTuple):
-    """To the worker: the work that calls with this number belong to. Part: the work."""
+    """To the worker: the pickled work that calls with this number belong to."""
 
     work: int
     directory: str
-    sys_path: tuple[str, ...]
-
-
-class Run(NamedTuple):
-    """To the worker: run these calls in this order, answering each as it ends. Parts: a call per ticket."""
-
-    work: int
-    tickets: tuple[int, ...]
+    sys_path: list[str]
+    blob: bytes
 
 
 class Forget(NamedTuple):
@@ -54,11 +63,8 @@ class Forgotten(NamedTuple):
     work: int
 
 
-class Answers(NamedTuple):
-    """From the worker: the call with this ticket took so many seconds. Part: its answer."""
-
-    ticket: int
-    seconds: float
+class Full(NamedTuple):
+    """From the worker: it holds more memory than it may, and takes no more calls."""
 
 
-Message = Setup | Load | Run | Forget | Stop | Ready | Unready | Forgotten | Answers
+Message = Setup | Load | Forget | Stop | Ready | Unready | Forgotten | Full

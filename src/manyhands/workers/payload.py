@@ -28,7 +28,7 @@ def dumps(value: object) -> bytes:
     return _dumps_by_value(value) if b"__main__" in data or b"__mp_main__" in data else data
 
 
-def loads(data: bytes) -> Any:
+def loads(data: bytes | bytearray) -> Any:
     """The value again."""
     return pickle.loads(data)
 
@@ -67,13 +67,18 @@ def dumps_answer(answer: Answer) -> bytes:
         try:
             return dumps(answer)
         except Exception as error:
-            add_note(error, f"the result, a {qualified_name(type(answer.value))}, can't be sent back")
-            return dumps_answer(Failed(error, traceback_text(error)))
+            return dumps_answer(Failed(unsendable(answer.value, error), traceback_text(error)))
     if isinstance(answer, Failed):
         return _dumps_failed(answer)
     if answer.failed is None:
         return dumps(answer)
     return dumps(Later(answer.wait, answer.memo, loads(_dumps_failed(answer.failed)), answer.where))
+
+
+def unsendable(value: object, error: Exception) -> Exception:
+    """The error that pickling a result raised, with a note that says so."""
+    add_note(error, f"the result, a {qualified_name(type(value))}, can't be sent back")
+    return error
 
 
 def _dumps_failed(failed: Failed) -> bytes:

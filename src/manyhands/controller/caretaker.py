@@ -1,0 +1,395 @@
+"""The caretaker: the one thread of a pool. It starts and buries workers, ends the pool, and reads if nobody else does.
+
+It naps while there is something to expect, to see whether somebody waits for that, and sleeps when there is not. The
+only code of the user's that it runs are the done-callbacks of futures.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import select
+import socket
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, Final
+
+from manyhands.controller.handles import Handle
+from manyhands.controller.ledger import Action, PoolState
+from manyhands.controller.reader import CARETAKER
+from manyhands.errors import PoolClosed
+from manyhands.outcome import Failed
+from manyhands.workers.channel import ParentChannel, control
+from manyhands.workers.guard import guard
+from manyhands.workers.launch import LAUNCHERS, Ended, Started, end_group
+from manyhands.workers.marker import send_marker
+
+if TYPE_CHECKING:
+    from manyhands.controller.dispatcher import Dispatcher
+
+CLOSE_SECONDS: Final = 5.0
+"""Workers of a closed pool that have not ended after so long are killed."""
+
+KILL_SECONDS: Final = 0.5
+"""The same, when what runs is not to be waited for: time for a short call to end, and to clean up."""
+
+NAP_SECONDS: Final = 0.005
+"""So long answers may wait when nobody has led for them; after that the caretaker leads until somebody does."""
+
+DOZE_SECONDS: Final = 1.0
+"""It goes on napping for so long after the last thing that was expected, so that the next call need not wake it."""
+
+_REAP_SECONDS: Final = 0.02
+
+
+class Caretaker:
+    """The thread of one pool, started with its first session."""
+
+    def __init__(self, dispatcher: Dispatcher, idle_seconds: float, ends_when_idle: bool) -> None:
+        self._dispatcher = dispatcher
+        self._idle_seconds = idle_seconds
+        self._ends_when_idle = ends_when_idle
+        self._launcher = LAUNCHERS[dispatcher.settings.start_method]()
+        self._orders: deque[Callable[[], list[Action]]] = deque()
+        self._callbacks: deque[Callable[[], object]] = deque()
+        self._starts: deque[int] = deque()
+        self._woken, self._wake_end = os.pipe()
+        for end in (self._woken, self._wake_end):
+            os.set_blocking(end, False)
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._ended = False  # the thread has ended, or is about to
+        self._patience = CLOSE_SECONDS
+        self._closed_at: float | None = None
+        self._needed_at = time.monotonic()
+        self._hurried = False
+        self.sleeps = False
+        _register(dispatcher)
+
+    # -- from any thread ------------------------------------------------------------------------------------
+
+    @property
+    def has_started(self) -> bool:
+        """Whether there ever was a thread."""
+        return self._thread is not None
+
+    @property
+    def is_this_thread(self) -> bool:
+        """Whether this is called in it, or there is none."""
+        return self._ended or self._thread in (None, threading.current_thread())
+
+    def start(self) -> None:
+        """Starts the thread, once."""
+        if self._thread is None:
+            with self._starting:
+                if self._thread is None:
+                    name = f"manyhands-caretaker-{self._dispatcher.settings.workers}"
+                    thread = threading.Thread(target=self._serve, name=name, daemon=True)
+                    thread.start()
+                    self._thread = thread
+
+    def order(self, what: Callable[[], list[Action]]) -> None:
+        """Has something done under the lock, soon; takes no lock itself."""
+        self._orders.append(what)
+        self.wake()
+
+    def call_back(self, callback: Callable[[], object]) -> None:
+        """Has user code called, outside of all locks."""
+        self._callbacks.append(callback)
+        self.wake()
+
+    def start_worker(self, number: int) -> None:
+        """Has a worker started. Called under the lock."""
+        self._starts.append(number)
+        self.wake()
+
+    def hurry(self) -> None:
+        """Somebody wants to be called back: no nap."""
+        self._hurried = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Ends its sleep."""
+        try:
+            os.write(self._wake_end, b"\0")
+        except OSError:
+            pass  # it is awake, or has ended
+
+    def close(self, kill: bool) -> None:
+        """Ends the pool; returns when no worker lives."""
+        if kill:
+            self._patience = KILL_SECONDS
+        self.order(self._dispatcher.ledger_close)
+        with self._starting:
+            thread = self._thread
+            if thread is None:
+                self._dispatcher.ledger_close()
+                self._release()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    # -- the thread -----------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        dispatcher = self._dispatcher
+        try:
+            while not self._has_closed():
+                self._sleep(*self._look_around())
+        except BaseException as error:
+            # An error in the library: whoever waits must hear of it rather than wait for ever.
+            with dispatcher.lock:
+                dispatcher.note_broken(f"the pool met an error of its own: {error!r}")
+                dispatcher.end_stragglers()
+                dispatcher.fail_all(dispatcher.broken)
+                dispatcher.ledger.close()
+            raise
+        finally:
+            self._release()
+            self._run_callbacks()
+
+    def _look_around(self) -> tuple[float | None, bool]:
+        """Does what is to be done; returns how long to sleep, and whether to read meanwhile."""
+        dispatcher, reader = self._dispatcher, self._dispatcher.reader
+        self._run_callbacks()
+        done = self._run_orders() + self._start_workers() + self._reap()
+        if done:
+            reader.ring()
+        with dispatcher.lock:
+            if dispatcher.is_torn and not dispatcher.must_rebuild:
+                dispatcher.begin()
+                dispatcher.end()
+            if dispatcher.must_rebuild and not dispatcher.handles:
+                self._starts.clear()  # they were of the old ledger
+                dispatcher.rebuilt()
+            expects = dispatcher.ledger.expects
+            if reader.leader == CARETAKER and (not expects or reader.has_followers):
+                reader.leader = None
+            if reader.leader is None and reader.has_followers:
+                reader.ring_one()
+            elif reader.leader is None and expects and (self._hurried or not reader.led):
+                reader.leader = CARETAKER
+            reader.led = self._hurried = False
+            leads = reader.leader == CARETAKER
+            seconds = self._seconds_to_sleep(expects, leads)
+            self.sleeps = seconds is None or seconds > NAP_SECONDS
+        return seconds, leads
+
+    def _seconds_to_sleep(self, expects: bool, leads: bool) -> float | None:
+        """For how long to sleep, unless something happens. Under the lock."""
+        dispatcher = self._dispatcher
+        now = time.monotonic()
+        if expects:
+            self._needed_at = now
+        unreaped = any(
+            handle.channel.at_end or handle.pid is None or handle.doomed
+            for handle in dispatcher.handles.values()
+        )
+        if self._orders or self._callbacks or self._starts:
+            return 0.0
+        if dispatcher.ledger.state is PoolState.CLOSED or unreaped:
+            return _REAP_SECONDS
+        if leads:
+            return dispatcher.sample_interval
+        if expects or now - self._needed_at < DOZE_SECONDS:
+            return NAP_SECONDS
+        if dispatcher.ledger.at_rest and (dispatcher.handles or self._ends_when_idle):
+            left = self._needed_at + self._idle_seconds - now
+            if left > 0:
+                return left
+            self._retire()
+            return _REAP_SECONDS
+        return None
+
+    def _retire(self) -> None:
+        dispatcher = self._dispatcher
+        self._needed_at = time.monotonic()
+        # A shared pool that no map holds goes altogether; the next map opens another.
+        if self._ends_when_idle and all(work.share.lasting for work in dispatcher.works.values()):
+            dispatcher.act(dispatcher.ledger.close())
+        else:
+            dispatcher.act(dispatcher.ledger.retire())
+
+    def _sleep(self, seconds: float | None, leads: bool) -> None:
+        reader = self._dispatcher.reader
+        poll = select.poll()
+        poll.register(self._woken, select.POLLIN)
+        for descriptor in self._launcher.descriptors():
+            poll.register(descriptor, select.POLLIN)
+        if leads:
+            poll.register(reader.poller.fileno(), select.POLLIN)
+        ready = [descriptor for descriptor, _ in poll.poll(None if seconds is None else max(0, seconds) * 1000)]
+        self.sleeps = False
+        if self._woken in ready:
+            try:
+                os.read(self._woken, 4096)
+            except BlockingIOError:
+                pass
+        if leads and reader.leader == CARETAKER:
+            reader.step(0.0)
+
+    def _run_orders(self) -> int:
+        done = 0
+        dispatcher = self._dispatcher
+        while self._orders:
+            order = self._orders.popleft()
+            with dispatcher.lock:
+                dispatcher.begin()
+                dispatcher.act(order())
+                dispatcher.end()
+            done += 1
+        return done
+
+    def _run_callbacks(self) -> None:
+        while self._callbacks:
+            self._callbacks.popleft()()
+
+    def _has_closed(self) -> bool:
+        """Whether the pool is closed and its workers have ended; sees to it that they do."""
+        dispatcher = self._dispatcher
+        if dispatcher.ledger.state is not PoolState.CLOSED or self._orders:
+            return False
+        with dispatcher.lock:
+            if not dispatcher.handles:
+                return True
+            now = time.monotonic()
+            if self._closed_at is None:
+                self._closed_at = now
+            if now >= self._closed_at + self._patience:
+                # Who has no call any more is in its finalizer, and gets the longer time.
+                dispatcher.end_stragglers(all_of_them=now >= self._closed_at + CLOSE_SECONDS)
+        return False
+
+    # -- workers ----------------------------------------------------------------------------------------------
+
+    def _start_workers(self) -> int:
+        done = 0
+        while self._starts:
+            self._start(self._starts.popleft())
+            done += 1
+        return done
+
+    def _start(self, number: int) -> None:
+        dispatcher = self._dispatcher
+        with ExitStack() as undo:
+            try:
+                ours, theirs = map(undo.enter_context, socket.socketpair())
+                marker = undo.enter_context(closing(send_marker(ours, dispatcher.settings.threads)))
+                channel = ParentChannel(ours)
+                channel.send([control(dispatcher.setup(number=number))])
+                with dispatcher.lock:
+                    if number not in dispatcher.ledger.workers:
+                        return  # it was told to end before it began
+                    dispatcher.add_worker(number, Handle(channel, marker))
+                undo.pop_all()
+                with theirs:
+                    self._launcher.launch(number, theirs)
+            except OSError as error:
+                self._not_started(number, error)
+
+    def _not_started(self, number: int, error: OSError) -> None:
+        dispatcher = self._dispatcher
+        with dispatcher.lock:
+            dispatcher.begin()
+            if number in dispatcher.handles:
+                dispatcher.remove_worker(number)
+            if number in dispatcher.ledger.workers:
+                actions = dispatcher.ledger.worker_ended(number)
+                if dispatcher.ledger.state is PoolState.BROKEN:
+                    dispatcher.note_broken(f"worker processes can't be started: {error}")
+                dispatcher.act(actions)
+            dispatcher.end()
+
+    def _reap(self) -> int:
+        reports = self._launcher.reports()
+        dispatcher = self._dispatcher
+        for report in reports:
+            with dispatcher.lock:
+                dispatcher.begin()
+                handle = dispatcher.handles.get(report.worker)
+                if handle is not None:
+                    match report:
+                        case Started(_, pid):
+                            handle.pid = pid
+                            guard.watch(pid)
+                            if handle.doomed:
+                                end_group(pid)
+                        case Ended(number, exitcode):
+                            if handle.pid is not None:
+                                if exitcode is None:
+                                    end_group(handle.pid)  # nobody saw it end
+                                guard.forget(handle.pid)
+                            dispatcher.bury(number, exitcode)
+                dispatcher.end()
+        return len(reports)
+
+    # -- when it ends -------------------------------------------------------------------------------------------
+
+    def _release(self) -> None:
+        dispatcher = self._dispatcher
+        _unregister(dispatcher)
+        self._launcher.close()
+        with dispatcher.lock:
+            dispatcher.fail_all(Failed(PoolClosed("the pool is closed"), halts=True))
+            self._ended = True
+            if dispatcher.reader.leader == CARETAKER:
+                dispatcher.reader.leader = None
+            dispatcher.reader.retire()
+        self._close_pipe()
+
+    def _close_pipe(self) -> None:
+        descriptors, self._woken, self._wake_end = (self._woken, self._wake_end), -1, -1
+        for descriptor in descriptors:
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def disown(self) -> None:
+        """In a forked child: the thread and the workers are the parent's."""
+        self._thread = None
+        self._starting = threading.Lock()
+        self._ended = True
+        self._orders.clear()
+        self._callbacks.clear()
+        self._launcher.disown()
+        self._close_pipe()
+
+
+_living: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
+_living_lock = threading.Lock()
+
+
+def _register(dispatcher: Dispatcher) -> None:
+    with _living_lock:
+        if not _living:
+            atexit.unregister(close_all)
+            atexit.register(close_all)
+        _living.add(dispatcher)
+
+
+def _unregister(dispatcher: Dispatcher) -> None:
+    with _living_lock:
+        _living.discard(dispatcher)
+
+
+def close_all() -> None:
+    """Ends all pools of this process, and its guard; calls that run are ended with them."""
+    with _living_lock:
+        pools = list(_living)
+    for dispatcher in pools:
+        dispatcher.close(kill=True)
+    guard.close()
+
+
+def _disown_all() -> None:
+    global _living_lock
+    _living_lock = threading.Lock()
+    for dispatcher in list(_living):
+        dispatcher.disown()
+    _living.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_disown_all)

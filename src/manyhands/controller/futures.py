@@ -1,0 +1,206 @@
+"""Single calls as futures: the share of a pool that stays open for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from manyhands.controller.session import Dead, Dropped, News, unloadable, unpickled_answer
+from manyhands.outcome import Done, Failed, add_note, explain, traceback_text
+from manyhands.workers import payload
+from manyhands.workers.channel import RETURNED, Frame
+from manyhands.workers.parcel import EACH, Parcel, unpack
+
+if TYPE_CHECKING:
+    from manyhands.controller.dispatcher import Dispatcher
+
+T = TypeVar("T")
+
+
+class Apply:
+    """The work of an executor: calls that bring their function along."""
+
+    def __call__(self, call: Any) -> Any:
+        """Not used: what is submitted is plain."""
+        raise NotImplementedError
+
+    @staticmethod
+    def plain(request: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]) -> Any:
+        """Calls the function."""
+        function, args, kwargs = request
+        return function(*args, **kwargs)
+
+    def failed(self, error: Exception) -> Failed:
+        """What the function raised, as an answer."""
+        return Failed(error, traceback_text(error))
+
+
+class PoolFuture(Future[T]):
+    """A future whose ``result`` reads from the pool itself, in the thread that waits.
+
+    What came from the worker is unpickled when it is asked for.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__()
+        self._desk: Desk | None = desk
+        self._ticket = -1
+        self._news: tuple[News, str] | None = None
+
+    def result(self, timeout: float | None = None) -> T:
+        """What the call returned; raises what it raised, or TimeoutError after ``timeout`` seconds."""
+        self._wait(timeout)
+        return super().result(0)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What the call raised, or None; raises TimeoutError after ``timeout`` seconds."""
+        self._wait(timeout)
+        return super().exception(0)
+
+    def cancel(self) -> bool:
+        """Cancels the call if no worker has it."""
+        desk = self._desk
+        if desk is not None and not self.done():
+            desk.dispatcher.cancel(self._ticket)
+        return self.cancelled()
+
+    def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
+        """Has ``fn`` called with this future once it is done, in the pool's own thread or, if it is, here."""
+        super().add_done_callback(fn)
+        desk = self._desk
+        if desk is not None and not self.done():
+            desk.dispatcher.caretaker.hurry()
+
+    def _wait(self, timeout: float | None) -> None:
+        desk = self._desk
+        if desk is not None and not self.done():
+            desk.dispatcher.reader.wait(self.done, timeout)
+        if self._news is not None:
+            with self._condition:
+                if self._news is not None:
+                    (news, worker), self._news = self._news, None
+                    self._result, self._exception = _opened(news, worker)
+
+    # -- the desk's side --------------------------------------------------------------------------------------
+
+    def settle(self, news: News, worker: str) -> None:
+        """The call has ended. Called under the dispatcher's lock, so callbacks are left to the caretaker."""
+        desk, self._desk = self._desk, None
+        with self._condition:
+            if not self._done_callbacks:  # type: ignore[attr-defined]
+                self._end(news, worker)
+                return
+        assert desk is not None
+        desk.dispatcher.caretaker.call_back(lambda: self._end(news, worker))
+
+    def _end(self, news: News, worker: str) -> None:
+        if isinstance(news, Dropped):
+            if super().cancel():
+                self.set_running_or_notify_cancel()
+            return
+        if self.done():
+            return
+        self._news = news, worker
+        if isinstance(news, Frame) and news.kind == RETURNED:
+            self.set_result(None)  # type: ignore[arg-type]
+        else:
+            self.set_exception(_NotOpened())
+
+
+class _NotOpened(Exception):
+    """Stands for an exception that was not unpickled yet."""
+
+
+class Desk:
+    """A share of a pool for single calls.
+
+    Args:
+        dispatcher: of the pool.
+        work: pickled; what the calls are of.
+        calls: whether requests are ``Call`` objects.
+        timeout: seconds that a call may take.
+    """
+
+    lasting = True
+
+    def __init__(self, dispatcher: Dispatcher, work: bytes, calls: bool, timeout: float | None = None) -> None:
+        self.dispatcher = dispatcher
+        self.group = -1
+        self.timeout = timeout
+        self.work = work
+        self._calls = calls
+        self._futures: dict[int, PoolFuture[Any]] = {}
+        dispatcher.open(self, work)
+
+    def submit(self, request: Any) -> PoolFuture[Any]:
+        """Pickles the request in this thread and hands it to the pool; raises PoolClosed."""
+        future: PoolFuture[Any] = PoolFuture(self)
+        try:
+            blob = payload.dumps(request)
+        except Exception as error:
+            add_note(error, "raised as the arguments were pickled for a worker")
+            future._desk = None
+            future.set_running_or_notify_cancel()
+            future.set_exception(error)
+            return future
+        ticket = future._ticket = self.dispatcher.new_ticket()
+        self._futures[ticket] = future
+        self.dispatcher.submit(self, ticket, Parcel([blob], EACH), self._calls)
+        return future
+
+    def kill(self, future: PoolFuture[Any]) -> bool:
+        """Ends the call, with its worker if one has it; returns whether it had not ended."""
+        return self.dispatcher.kill(future._ticket)
+
+    def cancel_all(self) -> None:
+        """Cancels the calls that no worker has."""
+        for future in list(self._futures.values()):
+            future.cancel()
+
+    def close(self) -> None:
+        """Gives the share back; takes no lock."""
+        self.dispatcher.close_session(self.group, kill=False, wait=False)
+
+    # -- the dispatcher's side ----------------------------------------------------------------------------
+
+    def sent(self, ticket: int) -> None:
+        """A worker has the call: it can't be cancelled any more."""
+        future = self._futures.get(ticket)
+        if future is not None and not future.running():
+            future.set_running_or_notify_cancel()
+
+    def put(self, ticket: int, begin: int, end: int, news: News, worker: str) -> None:
+        """The call has ended."""
+        future = self._futures.pop(ticket, None)
+        if future is not None:
+            future.settle(news, worker)
+
+    def unheard(self, ticket: int) -> list[tuple[int, int]]:
+        """The call, unless it has ended."""
+        return [(0, 1)] if ticket in self._futures else []
+
+
+def _opened(news: News, worker: str) -> tuple[Any, BaseException | None]:
+    """Result and exception of a call, one of them None."""
+    match news:
+        case Frame(kind=kind) if kind == RETURNED:
+            try:
+                (value,), pickled = unpack(news.form, news.body)
+                return (payload.loads(value) if pickled else value), None
+            except Exception as error:
+                failed = unloadable(error)
+        case Frame():
+            answer = unpickled_answer(news.body)
+            if isinstance(answer, Done):
+                return answer.value, None
+            assert isinstance(answer, Failed)
+            failed = answer
+        case Dead(error):
+            failed = Failed(error)
+        case Failed():
+            failed = news
+        case Dropped():
+            raise AssertionError("what was cancelled has no result")
+    explain(failed.error, failed.traceback, f"submitted, run in worker {worker or 'none'}")
+    return None, failed.error

@@ -1,0 +1,101 @@
+"""A runner of threads in this very process: for functions that wait, or that let go of the GIL."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from manyhands.outcome import Answer, Answered, Call, Cancelled, Event, Failed, traceback_text
+
+
+class ThreadRunner:
+    """Runs calls in threads, which start with the first call and end with the map.
+
+    A thread can't be ended from outside: after ``close`` a call that runs is finished, and forgotten.
+    """
+
+    batches = False
+    chunk = 1
+    horizon = 0
+
+    def __init__(self, work: Callable[[Call], Answer], threads: int, name: str) -> None:
+        self.capacity = threads
+        self._work = work
+        self._name = name
+        self._calls: queue.SimpleQueue[tuple[int, Call] | None] = queue.SimpleQueue()
+        self._arrived: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._waiting: set[int] = set()  # submitted, and begun by no thread
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._closed = False
+
+    def submit(self, ticket: int, call: Call) -> None:
+        """Takes a call."""
+        with self._lock:
+            self._waiting.add(ticket)
+            if len(self._threads) < min(self.capacity, len(self._waiting) + len(self._threads)):
+                thread = threading.Thread(
+                    target=self._serve, name=f"manyhands-thread-{len(self._threads)}", daemon=True
+                )
+                self._threads.append(thread)
+                thread.start()
+        self._calls.put((ticket, call))
+
+    def submit_block(self, ticket: int, items: list[Any]) -> None:
+        """Not taken here."""
+        raise NotImplementedError
+
+    def cancel(self, ticket: int) -> None:
+        """Drops the call if no thread has begun it."""
+        with self._lock:
+            dropped = ticket in self._waiting
+            self._waiting.discard(ticket)
+        if dropped:
+            self._arrived.put(Cancelled(ticket))
+
+    def kill(self, ticket: int) -> None:
+        """As ``cancel``: a thread can't be ended."""
+        self.cancel(ticket)
+
+    def events(self, timeout: float | None) -> list[Event]:
+        """What has arrived; waits for the first up to ``timeout`` seconds."""
+        events: list[Event] = []
+        try:
+            arrived = self._arrived.get(timeout != 0, timeout)
+            while arrived is not None:
+                events.append(arrived)
+                arrived = self._arrived.get_nowait()
+        except queue.Empty:
+            pass
+        return events
+
+    def wake(self) -> None:
+        """Ends a wait in ``events``."""
+        self._arrived.put(None)
+
+    def close(self, kill: bool = False, wait: bool = True) -> None:
+        """Drops what waits; threads end after the call that they run. With ``wait``, idle ones have ended."""
+        self._closed = True
+        for _ in self._threads:
+            self._calls.put(None)
+
+    def _serve(self) -> None:
+        while (taken := self._calls.get()) is not None and not self._closed:
+            ticket, call = taken
+            with self._lock:
+                if ticket not in self._waiting:
+                    continue
+                self._waiting.remove(ticket)
+            start = time.perf_counter()
+            answer: Answer
+            try:
+                answer = self._work(call)
+            except BaseException as error:  # sys.exit in a task is that item's failure
+                from manyhands.workers.payload import carried
+
+                answer = Failed(carried(error), traceback_text(error))
+            self._arrived.put(Answered(ticket, answer, time.perf_counter() - start, self._name))
+            del taken, call, answer
