@@ -1,0 +1,51 @@
+"""manyhands as a contestant of the agreed benchmark; README.md says where this file goes.
+
+One way for all workloads, and nothing is tuned: no chunks, no buffer, no start method but the measured one.
+``on_error="return"`` is what the guide tells those to write who want a place for every item, whatever befalls
+one of them: in K the failure, which names its error, stands where the result would. Where nothing fails it
+changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from . import Claimer, Offer, claim_contestant, contestant  # type: ignore[attr-defined]
+
+
+@contestant("manyhands", "manyhands", methods=("fork", "spawn", "forkserver"), chunks=False, unordered=True)  # type: ignore[untyped-decorator]
+def manyhands(workers: int, method: Any) -> Iterator[Any]:
+    """An open pool, its map and its submit."""
+    from manyhands import Controller, parallel
+
+    with Controller(workers, start_method=method) as pool:
+
+        def each(
+            function: Callable[[Any], Any], items: Iterable[Any], ordered: bool = True, chunk: int | None = None
+        ) -> Iterable[Any]:
+            return parallel(function).map(items, backend=pool, ordered=ordered, on_error="return")
+
+        def submit(function: Callable[[Any], Any], item: Any) -> Callable[[], Any]:
+            return pool.submit(function, item).result
+
+        yield Offer(each, submit)
+
+
+def manyhands_race(directory: Path, names: list[str], compute: Callable[[str], bytes]) -> None:
+    """One of the processes that share the list: does its part itself, returns when all outputs are there."""
+    import os
+
+    from manyhands import OUTPUT, claimed_output, parallel
+
+    @parallel(backend="inline")
+    @claimed_output("{name}")
+    def write(name: str, output: Path = OUTPUT) -> None:
+        output.write_bytes(compute(name))
+
+    os.chdir(directory)
+    write.map(names).wait()
+
+
+claim_contestant("manyhands.claims", "manyhands", Claimer(manyhands_race))
