@@ -25,6 +25,7 @@ from manyhands.errors import (
     PoolBroken,
     PoolClosed,
     RemoteError,
+    TaskTimeout,
     TemplateError,
     WorkerDied,
 )
@@ -32,6 +33,7 @@ from manyhands.handler.results import Results
 from manyhands.outcome import Counts, Discarded, Elsewhere, Failure, Outcome
 from manyhands.policies.parameters import OUTPUT
 from manyhands.settings import configure
+from manyhands.workers.child import WorkerInfo, worker_info
 
 __version__ = "0.1.0"
 
@@ -56,12 +58,15 @@ __all__ = [
     "PoolClosed",
     "RemoteError",
     "Results",
+    "TaskTimeout",
     "TemplateError",
     "WorkerDied",
+    "WorkerInfo",
     "claimed_output",
     "configure",
     "gc",
     "parallel",
     "retry_on",
     "validated",
+    "worker_info",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from manyhands import OUTPUT, Controller, Results, claimed_output, configure, gc, parallel, retry_on, validated
+from manyhands.compat.parmapper import ReturnProcess, parmap
 
 
 def known(value: object) -> bool:
@@ -135,3 +136,12 @@ def the_rest() -> None:
     configure(workers="two")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     gc()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     gc("results", later=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def the_face_of_parmapper() -> None:
+    parmap(known)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    parmap(known, 3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    parmap(known, [1], N="two")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    parmap(known, [1], exception="skip")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    parmap(known, [1], workers=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    ReturnProcess(known, (1,))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

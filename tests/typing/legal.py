@@ -28,6 +28,8 @@ from manyhands import (
     retry_on,
     validated,
 )
+from manyhands.compat.parmapper import ParEval, ReturnProcess, parmap, parmapper
+from manyhands.compat.parmapper_values import Values
 from manyhands.decorators.decorated import (
     ClaimedFunction,
     Decorated,
@@ -402,3 +404,14 @@ def pools_and_settings(directory: Path) -> None:
         assert_type(pool.workers, int)
     configure(workers=-2, start_method="forkserver")
     gc(directory, now=True)
+
+
+def the_face_of_parmapper() -> None:
+    def half(number: int, by: int = 2) -> float:
+        return number / by
+
+    assert_type(parmap(half, [1], 2, Nt=2, chunksize=-1, progress="half", args=(2,)), Values[float])
+    assert_type(next(parmap.imap(half, iter([1]), N=None, exception="return", kwargs={"by": 3})), float)
+    assert_type(list(parmapper(half, {1: 2}, star=None, kwstar=True, total=1)), list[float])
+    assert_type(ReturnProcess(half, args=(1,), kwargs={"by": 2}).start(), ReturnProcess)
+    ParEval(half, n_eval=3, N=2)([1, 2])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manyhands.controller.pace import MOST, TARGET_SECONDS, Pace
+from manyhands.controller.pace import AHEAD_SECONDS, MOST, TARGET_SECONDS, Pace
 
 SECONDS = st.floats(0, 1000)
+RUNS = st.lists(st.tuples(SECONDS, st.integers(1, 10_000)))
 
 
 def test_short_calls_go_together() -> None:
@@ -17,24 +19,79 @@ def test_short_calls_go_together() -> None:
     pace.took(1.0)
     assert pace.chunksize == 1
     for _ in range(200):
-        pace.took(0.0)
+        pace.took(0.0, pace.chunksize)
     assert pace.chunksize == MOST
 
 
-@given(st.lists(SECONDS), SECONDS)
-def test_no_chunk_is_expected_to_be_long(earlier: list[float], last: float) -> None:
-    """A chunk of calls like the last one takes no longer than the target, unless it is one call."""
+def test_chunks_grow_by_doubling() -> None:
+    """Each is at most twice as large as the largest that was seen to be short."""
     pace = Pace()
-    for seconds in [*earlier, last]:
-        pace.took(seconds)
+    sizes = []
+    for _ in range(15):
+        sizes.append(pace.chunksize)
+        pace.took(0.0, pace.chunksize)
+    assert sizes == [min(2**n, MOST) for n in range(15)]
+
+
+@given(RUNS, SECONDS, st.integers(1, 10_000))
+def test_no_chunk_is_expected_to_be_long(earlier: list[tuple[float, int]], last: float, count: int) -> None:
+    """A chunk of calls like the last ones takes no longer than twice the target, unless it is one call."""
+    pace = Pace()
+    for seconds, calls in [*earlier, (last, count)]:
+        pace.took(seconds, calls)
     assert 1 <= pace.chunksize <= MOST
-    assert pace.chunksize == 1 or pace.chunksize * last <= TARGET_SECONDS
+    assert pace.chunksize <= 2 * max(calls for _, calls in [*earlier, (last, count)])
+    assert pace.chunksize == 1 or pace.chunksize * (last / count) <= 2 * TARGET_SECONDS * (1 + 1e-9)
 
 
-@given(st.integers(1, 1000), st.lists(SECONDS))
-def test_what_the_user_says_holds(fixed: int, times: list[float]) -> None:
+@given(st.lists(st.tuples(SECONDS, st.integers(1, 100)), min_size=1))
+def test_what_was_measured_is_between_the_extremes(runs: list[tuple[float, int]]) -> None:
+    """What a call takes is a mean of what calls took, each run halfway from what was known."""
+    pace = Pace()
+    each = [seconds / calls for seconds, calls in runs]
+    for seconds, calls in runs:
+        pace.took(seconds, calls)
+    assert min(each) <= pace.seconds <= max(each)
+    if len(each) == 2:
+        assert pace.seconds == pytest.approx((each[0] + each[1]) / 2)
+
+
+def test_nothing_is_known_at_first() -> None:
+    """Calls go one by one, and none ahead, until one was measured."""
+    pace = Pace()
+    assert (pace.seconds, pace.chunksize, pace.ahead) == (None, 1, False)
+
+
+def test_long_calls_are_not_sent_ahead() -> None:
+    """Only calls that are known to be short wait behind others; a chunk size of 1 says that none shall."""
+    pace = Pace()
+    pace.took(AHEAD_SECONDS)
+    assert pace.ahead
+    pace.took(2 * AHEAD_SECONDS)
+    assert not pace.ahead
+    single, several = Pace(1), Pace(2)
+    single.took(0.0)
+    several.took(0.0)
+    assert several.ahead and not single.ahead
+
+
+def test_a_death_makes_chunks_small() -> None:
+    """They grow again from one, while the calls are as short as they were."""
+    pace = Pace()
+    for _ in range(20):
+        pace.took(0.0, pace.chunksize)
+    pace.died()
+    assert pace.chunksize == 1
+    assert pace.seconds == 0.0
+    pace.took(0.0, 1)
+    assert pace.chunksize == 2
+
+
+@given(st.integers(1, 1000), RUNS)
+def test_what_the_user_says_holds(fixed: int, runs: list[tuple[float, int]]) -> None:
     """A chunk size that was given does not change."""
     pace = Pace(fixed)
-    for seconds in times:
-        pace.took(seconds)
+    for seconds, calls in runs:
+        pace.took(seconds, calls)
+        pace.died()
     assert pace.chunksize == fixed

@@ -50,6 +50,7 @@ from manyhands.workers.channel import (
     HANDED_BACK,
     RETURNED,
     RUN,
+    WATCH,
     WHOLE,
     Frame,
     control,
@@ -411,8 +412,9 @@ class Dispatcher:
             if self._rebuilding and isinstance(action, SendCalls | StartWorker | StopWorker | Recall):
                 continue  # the workers are being ended, and what they had is asked of the shares
             match action:
-                case SendCalls(worker, pieces, whole):
-                    self._send(self.handles[worker], pieces, WHOLE if whole else 0)
+                case SendCalls(worker, pieces, whole, watch):
+                    flags = (WHOLE if whole else 0) | (WATCH if watch else 0)
+                    self._send(self.handles[worker], pieces, flags)
                 case StartWorker(worker):
                     self.caretaker.start_worker(worker)
                 case StopWorker(worker):

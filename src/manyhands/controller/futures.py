@@ -131,6 +131,7 @@ class Desk:
         self.work = work
         self._calls = calls
         self._futures: dict[int, PoolFuture[Any]] = {}
+        self._retired = False
         dispatcher.open(self, work)
 
     def submit(self, request: Any) -> PoolFuture[Any]:
@@ -158,8 +159,13 @@ class Desk:
         for future in list(self._futures.values()):
             future.cancel()
 
-    def close(self) -> None:
-        """Gives the share back; takes no lock."""
+    def retire(self) -> None:
+        """Nothing more will be submitted: gives the share back once all calls have ended; takes no lock."""
+        self._retired = True
+        if not self._futures:
+            self._close()
+
+    def _close(self) -> None:
         self.dispatcher.close_session(self.group, kill=False, wait=False)
 
     # -- the dispatcher's side ----------------------------------------------------------------------------
@@ -175,6 +181,8 @@ class Desk:
         future = self._futures.pop(ticket, None)
         if future is not None:
             future.settle(news, worker)
+        if self._retired and not self._futures:
+            self._close()
 
     def unheard(self, ticket: int) -> list[tuple[int, int]]:
         """The call, unless it has ended."""

@@ -54,11 +54,19 @@ class StartWorker:
 
 @dataclass(frozen=True, slots=True)
 class SendCalls:
-    """Send these pieces to the worker; ``whole``: it is not to hand parts of them back."""
+    """Send these pieces to the worker.
+
+    Attributes:
+        worker: its number.
+        pieces: group, ticket, begin and end of each.
+        whole: it is not to hand parts of them back.
+        watch: more may be sent while it runs them.
+    """
 
     worker: int
-    pieces: tuple[tuple[int, int, int, int], ...]  # group, ticket, begin, end
+    pieces: tuple[tuple[int, int, int, int], ...]
     whole: bool = False
+    watch: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +145,8 @@ class _Worker:
     pieces: list[Piece] = field(default_factory=list)
     held: int = 0  # calls in its pieces
     given: int = 0  # calls it ever got
+    watched: bool = False  # whether it was told that more may be sent
+    slow: bool = False  # whether it handed calls back, and has answered none since
     blamed: set[tuple[int, int]] = field(default_factory=set)
     """The calls that the worker was killed for."""
 
@@ -326,6 +336,7 @@ class Ledger:
         piece = self._give_up(number, ticket, begin, end)
         if piece is None:
             return False
+        self._workers[number].slow = False
         if seconds is not None and piece.group in self._groups:
             self._groups[piece.group].pace.took(seconds, end - begin)
         if self._unbegun:
@@ -336,6 +347,8 @@ class Ledger:
     def handed_back(self, number: int, ticket: int, begin: int, end: int) -> None:
         """The worker has not begun these calls and will not. To be followed by ``proceed``."""
         piece = self._give_up(number, ticket, begin, end)
+        if piece is not None:
+            self._workers[number].slow = True
         if piece is not None and ticket in self._tickets:
             self._requeue([Piece(piece.group, ticket, begin, end, piece.alone)])
 
@@ -475,7 +488,7 @@ class Ledger:
             if worker.state is not WorkerState.BUSY or worker.pieces[0].alone:
                 continue
             free = len(worker.pieces) < self.threads
-            if not free and pace.ahead:
+            if not free and pace.ahead and worker.watched and not worker.slow:
                 free = worker.held <= max(self.threads, pace.chunksize * self.threads // 2)
             if free and (best is None or worker.held < least):
                 best, least = number, worker.held
@@ -516,8 +529,12 @@ class Ledger:
         if self.max_tasks is not None and worker.given >= self.max_tasks:
             worker.state = WorkerState.RETIRING
         whole = pace is not None and pace.fixed is not None
+        worker.watched = self._waiting > 0
         return SendCalls(
-            number, tuple((piece.group, piece.ticket, piece.begin, piece.end) for piece in pieces), whole
+            number,
+            tuple((piece.group, piece.ticket, piece.begin, piece.end) for piece in pieces),
+            whole,
+            worker.watched,
         )
 
     # -- inside: workers and tickets ------------------------------------------------------------------------

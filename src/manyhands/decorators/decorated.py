@@ -9,7 +9,7 @@ import functools
 import inspect
 import sys
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +35,7 @@ from manyhands.policies.parameters import Parameters, name_of, signature_of
 from manyhands.settings import MapOptions, OnError, StartMethod
 
 if TYPE_CHECKING:
+    from manyhands.controller.futures import Desk
     from manyhands.decorators.submitting import Submitter
     from manyhands.handler.results import Results
 
@@ -54,10 +55,14 @@ class Options(TypedDict, total=False):
     chunksize: int | Literal["auto"]
     buffersize: int | None
     ordered: bool
+    threads: int
+    timeout: float | None
     progress: bool | str
     start_method: StartMethod | None
     initializer: Callable[[], object] | None
     finalizer: Callable[[], object] | None
+    max_tasks_per_worker: int | None
+    max_memory_per_worker: int | None
 
 
 class Decorated(Generic[P, R]):
@@ -170,6 +175,7 @@ class Decorated(Generic[P, R]):
         copy = object.__new__(type(self))
         copy.__dict__.update(self.__dict__)
         copy.__dict__.pop("_submitter", None)
+        copy.__dict__.pop("_desk", None)
         return copy
 
     @property
@@ -346,6 +352,17 @@ class ParallelFunction(Decorated[P, R]):
 
         return cast("Future[R]", submit(self, Call(args, dict(kwargs))))
 
+    def asubmit(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:
+        """As ``submit``, to be awaited in the running event loop, which goes on meanwhile.
+
+        Raises:
+            RuntimeError: no event loop runs in this thread.
+        """
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        return asyncio.wrap_future(self.submit(*args, **kwargs), loop=loop)
+
     def options(self, *, on_error: OnError | None = None, **options: Unpack[Options]) -> Self:
         """A copy with other options; see ``@parallel`` for what they mean."""
         changes: dict[str, Any] = dict(options)
@@ -360,6 +377,7 @@ class ParallelFunction(Decorated[P, R]):
         return self.task.parallel or MapOptions()
 
     _submitter: Submitter
+    _desk: tuple[Any, Desk]
 
 
 class OutputClaims:

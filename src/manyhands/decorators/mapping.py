@@ -142,14 +142,19 @@ def start_runner(
         from manyhands.handler.threads import ThreadRunner
 
         return ThreadRunner(work, resolve_workers(options.workers) * options.threads, own_name())
+    blob = pickled_work(function, work)
+    chunksize = None if options.chunksize == "auto" else options.chunksize
+    return open_pool(options, lambda pool: pool.open_session(blob, chunksize, options.timeout))
+
+
+def pickled_work(function: Decorated[..., Any], work: Work) -> bytes:
+    """What workers load; raises TypeError if the function can't be sent."""
     from manyhands.workers import payload
 
     try:
-        blob = payload.dumps(work)
+        return payload.dumps(work)
     except Exception as error:
         raise TypeError(f"{name_of(function)} can't be sent to a worker process: {error}") from error
-    chunksize = None if options.chunksize == "auto" else options.chunksize
-    return open_pool(options, lambda pool: pool.open_session(blob, chunksize, options.timeout))
 
 
 def open_pool(options: MapOptions, share: Callable[[Dispatcher], T]) -> T:

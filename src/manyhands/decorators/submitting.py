@@ -1,4 +1,8 @@
-"""``submit``: single calls as futures, driven by one thread per function while any of them is pending."""
+"""``submit``: single calls as futures.
+
+A call that needs nothing but a worker goes straight to the pool. Calls with retries or claims come back to be sent
+again, so a stream drives them: one thread per function, while any of them is pending.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +10,32 @@ import os
 import queue
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from manyhands.decorators.mapping import call_here, gate_for, preparation, start_runner
+from manyhands.decorators.mapping import (
+    call_here,
+    gate_for,
+    open_pool,
+    pickled_work,
+    preparation,
+    start_runner,
+)
+from manyhands.decorators.work import Work
 from manyhands.errors import ClaimedElsewhere
 from manyhands.handler.blocks import Run
 from manyhands.handler.gate import Away, Gate, Pass
 from manyhands.handler.pump import Halted, Pump
-from manyhands.handler.runner import InlineRunner, Runner
+from manyhands.handler.runner import Runner
 from manyhands.handler.stream import Stream
 from manyhands.outcome import Call, Done, Failed, Later, Outcome, explain
 from manyhands.policies.star import StarRule
+from manyhands.settings import MapOptions
+from manyhands.workers.child import worker_name
 
 if TYPE_CHECKING:
     from manyhands.decorators.decorated import ParallelFunction
@@ -45,21 +60,51 @@ def submit(function: ParallelFunction[..., Any], call: Call) -> Future[Any]:
     """A future of one call of ``function``."""
     future: Future[Any] = Future()
     options = function._options
-    if options.backend == "inline":
+    if options.backend == "inline" or worker_name():
         _run_here(function, call, future)
         return future
+    if options.backend != "threads" and function.task.claim is None and not function.task.retries:
+        return _submit_straight(function, call, options)
     with _lock:
         submitter: Submitter | None = function.__dict__.get("_submitter")
         if submitter is None or submitter.place != _place() or not submitter.take(call, future):
             runner = start_runner(function, options, discards=False)
-            if isinstance(runner, InlineRunner):
-                submitter = None
-            else:
-                submitter = function._submitter = Submitter(function, runner)
-                submitter.take(call, future)
-    if submitter is None:  # inside a worker
-        _run_here(function, call, future)
+            submitter = function._submitter = Submitter(function, runner)
+            submitter.take(call, future)
     return future
+
+
+def _submit_straight(function: ParallelFunction[..., Any], call: Call, options: MapOptions) -> Future[Any]:
+    from manyhands.controller.futures import Desk
+    from manyhands.controller.pool import Controller
+    from manyhands.errors import PoolClosed
+
+    gate_for(function)  # raises for a function that can't be called at all
+    prepared = preparation(function, StarRule(star=True, kwstar=True), discards=False)(
+        0, (call.args, call.kwargs)
+    )
+    if isinstance(prepared, Failed):
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()
+        explain(prepared.error, prepared.traceback, "submitted; no worker was asked")
+        future.set_exception(prepared.error)
+        return future
+    work = pickled_work(function, Work(function, discards=False))
+    key = (*_place(), work)
+    known: tuple[Any, Desk] | None = function.__dict__.get("_desk")
+    if known is not None and known[0] == key:
+        try:
+            return known[1].submit(prepared)
+        except PoolClosed:
+            if isinstance(options.backend, Controller):
+                raise
+            # The shared pool has ended for want of work; there is a new one now.
+    elif known is not None:
+        known[1].retire()
+    desk = open_pool(options, lambda pool: Desk(pool, work, calls=True, timeout=options.timeout))
+    function._desk = key, desk
+    weakref.finalize(function, desk.retire).atexit = False
+    return desk.submit(prepared)
 
 
 def _run_here(function: ParallelFunction[..., Any], call: Call, future: Future[Any]) -> None:

@@ -99,6 +99,7 @@ class Pump:
         self._clock = clock
         self._gave = 0
         self._source_ended = False
+        self._stopped = False
         self._source_error: Exception | None = None
         self._closed = False
 
@@ -129,7 +130,14 @@ class Pump:
                 if self._source_error is not None:
                     raise self._source_error
                 return None
+            if self._stopped:
+                raise PoolClosed("the map was stopped while its next result was waited for")
             self._step()
+
+    def stop(self) -> None:
+        """Ends a wait in ``next_outcome``, which raises PoolClosed; may be called from any thread."""
+        self._stopped = True
+        self.runner.wake()
 
     def _replace(self, given: int) -> None:
         """Draws for what was given, when the consumer comes back for more: it has got its results at once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from itertools import chain
 from operator import length_hint
@@ -52,6 +52,15 @@ class Results(Generic[T]):
 
     def __next__(self) -> T:
         return next(self._values)  # type: ignore[no-any-return]
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        """The values, for ``async for``: a thread waits for them while the event loop goes on.
+
+        Cancelling the task that iterates ends the map.
+        """
+        while (values := await self._flow.next_values_async()) is not None:
+            for value in values:
+                yield value
 
     def outcomes(self) -> Iterator[Outcome[T]]:
         """One outcome per item, whatever it came to; failures are not raised."""
@@ -136,6 +145,22 @@ class _Flow:
         """The values, in lists, each to be used up before the next is asked for."""
         while (values := self._next_values()) is not None:
             yield values
+
+    async def next_values_async(self) -> Iterator[Any] | None:
+        import asyncio
+
+        step = asyncio.ensure_future(asyncio.to_thread(self._next_values))
+        try:
+            return await asyncio.shield(step)
+        except asyncio.CancelledError:
+            pump = self._pump
+            if pump is not None:
+                pump.stop()
+            await asyncio.wait([step])
+            if not step.cancelled():
+                step.exception()  # it is of no interest any more
+            self.close()
+            raise
 
     def _next_values(self) -> Iterator[Any] | None:
         while (outcome := self.next()) is not None:

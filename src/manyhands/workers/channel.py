@@ -8,8 +8,10 @@ the socket does not take waits in an outbox, and what has arrived in part waits 
 from __future__ import annotations
 
 import pickle
+import select
 import socket
 import struct
+import threading
 from collections import deque
 from typing import Any, Final, NamedTuple
 
@@ -62,6 +64,8 @@ CALLS: Final = 1
 """A flag of RUN: the parcel holds ``Call`` objects, not plain items."""
 WHOLE: Final = 2
 """A flag of RUN: its calls stay together, however slow they are."""
+WATCH: Final = 4
+"""A flag of RUN: more may be sent while it runs."""
 
 
 def encode(frame: Frame) -> list[bytes | bytearray]:
@@ -156,6 +160,7 @@ class WorkerChannel:
         self._end = end
         self._inbox = Inbox()
         self._frames: deque[Frame] = deque()
+        self._receiving = threading.Lock()
         end.setblocking(True)
 
     def send(self, *frames: Frame) -> None:
@@ -174,9 +179,32 @@ class WorkerChannel:
 
     def receive(self) -> Frame:
         """Waits for the next frame; raises EOFError or OSError if the parent is gone."""
-        while not self._frames:
-            self._frames.extend(self._inbox.receive(self._end))
-        return self._frames.popleft()
+        while True:
+            with self._receiving:
+                if self._frames:
+                    return self._frames.popleft()
+                self._frames.extend(self._inbox.receive(self._end))
+
+    def take_unbegun(self) -> list[Frame]:
+        """Takes the RUN frames away that have arrived; for another thread, while the first does not receive."""
+        if not self._receiving.acquire(blocking=False):
+            return []
+        try:
+            self._read_all()
+            taken = [frame for frame in self._frames if frame.kind == RUN]
+            self._frames = deque(frame for frame in self._frames if frame.kind != RUN)
+            return taken
+        finally:
+            self._receiving.release()
+
+    def _read_all(self) -> None:
+        poll = select.poll()
+        poll.register(self._end, select.POLLIN)
+        try:
+            while poll.poll(0):
+                self._frames.extend(self._inbox.receive(self._end))
+        except (EOFError, OSError):
+            pass  # the other thread will see that too
 
     def close(self) -> None:
         """Closes the socket."""

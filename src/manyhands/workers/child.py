@@ -19,7 +19,7 @@ from typing import Any
 from manyhands.outcome import Failed, add_note, traceback_text
 from manyhands.workers import payload
 from manyhands.workers.channel import CONTROL, RUN, Frame, WorkerChannel, control, message_of
-from manyhands.workers.lane import Lane, Work
+from manyhands.workers.lane import Flusher, Lane, Work
 from manyhands.workers.marker import Marker, receive_marker
 from manyhands.workers.memory import MemoryWatch
 from manyhands.workers.messages import Forget, Forgotten, Full, Load, Message, Ready, Setup, Stop, Unready
@@ -134,14 +134,16 @@ class _Child:
         if self._marker.threads == 1:
             self._work_alone()
         else:
-            _Crew(self._marker, self._channel, self._sending, self).work()
+            _Crew(self._marker, self._channel, self).work()
         for number in list(self._works):
             self._forget(number)
         if finalizer is not None:
             finalizer()
 
     def _work_alone(self) -> None:
-        lane = Lane(0, self._marker, self._channel.send)
+        flusher = Flusher(self._channel.take_unbegun, self._send_frames)
+        lane = Lane(0, self._marker, self._send_frames, flusher)
+        flusher.watch(lane)
         while True:
             if not self._channel.has_frame:
                 lane.push()
@@ -205,8 +207,11 @@ class _Child:
             self._send(Full())
 
     def _send(self, message: Message) -> None:
+        self._send_frames(control(message))
+
+    def _send_frames(self, *frames: Frame) -> None:
         with self._sending:
-            self._channel.send(control(message))
+            self._channel.send(*frames)
 
     def _forget(self, number: int) -> None:
         _, work = self._works.pop(number, (None, None))
@@ -218,10 +223,10 @@ class _Child:
 class _Crew:
     """The threads of a worker that runs several calls at a time. Its main thread reads, the lanes run."""
 
-    def __init__(self, marker: Marker, channel: WorkerChannel, sending: threading.Lock, child: _Child) -> None:
+    def __init__(self, marker: Marker, channel: WorkerChannel, child: _Child) -> None:
         self._channel = channel
-        self._sending = sending
         self._child = child
+        self._flusher = Flusher(self._take_unbegun, child._send_frames)
         self._pieces: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(
@@ -245,9 +250,23 @@ class _Crew:
         for thread in self._threads:
             thread.join()
 
+    def _take_unbegun(self) -> list[Frame]:
+        taken = []
+        try:
+            while True:
+                piece = self._pieces.get_nowait()
+                if piece is None:
+                    self._pieces.put(None)  # the end; nothing comes after it
+                    break
+                taken.append(piece)
+        except queue.Empty:
+            pass
+        return taken
+
     def _run(self, number: int, marker: Marker) -> None:
         _here.lane = number
-        lane = Lane(number, marker, self._send)
+        lane = Lane(number, marker, self._child._send_frames, self._flusher)
+        self._flusher.watch(lane)
         try:
             while (piece := self._pieces.get()) is not None:
                 lane.run(piece, self._child.work_of(piece))
@@ -255,10 +274,6 @@ class _Crew:
                 self._child._look_at_memory()
         except OSError:
             os._exit(1)  # the parent is gone
-
-    def _send(self, *frames: Frame) -> None:
-        with self._sending:
-            self._channel.send(*frames)
 
 
 _NOT_SET_UP = object()

@@ -1,28 +1,38 @@
 """One thread of a worker that runs calls: marks what it is at, and answers in runs.
 
 A run is sent when the calls that it holds took ``FLUSH_SECONDS`` together, so slow calls are answered one by one
-and fast ones cost next to nothing. What remains of a piece that goes on for ``SLOW_SECONDS`` is handed back, so
-that others can take part in what turned out to be long.
+and fast ones cost next to nothing. What remains of a piece that goes on for ``SLOW_SECONDS`` is handed back, so that
+others can take part in it. Should a slow call follow fast ones, the ``Flusher`` sends what they returned, and hands
+back what waits behind it.
+
+A result that is not a plain number, text or the like is pickled before the next call begins, which may change it.
 """
 
 from __future__ import annotations
 
 import pickle
+import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from time import perf_counter as clock
 from typing import Any, Final, Protocol
 
 from manyhands.outcome import Answer, Done, Failed, traceback_text
 from manyhands.workers import payload
-from manyhands.workers.channel import ANSWERED, CALLS, HANDED_BACK, RETURNED, WHOLE, Frame
+from manyhands.workers.channel import ANSWERED, CALLS, HANDED_BACK, RETURNED, WATCH, WHOLE, Frame
 from manyhands.workers.marker import NOTHING, Marker
-from manyhands.workers.parcel import ATOMS, EACH, ONE, atomic, unpack
+from manyhands.workers.parcel import ATOMIC, ATOMS, EACH, ONE, unpack
 
 FLUSH_SECONDS: Final = 0.005
 SLOW_SECONDS: Final = 0.025
 
 _LARGE: Final = 1 << 16
 """A result of more bytes is sent by itself, at once."""
+
+_TINY_SECONDS: Final = 20e-6
+_TINY_MASK: Final = 15
+"""The clock is read after every sixteenth call of a piece whose calls are as short as that."""
 
 
 class Work(Protocol):
@@ -50,15 +60,32 @@ class Lane:
         number: counts from 0.
         marker: shared with the parent.
         send: sends frames.
+        flusher: looks after results that wait while a call runs.
     """
 
-    def __init__(self, number: int, marker: Marker, send: Callable[..., None]) -> None:
+    def __init__(
+        self, number: int, marker: Marker, send: Callable[..., None], flusher: Flusher | None = None
+    ) -> None:
         self._marker = marker
         self._numbers = marker.numbers
         self._at = 2 * number + 2
         self._send = send
+        self._flusher = flusher
         self._out: list[Frame] = []
         self._due = 0.0
+        self._mask = 0
+        # The open run of plain values. The flusher may take from its front while the lane adds to its end.
+        self._values: list[Any] = []
+        self._first = 0
+        self._begun = 0.0
+        # The open run of pickles.
+        self._pickles: list[bytes] = []
+        self._first_pickle = 0
+        self._took = 0.0
+        self._ticket = NOTHING
+        self._piece: Frame | None = None
+        self._requests: deque[Any] = deque()
+        self._lock = threading.Lock()  # over all of these, except for adding a value
 
     def run(self, piece: Frame, work: Work | Failed) -> None:
         """Runs the calls of a RUN frame. Its answers are sent at once, or by a later ``run`` or ``push``."""
@@ -67,170 +94,233 @@ class Lane:
             self._hand_back(piece, piece.begin)
             return
         numbers[at + 1] = piece.begin
-        numbers[at] = piece.ticket
+        numbers[at] = self._ticket = piece.ticket
         try:
             requests, pickled = unpack(piece.form, piece.body)
             if isinstance(work, Failed):
                 for position in range(piece.begin, piece.end):
-                    self._answer(piece, position, work, 0.0)
+                    self._answer(position, work, 0.0)
                 return
-            if piece.flags & CALLS:
-                step = _opened(work) if pickled else work
+            plain = work.plain
+            if piece.flags & CALLS or plain is None:
+                step: Callable[[Any], Any] = self._unwrapped(work)
             else:
-                assert work.plain is not None
-                step = _opened(work.plain) if pickled else work.plain
-            self._run(piece, requests, step, work)
+                step = plain
+            if pickled:
+                step = _opened(step)
+            self._piece, self._requests = piece, deque(requests)
+            if self._flusher is not None and (piece.flags & WATCH or len(requests) > 1 or self._out):
+                self._flusher.attend()
+            self._run(piece, step, work)
         finally:
-            numbers[at] = NOTHING
+            numbers[at] = self._ticket = NOTHING
 
-    def _run(self, piece: Frame, requests: list[Any], step: Callable[[Any], Any], work: Work) -> None:
-        numbers, place = self._numbers, self._at + 1
-        answers = bool(piece.flags & CALLS)
-        values: list[Any] = []
-        append = values.append
-        iterator = iter(requests)
-        position = first = piece.begin
-        start = before = begin = clock()
-        due = self._due if self._out else start + FLUSH_SECONDS
+    def _run(self, piece: Frame, step: Callable[[Any], Any], work: Work) -> None:
+        numbers, place, atomic, mask = self._numbers, self._at + 1, ATOMIC, self._mask
+        requests, append = self._requests, self._values.append
+        take: Callable[[], Any] = requests.popleft
+        position = self._first = piece.begin
+        before = begin = self._begun = clock()
+        due = self._due if self._out else begin + FLUSH_SECONDS
+        request: Any = None
         while True:
-            answer: Answer
             try:
-                for request in iterator:
+                while requests:
+                    request = _NOTHING_LEFT
+                    request = take()  # either we get it or the flusher, who hands it back
                     numbers[place] = position
                     value = step(request)
-                    if answers:
-                        if type(value) is not Done or not value.computed:
-                            answer = value
-                            break
-                        value = value.value
-                    append(value)
+                    if type(value) in atomic:
+                        append(value)
+                    else:
+                        self._keep(position, value, before)
                     position += 1
+                    if position & mask:
+                        continue
                     now = clock()
                     if now > due:
-                        self._values(piece, first, values, before - start, now - before)
-                        self.push()
-                        first, start = position, clock()
-                        due = start + FLUSH_SECONDS
-                        values.clear()
-                        if position < piece.end and self._leaves(piece, start - begin):
-                            self._hand_back(piece, position)
+                        self._flush(now, now - before)
+                        due = now + FLUSH_SECONDS
+                        if self._leaves(piece, position, now - begin):
                             return
-                        now = start
+                        now = clock()
                     before = now
-                else:
-                    break  # there is no more
+                break
+            except _NotReturned as other:
+                answer = other.answer
+            except IndexError as error:
+                if request is _NOTHING_LEFT:
+                    break
+                answer = work.failed(error)
             except Exception as error:
-                answer = work.failed(error) if not answers else Failed(error, traceback_text(error))
+                answer = work.failed(error)
             except BaseException as error:
                 # sys.exit or KeyboardInterrupt in a task is that item's failure, and must not end the parent
                 answer = Failed(payload.carried(error), traceback_text(error))
             now = clock()
-            self._values(piece, first, values, before - start, 0.0)
-            values.clear()
-            self._answer(piece, position, answer, now - before)
+            self._close_runs(now, 0.0)
+            self._answer(position, answer, now - before)
             position += 1
-            first, start = position, now
-            before = now
+            self._first, self._begun, before = position, now, now
             if now > due:
                 self.push()
                 due = now + FLUSH_SECONDS
-                if position < piece.end and self._leaves(piece, now - begin):
-                    self._hand_back(piece, position)
+                if self._leaves(piece, position, now - begin):
                     return
-        if values:
-            # Of a run that is short as a whole, each call is taken to have had the same share.
-            share = (before - start) / len(values)
-            self._values(piece, first, values, before - start - share, share)
+        now = clock()
+        # Of a run that is short as a whole, each call is taken to have had the same share.
+        self._close_runs(now, None)
+        self._mask = _TINY_MASK if now - begin < _TINY_SECONDS * (position - piece.begin) else 0
         self._due = due
+
+    # -- what goes out ------------------------------------------------------------------------------------
 
     def push(self) -> None:
         """Sends what waits."""
         if self._out:
-            out, self._out = self._out, []
-            ticket = self._numbers[self._at]
             self._numbers[self._at] = NOTHING  # to wait for a reader is no call's fault
-            self._send(*out)
-            self._numbers[self._at] = ticket
+            with self._lock:
+                out, self._out = self._out, []
+                if out:
+                    self._send(*out)
+            self._numbers[self._at] = self._ticket
 
-    def _leaves(self, piece: Frame, seconds: float) -> bool:
-        """Whether the rest of a piece that has run for so long goes back."""
-        if piece.epoch < self._numbers[0] or self._marker.full:
-            return True
-        return seconds > SLOW_SECONDS and not piece.flags & WHOLE
+    # In the flusher's thread:
 
-    def _hand_back(self, piece: Frame, position: int) -> None:
-        self._out.append(
-            Frame(HANDED_BACK, epoch=self._numbers[0], ticket=piece.ticket, begin=position, end=piece.end)
-        )
+    @property
+    def place(self) -> tuple[int, int] | None:
+        """Ticket and position of the call that runs, if any does."""
+        ticket = self._ticket
+        return None if ticket == NOTHING else (ticket, self._numbers[self._at + 1])
+
+    def flush_for(self) -> None:
+        """Sends what calls returned before the one that runs."""
+        with self._lock:
+            if self._ticket != NOTHING:
+                self._close_run_of_values(clock(), 0.0)
+                self._close_run_of_pickles(None)
+                out, self._out = self._out, []
+                if out:
+                    self._send(*out)
+
+    def give_back(self) -> None:
+        """Hands back what the piece that runs holds behind the call that runs."""
+        piece, requests = self._piece, self._requests
+        if piece is None or piece.flags & WHOLE:
+            return
+        stolen = 0
+        try:
+            while True:
+                requests.pop()
+                stolen += 1
+        except IndexError:
+            pass
+        if stolen:
+            self._send(handed_back(piece, piece.end - stolen))
+
+    def _flush(self, now: float, last: float) -> None:
+        self._close_runs(now, last)
         self.push()
 
-    def _answer(self, piece: Frame, position: int, answer: Answer, seconds: float) -> None:
-        self._numbers[self._at + 1] = position
-        body = payload.dumps_answer(answer)
-        self._out.append(
-            Frame(
-                ANSWERED,
-                ticket=piece.ticket,
-                begin=position,
-                end=position + 1,
-                last=seconds,
-                body=body,
-            )
-        )
+    def _leaves(self, piece: Frame, position: int, seconds: float) -> bool:
+        """Hands the rest of a piece back, if there is any and that is due; returns whether to leave it."""
+        if self._requests and (
+            piece.epoch < self._numbers[0]
+            or self._marker.full
+            or (seconds > SLOW_SECONDS and not piece.flags & WHOLE)
+        ):
+            self._hand_back(piece, position)
+            return True
+        return False
 
-    def _values(self, piece: Frame, first: int, values: list[Any], seconds: float, last: float) -> None:
-        """Notes that the calls from ``first`` on returned these values."""
-        if not values:
-            return
-        if atomic(values):
-            self._returned(piece, first, len(values), ATOMS, pickle.dumps(values, protocol=5), seconds, last)
-            return
-        share = seconds / max(1, len(values) - 1)
-        pickles: list[bytes] = []
-        for position, value in enumerate(values, first):
-            self._numbers[self._at + 1] = position  # to pickle it may take long, or be the end
-            took = last if position == first + len(values) - 1 else share
+    def _hand_back(self, piece: Frame, position: int) -> None:
+        left = piece.end - position
+        if piece is self._piece:  # count what the flusher has not taken
+            left = 0
             try:
-                blob = payload.dumps(value)
-            except Exception as error:
-                self._each(piece, position, pickles, share)
-                failed = Failed(payload.unsendable(value, error), traceback_text(error))
-                self._answer(piece, position, failed, took)
-            except BaseException as error:
-                self._each(piece, position, pickles, share)
-                self._answer(piece, position, Failed(payload.carried(error), traceback_text(error)), took)
+                while True:
+                    self._requests.pop()
+                    left += 1
+            except IndexError:
+                pass
+        if left:
+            with self._lock:
+                self._out.append(handed_back(piece, position, position + left))
+        self.push()
+
+    def _keep(self, position: int, value: Any, before: float) -> None:
+        """A result that is no atom: pickled now, since the next call may change it."""
+        try:
+            blob = payload.dumps(value)
+        except Exception as error:
+            raise _NotReturned(Failed(payload.unsendable(value, error), traceback_text(error))) from None
+        now = clock()
+        with self._lock:
+            self._close_run_of_values(before, None)
+            self._first, self._begun = position + 1, now
+            if len(blob) > _LARGE:
+                self._close_run_of_pickles(None)
+                self._returned(position, 1, ONE, blob, 0.0, now - before)
             else:
-                if len(blob) > _LARGE:
-                    self._each(piece, position, pickles, share)
-                    self._returned(piece, position, 1, ONE, blob, 0.0, took)
-                    self.push()
-                else:
-                    pickles.append(blob)
-        if pickles:
-            stop = first + len(values)
-            self._each(piece, stop, pickles, share, last)
+                if position != self._first_pickle + len(self._pickles):
+                    self._close_run_of_pickles(None)
+                if not self._pickles:
+                    self._first_pickle = position
+                self._pickles.append(blob)
+                self._took += now - before
+        if len(blob) > _LARGE:
+            self.push()
 
-    def _each(
-        self, piece: Frame, stop: int, pickles: list[bytes], share: float, last: float | None = None
-    ) -> None:
-        """Notes these pickled values of the calls before ``stop``, and forgets them."""
-        if not pickles:
-            return
-        count = len(pickles)
-        form, body = (ONE, pickles[0]) if count == 1 else (EACH, pickle.dumps(pickles, protocol=5))
-        self._returned(
-            piece, stop - count, count, form, body, share * (count - 1), share if last is None else last
-        )
-        pickles.clear()
+    def _answer(self, position: int, answer: Answer, seconds: float) -> None:
+        body = payload.dumps_answer(answer)
+        with self._lock:
+            self._out.append(
+                Frame(
+                    ANSWERED,
+                    ticket=self._ticket,
+                    begin=position,
+                    end=position + 1,
+                    last=max(0.0, seconds),
+                    body=body,
+                )
+            )
 
-    def _returned(
-        self, piece: Frame, first: int, count: int, form: int, body: bytes, seconds: float, last: float
-    ) -> None:
+    def _close_runs(self, now: float, last: float | None) -> None:
+        with self._lock:
+            self._close_run_of_values(now, last)
+            self._close_run_of_pickles(last)
+
+    def _close_run_of_values(self, now: float, last: float | None) -> None:
+        """Up to now these calls returned, the last of them after ``last`` seconds; None: all had the same share."""
+        count = len(self._values)
+        if count:
+            seconds = now - self._begun
+            body = pickle.dumps(self._values[:count], protocol=5)
+            if last is None:
+                last = seconds / count
+            self._returned(self._first, count, ATOMS, body, seconds - last, last)
+            del self._values[:count]
+            self._first += count
+        self._begun = now
+
+    def _close_run_of_pickles(self, last: float | None) -> None:
+        count = len(self._pickles)
+        if count:
+            form, body = (
+                (ONE, self._pickles[0]) if count == 1 else (EACH, pickle.dumps(self._pickles, protocol=5))
+            )
+            if last is None or last > self._took:
+                last = self._took / count
+            self._returned(self._first_pickle, count, form, body, self._took - last, last)
+            self._pickles.clear()
+            self._took = 0.0
+
+    def _returned(self, first: int, count: int, form: int, body: bytes, seconds: float, last: float) -> None:
         self._out.append(
             Frame(
                 RETURNED,
                 form,
-                ticket=piece.ticket,
+                ticket=self._ticket,
                 begin=first,
                 end=first + count,
                 seconds=max(0.0, seconds),
@@ -238,6 +328,102 @@ class Lane:
                 body=body,
             )
         )
+
+    @staticmethod
+    def _unwrapped(work: Work) -> Callable[[Any], Any]:
+        """A step that returns the value of a call, or raises what else it came to."""
+
+        def step(call: Any) -> Any:
+            answer = work(call)
+            if type(answer) is Done and answer.computed:
+                return answer.value
+            raise _NotReturned(answer)
+
+        return step
+
+
+class Flusher:
+    """A thread that looks, every ``FLUSH_SECONDS``, whether something waits behind a call that goes on.
+
+    It starts with the first piece that may need it, and sleeps while there is none. It runs while a call does, so it
+    can do nothing behind one that holds the GIL all the time.
+
+    Args:
+        unbegun: takes the RUN frames away that have arrived and that no lane has begun.
+        send: sends frames.
+    """
+
+    def __init__(self, unbegun: Callable[[], list[Frame]], send: Callable[..., None]) -> None:
+        self._unbegun = unbegun
+        self._send = send
+        self._lanes: list[Lane] = []
+        self._thread: threading.Thread | None = None
+        self._wanted = threading.Event()
+        self._awake = False
+        self._since: dict[Lane, tuple[tuple[int, int], float]] = {}
+
+    def watch(self, lane: Lane) -> None:
+        """Looks after this one too."""
+        self._lanes.append(lane)
+
+    def attend(self) -> None:
+        """There may be something to look after."""
+        if self._awake:
+            return
+        self._awake = True
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._serve, name="manyhands-flusher", daemon=True)
+            self._thread.start()
+        self._wanted.set()
+
+    def look(self, now: float) -> bool:
+        """Looks once; returns whether any call runs."""
+        places = [(lane, place) for lane in self._lanes if (place := lane.place) is not None]
+        since = {}
+        slow = 0
+        for lane, place in places:
+            before = self._since.get(lane)
+            if before is None or before[0] != place:
+                since[lane] = place, now
+                continue
+            since[lane] = before
+            lane.flush_for()
+            if now - before[1] >= SLOW_SECONDS:
+                lane.give_back()
+                slow += 1
+        self._since = since
+        if slow and slow == len(self._lanes):
+            frames = [handed_back(piece, piece.begin) for piece in self._unbegun()]
+            if frames:
+                self._send(*frames)
+        return bool(places)
+
+    def _serve(self) -> None:
+        try:
+            while True:
+                self._wanted.wait()
+                self._wanted.clear()
+                while self._awake:
+                    time.sleep(FLUSH_SECONDS)
+                    self._awake = False  # who comes from now on says so
+                    self._awake = self.look(clock()) or self._awake
+        except OSError:
+            pass  # the parent is gone
+
+
+def handed_back(piece: Frame, begin: int, end: int | None = None) -> Frame:
+    """The frame that hands calls of a piece back."""
+    return Frame(HANDED_BACK, ticket=piece.ticket, begin=begin, end=piece.end if end is None else end)
+
+
+_NOTHING_LEFT: Final = object()
+
+
+class _NotReturned(BaseException):
+    """Carries what a call came to, if not to a value that can be sent; passes ``except Exception``."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
 
 
 def _opened(step: Callable[[Any], Any]) -> Callable[[Any], Any]:

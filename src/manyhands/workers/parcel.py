@@ -19,15 +19,16 @@ EACH: Final = 1
 ONE: Final = 2
 """The body is the pickle of a single value."""
 
-_ATOMIC: Final = frozenset({int, float, complex, str, bytes, bool, type(None)})
+ATOMIC: Final = frozenset({int, float, complex, str, bytes, bool, type(None)})
+"""Types whose values run no code of the user's when they are pickled, and never change."""
 
 
 def atomic(values: Sequence[Any]) -> bool:
     """Whether the values may travel as one pickle: none runs a user's code, and all are immutable."""
     kinds = set(map(type, values))
-    if kinds <= _ATOMIC:
+    if kinds <= ATOMIC:
         return True
-    return kinds == {tuple} and set(map(type, chain.from_iterable(values))) <= _ATOMIC
+    return kinds == {tuple} and set(map(type, chain.from_iterable(values))) <= ATOMIC
 
 
 class Parcel:

@@ -1,0 +1,219 @@
+"""The face of the library parmapper: ``import manyhands.compat.parmapper as parmapper`` and go on as before.
+
+``parmap`` maps over processes and threads, ``ReturnProcess`` runs one function in the background, ``ParEval``
+splits an array. What differs, and why, stands in docs/compat.md.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sized
+from typing import Any, Final, TypeVar
+
+from manyhands.compat.carried import Bound, fork_always
+from manyhands.compat.parmapper_process import ReturnProcess
+from manyhands.compat.parmapper_values import OnException, Values, checked_exception
+from manyhands.policies.star import StarRule, short_repr
+from manyhands.settings import available_cores
+
+__all__ = ["CPU_COUNT", "ParEval", "ReturnProcess", "parmap", "parmapper", "set_start_method"]
+
+R = TypeVar("R")
+
+CPU_COUNT = available_cores()
+"""What ``N=None`` stands for: the cores this process may use. A program may set another number here."""
+
+
+class _Parmap:
+    """The type of ``parmap``, which is also called as a pool's ``map`` and ``imap``."""
+
+    def __call__(
+        self,
+        fun: Callable[..., R],
+        seq: Iterable[Any],
+        N: int | None = None,  # noqa: N803
+        Nt: int = 1,  # noqa: N803
+        chunksize: int = 1,
+        ordered: bool = True,
+        daemon: bool = True,
+        progress: bool | str | None = False,
+        total: int | None = None,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        star: bool | None = False,
+        kwstar: bool = False,
+        exception: OnException | None = None,
+    ) -> Values[R]:
+        """Maps ``fun`` over ``seq`` in ``N`` processes of ``Nt`` threads each; lambdas and closures too.
+
+        Args:
+            fun: called for each item.
+            seq: any iterable, finite or not; it is advanced in the thread that asks for results.
+            N: worker processes; None: ``CPU_COUNT``. With ``N=1`` and ``Nt=1`` the calls run one by one in
+                this process, each when its result is asked for.
+            Nt: threads in each worker process.
+            chunksize: items sent to a worker at once; -1: all items in one round, where their number is known.
+            ordered: results in the order of the items, or as they finish.
+            daemon: accepted and of no effect: workers never outlive this process, and tasks may map again.
+            progress: True for a bar, a text for a bar with that label.
+            total: the number of items, where ``len(seq)`` does not tell.
+            args: fixed positional arguments, after those of the item.
+            kwargs: fixed keyword arguments; the item's own win over them.
+            star: True: an item is the positional arguments; False: it is the first one; None: it is none.
+            kwstar: items are pairs whose second is a mapping of keywords; with ``star=None``, that alone.
+            exception: "raise" the first error; "return" it in its item's place; "proc", which with ``N=1``
+                (where it is the default) and elsewhere as well now means the same as "raise".
+
+        Returns:
+            Values: an iterator with ``close()``. Errors carry the item's index as ``seq_index``.
+
+        Raises:
+            TypeError, ValueError: an argument is of a wrong type or out of range; at once, not when iterated.
+        """
+        if not callable(fun):
+            raise TypeError(f"fun must be a function, not {short_repr(fun)}")
+        if not isinstance(seq, Iterable):
+            raise TypeError(f"seq must be an iterable of items, not {short_repr(seq)}")
+        exception = checked_exception("raise" if exception is None else exception)
+        processes = _whole("N", CPU_COUNT if N is None else N)
+        threads = _whole("Nt", Nt)
+        if total is not None:
+            total = _whole("total", total, least=0)
+        elif isinstance(seq, Sized):
+            total = len(seq)
+        if not isinstance(progress, bool | str | None):
+            raise TypeError(f"progress must be True, False or a text, not {progress!r}")
+        rule = StarRule(None if star is None else bool(star), bool(kwstar), args, kwargs)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        where: dict[str, Any] = {"workers": processes}
+        if threads > 1:
+            where["threads"] = threads
+        elif processes == 1:
+            where = {"backend": "inline"}
+        how = {
+            "star": rule.star,
+            "kwstar": rule.kwstar,
+            "total": total,
+            "chunksize": _chunksize(chunksize, total, processes * threads),
+            "ordered": bool(ordered),
+            "progress": "parmap" if progress is True else progress or False,
+            "on_error": "return",
+        }
+        return Values(_with_arguments(fun, rule), seq, exception, where, how)
+
+    map = imap = __call__
+
+    def close(self, *args: Any, **kwargs: Any) -> None:
+        """Does nothing: it is here because pools have it."""
+
+    def __repr__(self) -> str:
+        return "<parmap: maps a function over processes and threads>"
+
+
+parmap: Final = _Parmap()
+parmapper = parmap
+
+
+def _with_arguments(function: Callable[..., R], rule: StarRule) -> Callable[..., R]:
+    return Bound(function, rule.args, rule.kwargs) if rule.args or rule.kwargs else function
+
+
+def _whole(name: str, value: Any, least: int = 1) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, not {short_repr(value)}") from None
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, not {number}")
+    return number
+
+
+def _chunksize(chunksize: int, total: int | None, hands: int) -> int:
+    if chunksize != -1:
+        return _whole("chunksize", chunksize)
+    if total is None:
+        warnings.warn("chunksize=-1 needs the number of items: give total; 1 is used", stacklevel=3)
+        return 1
+    return max(1, math.ceil(total / hands))
+
+
+# -- arrays ---------------------------------------------------------------------------------------------------
+
+
+class ParEval:
+    """``ParEval(fun)(X)``: ``fun(X)`` in parts of the array ``X`` along its first axis, in parallel.
+
+    Args:
+        fun: takes an array of any length and returns one of that length.
+        n_chunks: number of parts; ``CPU_COUNT`` if neither this nor ``n_eval`` is given.
+        n_eval: most rows of a part, instead of ``n_chunks``.
+        n_min: fewest rows of a part; goes before both. There is always at least one part, and no empty one
+            unless X is empty.
+        keywords: those of ``parmap``; ``chunksize`` and ``ordered`` have no effect here.
+
+    Raises:
+        TypeError, ValueError: an argument is of a wrong type or out of range, or both ``n_chunks`` and
+            ``n_eval`` are given.
+    """
+
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        n_chunks: int | None = None,
+        n_eval: int | None = None,
+        n_min: int = 0,
+        **keywords: Any,
+    ) -> None:
+        if n_chunks is not None and n_eval is not None:
+            raise ValueError("n_chunks and n_eval can't both be given")
+        keywords |= {"chunksize": 1, "ordered": True}
+        parmap(fun, (), **keywords)  # says what is wrong with them, and starts nothing
+        if keywords.get("exception") == "return":
+            raise ValueError("exception can't be 'return' here: exceptions can't be joined to an array")
+        self.fun = fun
+        self.n_chunks = None if n_chunks is None else _whole("n_chunks", n_chunks)
+        self.n_eval = None if n_eval is None else _whole("n_eval", n_eval)
+        self.n_min = _whole("n_min", n_min, least=0)
+        self.keywords = keywords
+
+    def __call__(self, X: Any) -> Any:  # noqa: N803
+        """The array that ``fun(X)`` returns; raises what ``fun`` does."""
+        import numpy as np
+
+        rows = np.atleast_1d(X)
+        parts = np.array_split(rows, self._parts(len(rows)))
+        return np.concatenate(list(parmap(self.fun, parts, **self.keywords)))
+
+    def _parts(self, rows: int) -> int:
+        parts = self.n_chunks or CPU_COUNT
+        if self.n_eval is not None:
+            parts = math.ceil(rows / self.n_eval)
+        if rows // max(parts, 1) < self.n_min:
+            parts = rows // self.n_min
+        return max(1, min(parts, rows))
+
+
+# -- start methods --------------------------------------------------------------------------------------------
+
+
+def set_start_method() -> None:
+    """Makes "fork" the start method, of multiprocessing and of all maps here from now on.
+
+    No map needs this. After it each one forks workers of its own, which see the program's memory as it is at
+    that moment; Python and macOS warn of forks in programs that have threads.
+
+    Raises:
+        RuntimeError: multiprocessing has another start method already.
+    """
+    fork_always()
+
+
+def _set_if_asked(environment: Mapping[str, str], platform: str) -> None:
+    if platform == "darwin" and environment.get("PYTOOLBOX_SET_START", "").lower() == "true":
+        set_start_method()
+
+
+_set_if_asked(os.environ, sys.platform)

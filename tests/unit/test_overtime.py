@@ -1,0 +1,76 @@
+"""Overtime: a call is over its time when it was seen for that long, and only that call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from manyhands.controller.overtime import Overtime, Running, interval
+
+CALLS = [Running(worker, ticket, position, limit) for worker, ticket, position, limit in [
+    (0, 0, 0, 1.0), (0, 0, 1, 1.0), (0, 1, 0, 2.5), (1, 0, 0, 1.0), (1, 2, 0, 4.0),
+]]  # fmt: skip
+
+
+def test_a_call_is_told_when_its_time_is_over() -> None:
+    """Not before; and again as long as it is seen."""
+    overtime = Overtime()
+    call = Running(0, 5, 7, 2.0)
+    assert overtime.sample([call], 10.0) == []
+    assert overtime.sample([call], 11.9) == []
+    assert overtime.sample([call], 12.0) == [call]
+    assert overtime.sample([call], 13.0) == [call]
+
+
+def test_a_call_that_was_gone_begins_anew() -> None:
+    """A call that is sent to the same worker once more has its whole time."""
+    overtime = Overtime()
+    call = Running(0, 5, 7, 2.0)
+    overtime.sample([call], 10.0)
+    overtime.sample([], 11.0)
+    assert overtime.sample([call], 12.5) == []
+    assert overtime.sample([call], 14.5) == [call]
+
+
+@pytest.mark.parametrize("other", [Running(1, 5, 7, 2.0), Running(0, 6, 7, 2.0), Running(0, 5, 8, 2.0)])
+def test_calls_are_told_apart(other: Running) -> None:
+    """By worker, ticket and position: the next one's time is its own."""
+    overtime = Overtime()
+    overtime.sample([Running(0, 5, 7, 2.0)], 10.0)
+    assert overtime.sample([other], 12.0) == []
+    assert overtime.sample([other], 14.0) == [other]
+
+
+@given(st.lists(st.tuples(st.sets(st.sampled_from(CALLS)), st.floats(0.0, 3.0)), max_size=20))
+def test_samples(samples: list[tuple[set[Running], float]]) -> None:
+    """Of what is seen, that is over its time which was in every sample since so long ago."""
+    overtime = Overtime()
+    now, past = 0.0, []
+    for running, later in samples:
+        now += later
+        past.append((now, running))
+        over = overtime.sample(iter(running), now)
+        assert set(over) == {call for call in running if now - since(past, call) >= call.limit}
+        assert len(over) == len(set(over))
+
+
+def since(past: list[tuple[float, set[Running]]], call: Running) -> float:
+    """When the call was seen first of the last samples that all have it."""
+    first = past[-1][0]
+    for when, running in reversed(past):
+        if call not in running:
+            break
+        first = when
+    return first
+
+
+@pytest.mark.parametrize(
+    ("limits", "seconds"),
+    [([], None), ([2.0], 0.1), ([60.0, 2.0, 5.0], 0.1), ([0.001], 0.01), ([0.0], 0.01), ([3600.0], 0.25)],
+)
+def test_the_shortest_limit_says_how_often_to_look(limits: Iterable[float], seconds: float | None) -> None:
+    """A twentieth of it, but neither all the time nor hardly ever; without a limit, never."""
+    assert interval(iter(limits)) == (None if seconds is None else pytest.approx(seconds))
