@@ -75,16 +75,18 @@ class Arena:
         name: of the scenario and the round.
         seed: all chance in the round comes from it; the moments also depend on the machine.
         seconds: after so long the round is given up.
+        parent: where its directory is made; None: where the system has temporary ones.
     """
 
     name: str
     seed: int
     seconds: float = 120.0
+    parent: Path | None = None
     problems: list[str] = field(default_factory=list)
     members: list[Member] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="manyhands-stress-"))
+        self.directory = Path(tempfile.mkdtemp(prefix="manyhands-stress-", dir=self.parent))
         self.journal = self.directory / tasks.JOURNAL
         self.tag = uuid.uuid4().hex
         self.luck = tasks.luck(self.seed, "nemesis")
@@ -194,8 +196,10 @@ class Arena:
         """Note a violation."""
         self.problems.append(problem)
 
-    def until(self, done: Callable[[], bool], each: Callable[[], None] | None = None) -> None:
-        """Tick until ``done``.
+    def until(
+        self, done: Callable[[], bool], each: Callable[[], None] | None = None, tick: float = TICK_SECONDS
+    ) -> None:
+        """Every ``tick`` seconds do ``each``, until ``done``.
 
         Raises:
             Stuck: the round's time is over; what the members' threads were at is among the problems.
@@ -207,7 +211,7 @@ class Arena:
             if each is not None:
                 each()
             self.check_orphans()
-            time.sleep(TICK_SECONDS)
+            time.sleep(tick)
 
     def finish(self, member: Member) -> bool:
         """Whether a member has ended in order; if not, and it was not killed, finds fault with it."""

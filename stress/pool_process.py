@@ -1,103 +1,215 @@
-"""The process of the pool storm: one map after the other, with options by chance, for some seconds.
+"""The process of the pool storm: plays the maps of a schedule, one after the other, then one that must go well.
 
-Usage: python pool_process.py REPORT SEED SECONDS
+Usage: python pool_process.py REPORT
 
-It writes a line of JSON per map: the options, and what each outcome was.
+The schedule is in its directory. It writes a line of JSON per map, with what each outcome was; then makes a file to
+say so, waits until its standard input is closed, and writes the last map's.
 """
 
+import concurrent.futures
 import contextlib
 import faulthandler
 import json
-import os
+import resource
 import signal
 import sys
-import threading
 import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import Any
 
-import tasks
+import storm_tasks
+from schedule import ENDLESS, Map
 
-from manyhands import Controller, Outcome, WorkerDied, parallel, retry_on
+from manyhands import Controller, Outcome, TaskTimeout, WorkerDied, parallel, retry_on
+
+PROBES = 9
+TICK_SECONDS = 0.005
 
 faulthandler.register(signal.SIGUSR1)
-report, seed, seconds = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-journal = Path.cwd() / tasks.JOURNAL
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # segmentation faults are the daily business of this storm
+report = Path(sys.argv[1])
+room = storm_tasks.Room(Path.cwd())
+schedule = room.schedule
 
 
-def work(map_number: int, number: int) -> Any:
-    """Does what chance has planned for the item."""
-    tasks.note(journal, "b", map_number, number)
-    action = tasks.action(seed, map_number, number)
-    pace = tasks.luck(seed, "pace", map_number, number)
-    tasks.idle_or_busy(pace.choice((0.0, 0.001, 0.01)), pace.random() < 0.5)
-    if action == "exit":
-        os._exit(tasks.EXIT_STATUS)
-    if action == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
-    tasks.note(journal, "e", map_number, number)
-    if action == "raise":
-        raise tasks.Boom(f"item {number}")
-    return threading.Lock() if action == "unpicklable" else [map_number, number]
+def work(number: int) -> Any:
+    """Does what is planned for the item; of the script, so that it travels by value."""
+    return storm_tasks.run(number)
 
 
-def told(outcome: Outcome[Any]) -> dict[str, Any]:
-    """An outcome in plain values."""
-    attempts = [[attempt.type_name, attempt.worker] for attempt in outcome.attempts]
-    plain: dict[str, Any] = {"index": outcome.index, "item": outcome.item, "attempts": attempts}
-    if outcome.ok:
-        return {**plain, "value": outcome.value}
-    if outcome.failure is None:
-        return {**plain, "strange": repr(outcome)}
-    error = outcome.failure.error
-    if isinstance(error, WorkerDied):
-        plain |= {"pid": error.pid, "exitcode": error.exitcode}
+def probe(number: int) -> int:
+    """What any pool can do that is of any use."""
+    return number * number
+
+
+# -- what came of an item, in plain values -------------------------------------------------------------------
+
+
+def told(scope: int, index: int, value: Any, error: BaseException | None) -> dict[str, Any]:
+    """A value, or an error."""
+    plain: dict[str, Any] = {"index": index, "at": time.monotonic()}
+    if error is None:
+        right = storm_tasks.value(schedule.maps[scope].items[index].does, scope, index)
+        return {**plain, "value": (type(value) is type(right) and value == right) or repr(value)[:200]}
+    if isinstance(error, WorkerDied | TaskTimeout):
+        plain |= {"pid": error.pid, "exitcode": getattr(error, "exitcode", None)}
     notes = getattr(error, "__notes__", [])
     return {**plain, "error": type(error).__name__, "text": str(error), "notes": notes}
 
 
-def play(map_number: int) -> dict[str, Any]:
+def told_outcome(scope: int, outcome: Outcome[Any]) -> dict[str, Any]:
+    """An outcome of a map."""
+    first = schedule.offsets[scope]
+    error = None if outcome.failure is None else outcome.failure.error
+    if not (outcome.ok or error) or outcome.index >= len(schedule.maps[scope].items):
+        return {"index": outcome.index, "at": time.monotonic(), "strange": repr(outcome)}
+    plain = told(scope, outcome.index, outcome.value if outcome.ok else None, error)
+    ends = [
+        [attempt.type_name.rpartition(".")[2], int(attempt.worker.rpartition(":")[2] or 0)]
+        for attempt in outcome.attempts
+    ]
+    return {**plain, "item": outcome.item - first, "attempts": ends}
+
+
+def told_future(scope: int, index: int, future: "Future[Any]") -> dict[str, Any]:
+    """A future; waits until it is done."""
+    try:
+        error = future.exception()
+    except CancelledError:
+        return {"index": index, "item": index, "at": time.monotonic(), "cancelled": True, "attempts": []}
+    plain = told(scope, index, None if error else future.result(), error)
+    ended = [[plain["error"], plain["pid"]]] if "pid" in plain else []
+    return {**plain, "item": index, "attempts": ended}
+
+
+# -- maps ----------------------------------------------------------------------------------------------------
+
+
+class Input:
+    """The items of a map, and how far they were drawn beyond what the consumer has got.
+
+    Attributes:
+        given: how many outcomes the consumer has got.
+        ahead: by how many items the input was ahead of that, at most.
+    """
+
+    def __init__(self, numbers: range) -> None:
+        self.given = self.ahead = 0
+        self._numbers = numbers
+
+    def __iter__(self) -> Iterator[int]:
+        for drawn, number in enumerate(self._numbers, 1):
+            self.ahead = max(self.ahead, drawn - self.given)
+            yield number
+
+
+def play_map(scope: int, one: Map, pool: dict[str, Any]) -> dict[str, Any]:
     """One map."""
-    chance = tasks.luck(seed, "map", map_number)
-    attempts = chance.choice((1, 1, 2, 3))
     function = parallel(work)
-    if attempts > 1:
-        function = retry_on(WorkerDied, attempts=attempts, wait=chance.choice((0, 0.01)))(function)
-    items = [(map_number, number) for number in range(chance.choice((1, 5, 20, 60, 100)))]
-    options: dict[str, Any] = {
-        "ordered": chance.random() < 0.5,
-        "chunksize": chance.choice(("auto", 1, 3, 7, 7)),
-        "buffersize": chance.choice((None, None, 1, 3, 20)),
-    }
-    methods = ("forkserver", "forkserver", "fork", "spawn")
-    pool: dict[str, Any] = {
-        "workers": chance.choice((1, 1, 2, 2, 3, 4)),
-        "start_method": chance.choice(methods),
-    }
-    take = chance.randint(0, len(items)) if chance.random() < 0.15 else len(items)
-    source = items if chance.random() < 0.5 else (item for item in items)
-    began = time.monotonic()
-    with contextlib.ExitStack() as stack:
-        own = chance.random() < 0.3
-        settings: dict[str, Any] = {"backend": stack.enter_context(Controller(**pool))} if own else pool
-        results = stack.enter_context(function.map(source, star=True, **options, **settings))
+    if one.attempts > 1:
+        function = retry_on(WorkerDied, TaskTimeout, attempts=one.attempts, wait=0.01)(function)
+    numbers = range(schedule.offsets[scope], schedule.offsets[scope + 1])
+    drawn = Input(numbers)
+    source: Iterable[int] = numbers if one.source == "list" else iter(drawn)
+    pauses = {pause.after: pause.ms for pause in one.pauses}
+    got: list[dict[str, Any]] = []
+    with function.map(source, **options_of(one), **pool) as results:
         outcomes = results.outcomes()
-        got = [told(next(outcomes)) for _ in range(take)]
-        more = take == len(items) and next(outcomes, None) is not None
-    told_of = {
-        "map": map_number,
-        "items": len(items),
-        "take": take,
-        "attempts": attempts,
-        "own": own,
-        "more": more,
+        while one.take is None or len(got) < one.take:
+            time.sleep(pauses.pop(len(got), 0) / 1000)
+            outcome = next(outcomes, None)
+            if outcome is None:
+                break
+            drawn.given += 1
+            got.append(told_outcome(scope, outcome))
+    late = [told_outcome(scope, outcome) for outcome in outcomes]
+    return {"map": scope, "outcomes": got, "late": late, "ahead": drawn.ahead, "killed": [], "cancelled": []}
+
+
+def options_of(one: Map) -> dict[str, Any]:
+    """The options of a map, without those that make the pool."""
+    return {
+        "ordered": one.ordered,
+        "chunksize": one.chunksize,
+        "buffersize": one.buffersize,
+        "timeout": None if one.timeout is None else one.timeout / 1000,
     }
-    return {**told_of, **options, **pool, "seconds": round(time.monotonic() - began, 3), "outcomes": got}
 
 
-end = time.monotonic() + seconds
-map_number = 0
-with open(report, "w") as file:
-    while time.monotonic() < end:
-        print(json.dumps(play(map_number)), file=file, flush=True)
-        map_number += 1
+# -- single calls --------------------------------------------------------------------------------------------
+
+
+def play_calls(scope: int, one: Map, pool: dict[str, Any]) -> dict[str, Any]:
+    """The items as single calls."""
+    numbers = range(schedule.offsets[scope], schedule.offsets[scope + 1])
+    controller: Controller | None = pool.get("backend")
+    futures: list[Future[Any]]
+    if controller is not None and one.timeout is None:
+        futures = [controller.submit(work, number) for number in numbers]
+    else:
+        controller = None  # it can't kill what came to it in another way
+        function = parallel(work).options(timeout=options_of(one)["timeout"], **pool)
+        futures = [function.submit(number) for number in numbers]
+    killed, cancelled = ask(one, numbers.start, futures, controller)
+    if not one.ordered:
+        concurrent.futures.wait(futures)
+    got = [told_future(scope, index, future) for index, future in enumerate(futures)]
+    return {"map": scope, "outcomes": got, "late": [], "ahead": 0, "killed": killed, "cancelled": cancelled}
+
+
+def ask(
+    one: Map, first: int, futures: list["Future[Any]"], controller: Controller | None
+) -> tuple[list[int], list[int]]:
+    """Kills and cancels futures as planned, and kills those that nothing else would end; returns which."""
+    begin = time.monotonic()
+    killed, cancelled = set(), set()
+    planned = sorted(one.asks, key=lambda ask: -ask.ms)
+    endless = set()
+    if controller is not None:
+        endless = {index for index, step in enumerate(one.items) if step.does in ENDLESS}
+    while planned or endless:
+        while planned and time.monotonic() - begin >= planned[-1].ms / 1000:
+            due = planned.pop()
+            if controller is not None and due.what == "kill":
+                killed.add(due.index)
+                controller.kill(futures[due.index])
+            else:
+                cancelled.add(due.index)
+                futures[due.index].cancel()
+        endless = {index for index in endless if not futures[index].done()}
+        for index in endless:
+            if controller is not None and room.begun(first + index):
+                killed.add(index)
+                controller.kill(futures[index])
+        time.sleep(TICK_SECONDS)
+    return sorted(killed), sorted(cancelled)
+
+
+# -- all of it -----------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Plays the schedule."""
+    settings: dict[str, Any] = {
+        "workers": schedule.workers,
+        "threads": schedule.threads,
+        "start_method": schedule.start_method,
+        "max_tasks_per_worker": schedule.max_tasks,
+    }
+    with contextlib.ExitStack() as stack, open(report, "w") as file:
+        pool = settings
+        if schedule.own:
+            pool = {"backend": stack.enter_context(Controller(**settings))}
+        for scope, one in enumerate(schedule.maps):
+            play = play_calls if one.submits else play_map
+            print(json.dumps(play(scope, one, pool)), file=file, flush=True)
+        Path(storm_tasks.PLAYED).touch()
+        sys.stdin.read()  # until nothing happens to the workers any more
+        outcomes = list(parallel(probe).map(range(PROBES), **pool).outcomes())
+        plain = [outcome.value if outcome.ok else str(outcome.result) for outcome in outcomes]
+        print(json.dumps({"probe": plain == [probe(number) for number in range(PROBES)] or plain}), file=file)
+
+
+main()

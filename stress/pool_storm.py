@@ -1,164 +1,156 @@
-"""Scenario 2: one process, map after map with options by chance; items end their workers, so does a nemesis."""
+"""Scenario 2: schedules that Hypothesis makes, each played by a process of its own, some of them very bad for workers.
+
+When one fails, Hypothesis looks for a smaller one that does too. Who wins a race is the machine's to decide, so what
+counts is each play: the smallest schedule that has failed in any of them is told.
+"""
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from typing import Any
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
 
-import tasks
-from arena import Arena, Figures, Nemesis, some
+import storm_tasks
+from arena import Arena, Figures, Stuck
+from evidence import Evidence
+from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
+from hypothesis.errors import Flaky
+from outside import Outside
+from spans import Spans
+from strategies import schedules
+from verdict import judge
 
-DEEDS = {"kill worker": 70, "stop worker": 30}
-FIGURES = (
-    "items",
-    "values",
-    "failures",
-    "died by themselves",
-    "died by the nemesis",
-    "blamed before they began",
-    "finished and run again",
-)
-DIED = "manyhands.errors.WorkerDied"
+if TYPE_CHECKING:
+    from schedule import Schedule
+
+EXAMPLES: Final = 12
+"""Schedules of a round."""
+
+PLAY_SECONDS: Final = 40.0
+"""How long a schedule may take; it is done in two, mostly."""
+
+SHRINK_SECONDS: Final = 90.0
+TRIES: Final = 3
+"""How often a smaller schedule is played before it is taken to be harmless."""
+
+_TICK_SECONDS: Final = 0.002
 
 
-def play(arena: Arena, seconds: float) -> Figures:
-    """One round; violations go to ``arena.wrong``."""
-    member = arena.start("pool_process.py", arena.seed, seconds)
-    nemesis = Nemesis(arena, DEEDS, (0.02, 0.2), longest_stop=0.3)
+class Violated(Exception):
+    """A schedule was played, and something does not hold."""
+
+
+def play(arena: Arena) -> Figures:
+    """A round of schedules made from the arena's seed; violations go to ``arena.wrong``."""
+    search = _Search(arena)
     try:
-        arena.until(lambda: not member.alive, nemesis.step)
+        search.run()
+    except (Violated, Flaky):
+        search.tell()
+    return dict(search.figures)
+
+
+def play_again(arena: Arena, schedule: Schedule) -> Figures:
+    """A round of this schedule alone."""
+    search = _Search(arena)
+    problems = search.play(schedule)
+    for problem in problems:
+        arena.wrong(problem)
+    return dict(search.figures)
+
+
+class _Search:
+    """Plays schedules until one fails, and then smaller ones."""
+
+    def __init__(self, arena: Arena) -> None:
+        self.figures: Counter[str] = Counter()
+        self._arena = arena
+        self._failed: tuple[Schedule, list[str]] | None = None
+        self._until = 0.0
+
+    def run(self) -> None:
+        """Raises Violated or, if the same schedule did not fail the next time, Flaky."""
+
+        @seed(self._arena.seed)
+        @settings(
+            max_examples=EXAMPLES,
+            database=None,
+            deadline=None,
+            phases=(Phase.generate, Phase.shrink),
+            report_multiple_bugs=False,
+            suppress_health_check=list(HealthCheck),
+            verbosity=Verbosity.quiet,
+        )
+        @given(schedules())
+        def each(schedule: Schedule) -> None:
+            self._try(schedule)
+
+        each()
+
+    def tell(self) -> None:
+        """The smallest schedule that has failed, with what was wrong."""
+        assert self._failed is not None
+        schedule, problems = self._failed
+        for problem in problems:
+            self._arena.wrong(problem)
+        self._arena.wrong(f"the schedule was\n{schedule.dumps()}")
+
+    def _try(self, schedule: Schedule) -> None:
+        for _ in range(1 if self._failed is None else TRIES):
+            if self._failed is not None and time.monotonic() > self._until:
+                return  # small enough
+            if problems := self.play(schedule):
+                if self._failed is None:
+                    self._until = time.monotonic() + SHRINK_SECONDS
+                if self._failed is None or len(schedule.dumps()) <= len(self._failed[0].dumps()):
+                    self._failed = schedule, problems
+                raise Violated
+
+    def play(self, schedule: Schedule) -> list[str]:
+        """One play; returns what does not hold. What is played after a failure does not count in the figures."""
+        room = Arena(self._arena.name, self._arena.seed, PLAY_SECONDS, self._arena.directory)
+        figures: Counter[str] = Counter()
+        try:
+            figures = _play(room, schedule)
+        except Stuck as stuck:
+            room.wrong(f"lost: {stuck}")
+            figures["lost"] += 1
+        finally:
+            room.close(keep=bool(room.problems))
+        if self._failed is None:
+            self.figures.update(figures)
+        return room.problems
+
+
+def _play(arena: Arena, schedule: Schedule) -> Counter[str]:
+    """One schedule in a process of its own; returns figures."""
+    storm_tasks.prepare(arena.directory, schedule)
+    outside = Outside(arena, schedule.events)
+    member = arena.start("pool_process.py")
+    done = arena.directory / storm_tasks.PLAYED
+    try:
+        arena.until(lambda: done.exists() or not member.alive, outside.step, _TICK_SECONDS)
     finally:
-        nemesis.rest()
+        outside.rest()
+    assert member.popen.stdin is not None
+    member.popen.stdin.close()
+    arena.until(lambda: not member.alive)
     arena.check_nobody_left()
     arena.finish(member)
+    if words := member.last_words():
+        arena.wrong(f"noise: {words}")
     lines = member.report.read_text().splitlines() if member.report.exists() else []
-    maps = [json.loads(line) for line in lines]
-    if not maps:
-        arena.wrong("no map was finished")
-    checker = Checker(arena, nemesis.killed_workers)
-    for told in maps:
-        checker.check(told)
-    return {"maps": len(maps), **nemesis.figures, **checker.figures}
-
-
-class Checker:
-    """Judges maps by their reports, the journal, and the nemesis' list of whom it has killed."""
-
-    def __init__(self, arena: Arena, killed: set[int]) -> None:
-        self.figures: Figures = dict.fromkeys(FIGURES, 0)
-        self._arena = arena
-        self._killed = killed
-        self._blamed: dict[int, str] = {}
-        self._begun: dict[tuple[int, int], list[int]] = defaultdict(list)
-        self._at: dict[int, tuple[int, int] | None] = {}
-        for entry in arena.look():
-            item = (entry.scope, entry.item)
-            if entry.kind == "b":
-                self._begun[item].append(entry.pid)
-            self._at[entry.pid] = item if entry.kind == "b" else None
-
-    def check(self, told: dict[str, Any]) -> None:
-        """One map."""
-        self._map = {key: value for key, value in told.items() if key != "outcomes"}
-        outcomes = told["outcomes"]
-        indices = [outcome["index"] for outcome in outcomes]
-        whole = told["take"] == told["items"]
-        expected = list(range(told["take"]))
-        if told["ordered"] and indices != expected:
-            self._wrong(f"indices out of order: {some(indices)}")
-        if len(set(indices)) != told["take"] or (whole and sorted(indices) != expected):
-            self._wrong(f"not one outcome for each item: {some(sorted(indices))}")
-        if told["more"]:
-            self._wrong("more outcomes than items")
-        for outcome in outcomes:
-            self._check_outcome(outcome, told["attempts"])
-        if whole:
-            self._check_none_lost(told["map"], outcomes)
-
-    def _check_outcome(self, outcome: dict[str, Any], attempts: int) -> None:
-        number = outcome["index"]
-        item = (self._map["map"], number)
-        self.figures["items"] += 1
-        if outcome["item"] != list(item):
-            self._wrong(f"item {number}: the outcome has the item {outcome['item']}")
-        blamed = deaths(outcome)
-        for pid in blamed:
-            self._check_blame(item, pid)
-        action = tasks.action(self._arena.seed, *item)
-        if outcome.get("error") == "WorkerDied":
-            self._check_death(number, action, outcome, blamed, attempts)
-        else:
-            self._check_answer(number, action, outcome)
-        answered = list(self._begun[item])
-        for pid in blamed:
-            if pid in answered:
-                answered.remove(pid)
-        # What a worker had finished and not told when it died runs again: chunk-mates of what killed it, too.
-        mates = self._map["chunksize"] != 1
-        for pid in answered[:-1]:
-            if not (pid in self._killed or (mates and self._at.get(pid) is not None)):
-                self._wrong(f"item {number} ran in {pid}, which nobody has killed, and then again")
-            self.figures["finished and run again"] += 1
-
-    def _check_answer(self, number: int, action: str, outcome: dict[str, Any]) -> None:
-        """An item that was answered has the value or the failure that was planned for it."""
-        match action:
-            case "return":
-                right = outcome.get("value") == [self._map["map"], number]
-            case "raise":
-                right = (outcome.get("error"), outcome.get("text")) == ("Boom", f"item {number}")
-            case "unpicklable":
-                notes = " ".join(outcome.get("notes", ()))
-                right = outcome.get("error") == "TypeError" and "can't be sent back" in notes
-            case _:
-                right = False
-        self.figures["values" if "value" in outcome else "failures"] += 1
-        if not right:
-            self._wrong(f"item {number}, planned to {action}, came to {outcome}")
-
-    def _check_death(
-        self, number: int, action: str, outcome: dict[str, Any], blamed: list[int], attempts: int
-    ) -> None:
-        """An item that failed by its worker's death has no attempt left, and tells how that worker ended."""
-        self.figures["failures"] += 1
-        if len(blamed) != attempts:
-            self._wrong(f"item {number} gave up after {len(blamed)} of {attempts} deaths")
-        if not blamed or outcome["pid"] != blamed[-1]:
-            self._wrong(f"item {number} names the worker {outcome['pid']}, its attempts say {blamed}")
-        status = {"exit": tasks.EXIT_STATUS, "kill": -9}.get(action)
-        if outcome["exitcode"] != status and not (outcome["exitcode"] == -9 and outcome["pid"] in self._killed):
-            self._wrong(f"item {number}, planned to {action}, says its worker ended with {outcome['exitcode']}")
-
-    def _check_blame(self, item: tuple[int, int], pid: int) -> None:
-        """A worker's death is put down to one item: the one it was at."""
-        where = f"item {item[1]} of map {item[0]}"
-        if pid in self._blamed:
-            self._wrong(f"the death of {pid} is put down to {self._blamed[pid]} and to {where}")
-        self._blamed[pid] = where
-        suicide = tasks.action(self._arena.seed, *item) in ("exit", "kill") and pid in self._begun[item]
-        if suicide:
-            self.figures["died by themselves"] += 1
-        elif pid in self._killed:
-            self.figures["died by the nemesis"] += 1
-        else:
-            self._wrong(f"{where} is said to have died with {pid}, which nobody has killed")
-        if pid not in self._begun[item]:
-            self.figures["blamed before they began"] += 1
-            if self._at.get(pid) is not None:
-                self._wrong(f"{where} is blamed for the death of {pid}, which was at {self._at[pid]}")
-
-    def _check_none_lost(self, map_number: int, outcomes: list[dict[str, Any]]) -> None:
-        """Whoever was at an item when it died is named in that item's attempts."""
-        told = {outcome["index"]: set(deaths(outcome)) for outcome in outcomes}
-        for pid, at in self._at.items():
-            if at is not None and at[0] == map_number and pid not in told.get(at[1], set()):
-                self._wrong(f"{pid} ended while it was at item {at[1]}, whose attempts don't tell")
-
-    def _wrong(self, problem: str) -> None:
-        self._arena.wrong(f"{problem} [{self._map}]")
-
-
-def deaths(outcome: dict[str, Any]) -> list[int]:
-    """The workers whose deaths ended attempts of the item."""
-    return [int(worker.rpartition(":")[2]) for name, worker in outcome["attempts"] if name == DIED]
+    told: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    probes = [one["probe"] for one in told if "probe" in one]
+    if probes != [True]:
+        arena.wrong(f"lost: the pool was of no use afterwards: {probes}")
+    maps = [one for one in told if "map" in one]
+    evidence = Evidence(schedule, maps, Spans(arena.look()), outside.killed, outside.stopped, outside.lag)
+    verdict = judge(evidence)
+    for problem in verdict.problems:
+        arena.wrong(problem)
+    figures = Counter({"schedules": 1, "maps": len(maps)})
+    for more in (outside.figures, verdict.figures):
+        figures.update(more)  # not +, which drops what is 0
+    return figures

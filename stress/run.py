@@ -1,4 +1,4 @@
-"""Real processes in anger: ``python stress/run.py``; see README.md beside it."""
+"""Real processes in anger: ``python -m stress``; see README.md beside it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import claims_storm
 import failing_items
 import pool_storm
+import schedule
 from arena import Arena, Figures, Stuck
 
-POOL_SECONDS = 6.0
+NAMES = ("claims", "pool", "failing")
 FAILING_PROCESSES = 3
 FAILING_ITEMS = 60
 
@@ -42,12 +44,15 @@ class Scenario:
 
 def scenarios(options: argparse.Namespace) -> list[Scenario]:
     """The scenarios that are asked for."""
+    if options.schedule is not None:
+        again = schedule.loads(options.schedule.read_text())
+        return [Scenario("pool", 1.0, lambda arena: pool_storm.play_again(arena, again))]
     every = [
         Scenario("claims", 0.5, lambda arena: claims_storm.play(arena, options.processes, options.items)),
-        Scenario("pool", 0.25, lambda arena: pool_storm.play(arena, POOL_SECONDS)),
+        Scenario("pool", 0.25, pool_storm.play),
         Scenario("failing", 0.25, lambda arena: failing_items.play(arena, FAILING_PROCESSES, FAILING_ITEMS)),
     ]
-    return [scenario for scenario in every if options.only in (None, scenario.name)]
+    return [scenario for scenario in every if not options.scenarios or scenario.name in options.scenarios]
 
 
 def play_round(scenario: Scenario, number: int, options: argparse.Namespace) -> None:
@@ -65,7 +70,9 @@ def play_round(scenario: Scenario, number: int, options: argparse.Namespace) -> 
         arena.close(keep=options.keep and bool(arena.problems))
     seconds = time.monotonic() - began
     scenario.seconds += seconds
-    again = f"--seed {options.seed} --only {scenario.name} --round {number}"
+    again = f"{scenario.name} --seed {options.seed} --round {number}"
+    if options.schedule is not None:
+        again = f"--schedule {options.schedule}"
     if arena.problems:
         scenario.failed += 1
         for problem in arena.problems[:20]:
@@ -105,36 +112,49 @@ def table(chosen: list[Scenario]) -> str:
 
 def parsed() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Stress manyhands with real processes, some of them killed.")
+    parser = argparse.ArgumentParser(
+        prog="python -m stress", description="Stress manyhands with real processes, some of them killed."
+    )
+    parser.add_argument("scenarios", nargs="*", metavar="scenario", help=f"{', '.join(NAMES)}; default: all")
     parser.add_argument(
         "--seconds", type=float, default=40.0, help="about how long; one round of each at least"
     )
     parser.add_argument("--seed", type=int, help="where all chance comes from; default: the clock")
     parser.add_argument("--processes", type=int, default=8, help="of the claims storm, at any time")
     parser.add_argument("--items", type=int, default=300, help="of the claims storm")
-    parser.add_argument("--only", choices=("claims", "pool", "failing"), help="one scenario alone")
     parser.add_argument("--round", type=int, help="this round alone, as a failure names it")
+    parser.add_argument("--schedule", type=Path, help="play the pool's schedule in this file, again and again")
     parser.add_argument("--keep", action="store_true", help="keep the directories of rounds that failed")
     options = parser.parse_args()
     if options.processes < 1 or options.items < 1:
         parser.error("--processes and --items must be at least 1")
+    if unknown := set(options.scenarios) - set(NAMES):
+        parser.error(f"unknown scenario: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     if options.seed is None:
         options.seed = time.time_ns() % 1_000_000_007
     return options
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM; in this shape it passes whatever plays."""
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
 
 
 def main() -> int:
     """0 if nothing was violated."""
     options = parsed()
     print(f"seed {options.seed}", flush=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
+    signal.signal(signal.SIGTERM, _terminate)  # so that what was started is ended
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell's background job ignores it
     chosen = scenarios(options)
     try:
         play_all(chosen, options)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("interrupted")
-        return 130
+        return 143 if isinstance(interrupt, Terminated) else 130
     print(table(chosen))
     passed, failed = (sum(getattr(scenario, name) for scenario in chosen) for name in ("passed", "failed"))
     print(f"{passed} passed, {failed} failed")

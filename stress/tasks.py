@@ -26,23 +26,26 @@ class Entry:
     """A line of the journal.
 
     Attributes:
-        kind: "b" an item was begun, "e" it was ended, "f" it is about to fail as planned, "t" it is a trap.
+        kind: "b" an item was begun, "e" it was ended, "f" it is about to fail as planned, "t" it is a trap; "twice"
+            it is about to be begun although a process that has begun it is alive.
         scope: which member of the storm, or which of its maps, by number.
         pid: of the process that wrote it.
         item: the item's number.
+        at: when, in seconds of the monotonic clock, which all processes of a machine share.
     """
 
     kind: str
     scope: int
     pid: int
     item: int
+    at: float
 
 
 def note(journal: Path, kind: str, scope: int, item: int) -> None:
     """Append a line at once, so that a process which is killed the next moment has written it."""
     descriptor = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(descriptor, f"{kind} {scope} {os.getpid()} {item}\n".encode())
+        os.write(descriptor, f"{kind} {scope} {os.getpid()} {item} {time.monotonic():.6f}\n".encode())
     finally:
         os.close(descriptor)
 
@@ -50,8 +53,8 @@ def note(journal: Path, kind: str, scope: int, item: int) -> None:
 def entries(text: str) -> Iterator[Entry]:
     """The lines of a journal."""
     for line in text.splitlines():
-        kind, scope, pid, item = line.split()
-        yield Entry(kind, int(scope), int(pid), int(item))
+        kind, scope, pid, item, at = line.split()
+        yield Entry(kind, int(scope), int(pid), int(item), float(at))
 
 
 def luck(seed: int, *what: object) -> random.Random:
@@ -120,18 +123,6 @@ def first_time(path: Path) -> bool:
     except FileExistsError:
         return False
     return True
-
-
-# -- the pool storm ------------------------------------------------------------------------------------------
-
-EXIT_STATUS = 7
-
-_ACTIONS = {"return": 84, "raise": 8, "exit": 2, "kill": 2, "unpicklable": 4}
-
-
-def action(seed: int, map_number: int, number: int) -> str:
-    """What an item of a map does in its worker."""
-    return luck(seed, "action", map_number, number).choices(list(_ACTIONS), list(_ACTIONS.values()))[0]
 
 
 # -- failing items -------------------------------------------------------------------------------------------

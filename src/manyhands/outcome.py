@@ -7,6 +7,7 @@ told apart by the wrapper's type, never by what is inside.
 
 from __future__ import annotations
 
+import sys
 import traceback as _traceback
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -262,7 +263,7 @@ def error_text(error: BaseException) -> str:
     """``str(error)``, that never raises."""
     try:
         return str(error)
-    except Exception:  # a user's __str__ may do anything
+    except (Exception, SystemExit):  # a user's __str__ may do anything
         return "(its text can't be shown)"
 
 
@@ -280,8 +281,13 @@ def traceback_text(error: BaseException) -> str:
         frames = frames.tb_next
     try:
         return "".join(_traceback.format_exception(type(error), error, frames))
-    except Exception:  # a user's exception may do anything when it is looked at
+    except (Exception, SystemExit):  # a user's exception may do anything when it is looked at
         return f"{qualified_name(type(error))}: {error_text(error)}\n"
+
+
+def ends_by_error() -> bool:
+    """Asked at the end of the program: whether that is because of an exception that nobody caught, Ctrl-C say."""
+    return getattr(sys, "last_value", None) is not None
 
 
 def add_note(error: BaseException, note: str) -> None:

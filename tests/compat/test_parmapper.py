@@ -1,4 +1,4 @@
-"""``parmap`` of manyhands.compat.parmapper: what parmapper's users rely on, in processes and serially."""
+"""``parmap`` of manyhands.compat.parmapper: what parmapper's users rely on, in processes, in threads, serially."""
 
 from __future__ import annotations
 
@@ -16,30 +16,27 @@ from typing import Any, Never
 
 import pytest
 
-from manyhands import RemoteError, WorkerDied
+from manyhands import RemoteError, WorkerDied, parallel
 from manyhands.compat import parmapper
 from manyhands.compat.parmapper import parmap
+from tests.compat.tasks import double, report
 from tests.conftest import children
 from tests.helpers import Fifo, lines, tell, wait_for
 
 How = dict[str, int]
 
-SERIAL = {"N": 1}
-PROCESSES = {"N": 2}
+HOWS = {
+    "serial": {"N": 1},
+    "threads": {"N": 1, "Nt": 2},
+    "processes": {"N": 2},
+    "both": {"N": 2, "Nt": 2},
+}
 
 
-@pytest.fixture(params=[SERIAL, PROCESSES], ids=["serial", "processes"])
+@pytest.fixture(params=HOWS.values(), ids=HOWS)
 def how(request: pytest.FixtureRequest) -> How:
-    """Here, or in two processes."""
+    """Here, in two threads, in two processes, or in two processes with two threads each."""
     return dict(request.param)
-
-
-def double(x: Any) -> Any:
-    return 2 * x
-
-
-def report(*args: Any, **kwargs: Any) -> Any:
-    return args, kwargs
 
 
 def fail_at(x: Any, bad: Any = 3) -> Any:
@@ -88,7 +85,7 @@ def test_it_has_the_names_of_a_pool(how: How) -> None:
 
 def test_arguments_have_their_places(how: How) -> None:
     """All options may be given by position, in parmapper's order; items may be named ``seq``."""
-    given = (how["N"], 1, 2, True, False, False, 3, (7,), {"k": 8}, True, True, "raise")
+    given = (how["N"], how.get("Nt", 1), 2, True, False, False, 3, (7,), {"k": 8}, True, True, "raise")
     assert list(parmap(report, [((1, 2), {"k": 9})] * 3, *given)) == [((1, 2, 7), {"k": 9})] * 3
     assert list(parmap(fun=double, seq=[1], **how)) == [2]
 
@@ -168,41 +165,55 @@ def test_the_default_is_every_core(monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.getpid() not in {pid for pid, _ in parmap(where, range(3))}
 
 
-def rendezvous(barrier: Any, x: Any) -> Any:
-    barrier.wait(60)
-    return os.getpid(), threading.get_ident(), x
+def test_threads_alone() -> None:
+    """``N=1, Nt=3`` runs three calls at the same time, in three threads of this process; nothing is pickled."""
+    barrier = threading.Barrier(3)
+
+    def meet(x: Any) -> Any:
+        barrier.wait(90)
+        return where(x)
+
+    done = set(parmap(meet, range(3), N=1, Nt=3))
+    assert {pid for pid, _ in done} == {os.getpid()}
+    assert len({thread for _, thread in done} | {threading.get_ident()}) == 4
 
 
-def test_threads_of_one_process() -> None:
-    """``N=1, Nt=3`` runs three calls at the same time in three threads of one process."""
+@pytest.mark.parametrize("inherited", [False, True])
+def test_threads_in_processes(begun: Fifo, gate: Fifo, inherited: bool) -> None:
+    """``N=2, Nt=2`` runs four calls at the same time, in two threads of each of two processes.
 
-    def meet(x: Any, barriers: Any = {}) -> Any:  # noqa: B006  # its workers' own, one for all calls
-        barrier = barriers.setdefault("one", threading.Barrier(3))
-        return rendezvous(barrier, x)
+    That goes for functions that can't be pickled, too.
+    """
+    lock = threading.Lock() if inherited else None
 
-    done = list(parmap(meet, range(3), N=1, Nt=3))
-    assert [x for _, _, x in done] == [0, 1, 2]
-    assert len({pid for pid, _, _ in done}) == 1 and len({thread for _, thread, _ in done}) == 3
+    def meet(x: Any) -> Any:
+        assert lock is None or not lock.locked()
+        tell(begun.path, x)
+        wait_for(gate.path)
+        return where(x)
+
+    results = parmap(meet, range(5), N=2, Nt=2)
+    taken: list[Any] = []
+    taker = threading.Thread(target=lambda: taken.extend(results))
+    taker.start()
+    try:
+        assert sorted(begun.line() for _ in range(4)) == ["0", "1", "2", "3"]
+        assert begun.empty()
+    finally:
+        gate.let_go(5)
+        taker.join()
+    assert len(taken) == 5 and len(set(taken[:4])) == 4
+    pids = [pid for pid, _ in taken[:4]]
+    assert sorted(pids.count(pid) for pid in set(pids)) == [2, 2] and os.getpid() not in pids
 
 
 @pytest.mark.parametrize("options", [{}, {"chunksize": 3}, {"ordered": False}, {"chunksize": -1}])
-def test_threads_and_processes(options: Any) -> None:
-    """With threads the results are the same, ordered or not, in chunks or not; errors have their index."""
-    assert sorted(parmap(double, range(30), N=2, Nt=2, **options)) == [2 * x for x in range(30)]
+def test_options_change_nothing(how: How, options: Any) -> None:
+    """The results are the same, ordered or not, in chunks or not; errors have their index."""
+    assert sorted(parmap(double, range(30), **how, **options)) == [2 * x for x in range(30)]
     with pytest.raises(KeyError) as caught:
-        list(parmap(fail_at, range(9), N=2, Nt=2, **options))
+        list(parmap(fail_at, range(9), **how, **options))
     assert caught.value.seq_index == 3
-
-
-def test_threads_with_what_cannot_be_pickled() -> None:
-    """Threads work with functions that can't be pickled too."""
-    lock = threading.Lock()
-
-    def locked(x: Any) -> Any:
-        with lock:
-            return x
-
-    assert list(parmap(locked, range(8), N=2, Nt=2)) == list(range(8))
 
 
 # -- functions --------------------------------------------------------------------------------------------
@@ -229,6 +240,7 @@ def test_functions_of_all_kinds(how: How) -> None:
         Scale(3).times,
         Scale(3),
         (3).__mul__,
+        parallel(threads=3, backend="inline")(lambda x: 3 * x),
     )
     for function in functions:
         assert list(parmap(function, range(5), **how)) == [0, 3, 6, 9, 12]
@@ -411,7 +423,8 @@ def test_exceptions_as_results_are_results(how: How) -> None:
     assert not any(hasattr(result, "seq_index") for result in results)
 
 
-def test_serial_errors_are_plain() -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_errors_of_this_process_are_plain(threads: Any) -> None:
     """With ``N=1`` the error is the very object that was raised, with the frames of where it was."""
     error = ValueError("mine")
 
@@ -420,7 +433,7 @@ def test_serial_errors_are_plain() -> None:
 
     for exception in (None, "proc", "raise"):
         with pytest.raises(ValueError, match="mine") as caught:
-            list(parmap(fails, [1], N=1, exception=exception))
+            list(parmap(fails, [1], N=1, Nt=threads, exception=exception))
         assert caught.value is error
         assert "fails" in [frame.name for frame in traceback.extract_tb(error.__traceback__)]
         error.__traceback__ = None
@@ -519,10 +532,15 @@ def test_no_progress(how: How, progress: Any, capfd: pytest.CaptureFixture[str])
 # -- bad arguments ------------------------------------------------------------------------------------------
 
 
+async def waits(_: Any) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("name", "value", "kind"),
     [
         ("fun", 3, TypeError),
+        ("fun", drawn_from, TypeError),
+        ("fun", waits, TypeError),
         ("seq", 3, TypeError),
         ("N", 0, ValueError),
         ("N", -1, ValueError),

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Never
+from typing import Any
 
 import numpy as np
 import psutil
@@ -18,22 +18,8 @@ import pytest
 from manyhands import PoolClosed, WorkerDied
 from manyhands.compat import parmapper
 from manyhands.compat.parmapper import ParEval, ReturnProcess, parmap
+from tests.compat.tasks import fails, meet, report
 from tests.helpers import Fifo, ends_of, lines, run_script, started, tell, wait_for, write_script
-
-
-def report(*args: Any, **kwargs: Any) -> Any:
-    return args, kwargs
-
-
-def fails(x: Any) -> Never:
-    raise KeyError(x)
-
-
-def meet(begun: Any, gate: Any) -> str:
-    """Says who it is, and waits to be let go."""
-    tell(begun, os.getpid())
-    wait_for(gate)
-    return "met"
 
 
 def begun_process(begun: Fifo, gate: Fifo, **options: Any) -> tuple[ReturnProcess, int]:
@@ -60,7 +46,7 @@ def test_it_is_a_process_of_its_own(begun: Fifo, gate: Fifo) -> None:
     assert first.is_alive() and second.is_alive()
     with ends_of([one, two]) as wait:
         gate.let_go(2)
-        assert [first.join(), second.join()] == ["met", "met"]
+        assert [first.join(), second.join()] == [one, two]
         assert not psutil.pid_exists(one) and not psutil.pid_exists(two)
         wait()
     assert not first.is_alive() and not second.is_alive()
@@ -132,12 +118,12 @@ def test_terminate_before_and_after() -> None:
 
 def test_join_gives_up(begun: Fifo, gate: Fifo) -> None:
     """``join`` with a timeout raises TimeoutError and lets the call go on."""
-    process, _ = begun_process(begun, gate)
+    process, pid = begun_process(begun, gate)
     with pytest.raises(TimeoutError, match="has not ended"):
         process.join(timeout=0)
     assert process.is_alive()
     gate.let_go()
-    assert process.join() == "met"
+    assert process.join() == pid
 
 
 def test_dropped_without_join(begun: Fifo, gate: Fifo) -> None:
@@ -156,7 +142,8 @@ def test_a_program_that_does_not_join(tmp_path: Path, begun: Fifo, gate: Fifo) -
     script = write_script(
         tmp_path / "program.py",
         """
-        from tests.compat.test_parmapper_tools import ReturnProcess, meet
+        from manyhands.compat.parmapper import ReturnProcess
+        from tests.compat.tasks import meet
         from tests.helpers import tell
 
         def work(begun, gate, done):
@@ -179,7 +166,8 @@ def test_a_daemon_ends_with_its_program(tmp_path: Path, begun: Fifo, gate: Fifo)
     script = write_script(
         tmp_path / "program.py",
         """
-        from tests.compat.test_parmapper_tools import ReturnProcess, meet
+        from manyhands.compat.parmapper import ReturnProcess
+        from tests.compat.tasks import meet
         from tests.helpers import wait_for
 
         ReturnProcess(meet, args=sys.argv[1:3], daemon=True).start()
@@ -202,7 +190,8 @@ def test_an_interrupt_ends_it(tmp_path: Path, begun: Fifo, gate: Fifo) -> None:
     script = write_script(
         tmp_path / "program.py",
         """
-        from tests.compat.test_parmapper_tools import ReturnProcess, meet
+        from manyhands.compat.parmapper import ReturnProcess
+        from tests.compat.tasks import meet
 
         ReturnProcess(meet, args=sys.argv[1:3]).start().join()
         """,
@@ -227,7 +216,7 @@ def test_misuse_of_a_process() -> None:
 
 def test_a_forked_process_does_not_join(begun: Fifo, gate: Fifo) -> None:
     """A process that was forked from its own can't join it, and does not wait in vain."""
-    process, _ = begun_process(begun, gate)
+    process, pid = begun_process(begun, gate)
 
     def join() -> str:
         with pytest.raises(RuntimeError, match="the process that made it"):
@@ -237,7 +226,7 @@ def test_a_forked_process_does_not_join(begun: Fifo, gate: Fifo) -> None:
     lock = threading.Lock()  # so that it is inherited by a fork
     assert list(parmap(lambda _: lock.locked() or join(), [1], N=2)) == ["refused"]
     gate.let_go()
-    assert process.join() == "met"
+    assert process.join() == pid
 
 
 @pytest.mark.parametrize(
@@ -375,18 +364,18 @@ def test_set_start_method(tmp_path: Path) -> None:
         """
         import multiprocessing
         import manyhands.compat.parmapper as parmapper
-        from tests.compat import test_parmapper_tools as tools
+        from tests.compat import tasks
 
-        tools.SEEN = 1
-        assert set(parmapper.parmap(tools.seen, range(4), N=2)) == {0}  # a module as it is imported
+        tasks.SEEN = 1
+        assert set(parmapper.parmap(tasks.seen, range(4), N=2)) == {0}  # a module as it is imported
         parmapper.set_start_method()
         parmapper.set_start_method()
         assert multiprocessing.get_start_method() == "fork"
-        for tools.SEEN in (2, 3):
-            assert set(parmapper.parmap(tools.seen, range(4), N=2)) == {tools.SEEN}
-            assert parmapper.ReturnProcess(tools.seen, args=(0,)).start().join() == tools.SEEN
-            nested = parmapper.parmap(lambda x: list(parmapper.parmap(tools.seen, range(x), N=2)), [2, 1], N=2)
-            assert list(nested) == [[tools.SEEN] * 2, [tools.SEEN]]
+        for tasks.SEEN in (2, 3):
+            assert set(parmapper.parmap(tasks.seen, range(4), N=2)) == {tasks.SEEN}
+            assert parmapper.ReturnProcess(tasks.seen, args=(0,)).start().join() == tasks.SEEN
+            nested = parmapper.parmap(lambda x: list(parmapper.parmap(tasks.seen, range(x), N=2)), [2, 1], N=2)
+            assert list(nested) == [[tasks.SEEN] * 2, [tasks.SEEN]]
         print("passed")
         """,
     )
@@ -434,10 +423,3 @@ def test_the_environment_asks_for_fork(platform: Any, value: Any, method: Any) -
         env={**os.environ, "PYTOOLBOX_SET_START": value},
     )
     assert (ran.stdout, ran.stderr) == (f"{method}\n", "")
-
-
-SEEN = 0
-
-
-def seen(_: Any) -> Any:
-    return SEEN

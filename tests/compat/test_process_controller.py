@@ -20,46 +20,10 @@ from manyhands import PoolClosed, WorkerDied, parallel
 from manyhands.compat import endings, process_controller
 from manyhands.compat.pending import Pending
 from manyhands.compat.process_controller import ProcessController
-from tests.helpers import Fifo, ends_of, run_script, tell, wait_for, write_script
+from tests.compat.tasks import describe, divide, double, end, meet, process_id, total
+from tests.helpers import Fifo, ends_of, run_script, write_script
 
 LOGGER = "manyhands.process_controller"
-
-
-def divide(dividend: float, divisor: float) -> float:
-    return dividend / divisor
-
-
-def double(number: int) -> int:
-    return 2 * number
-
-
-def describe(number: int = 10, *, key: object = False) -> tuple[int, object]:
-    return number, key
-
-
-def process_id() -> int:
-    return os.getpid()
-
-
-def total(*numbers: int) -> int:
-    return sum(numbers)
-
-
-def meet(begun: Path, gate: Path, then: str = "returns") -> int:
-    """Says that it has begun, waits, and ends as it is told."""
-    tell(begun, os.getpid())
-    wait_for(gate)
-    return end(then)
-
-
-def end(how: str, file: Path | None = None) -> int:
-    if how == "dies":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if how == "raises":
-        raise LookupError(how)
-    if file is not None:
-        tell(file, how)
-    return os.getpid()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ HEAD = """
 import os, signal, sys, threading, time
 from manyhands import parallel
 from manyhands.compat.process_controller import ProcessController
-from tests.compat.test_process_controller import double, meet
+from tests.compat.tasks import double, meet
 from tests.helpers import tell, wait_for
 
 begun, gate, kind, *rest = sys.argv[1:]

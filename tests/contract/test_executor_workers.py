@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Future, wait
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,6 +19,16 @@ from manyhands import Controller, PoolBroken, WorkerDied
 from tests.contract import executor_tasks as tasks
 from tests.contract.executors import EXECUTOR, STANDARD, held, make, ours, works
 from tests.helpers import DEADLINE, Fifo, ends_of, lines, until
+
+
+@pytest.fixture
+def far_gate(tmp_path: Path) -> Iterator[Fifo]:
+    """What the calls of another pool wait at."""
+    fifo = Fifo(tmp_path / "far gate")
+    yield fifo
+    fifo.let_go(1000)
+    fifo.close()
+
 
 # -- start methods --------------------------------------------------------------------------------------------
 
@@ -403,7 +414,7 @@ def test_kill_what_waits(method: str, begun: Fifo, gate: Fifo, tmp_path: Path) -
 
 
 @ours
-def test_kill_what_is_over(method: str, begun: Fifo, gate: Fifo) -> None:
+def test_kill_what_is_over(method: str, begun: Fifo, gate: Fifo, far_gate: Fifo) -> None:
     """What is done, failed, cancelled or killed is left as it is; what is no call of this pool is an error."""
     with make(method) as pool, make(method, 1) as other:
         done, failed = pool.submit(tasks.double, 1), pool.submit(tasks.fail, "fails")
@@ -413,7 +424,7 @@ def test_kill_what_is_over(method: str, begun: Fifo, gate: Fifo) -> None:
                 pool.submit(tasks.double, number)
             cancelled = pool.submit(tasks.double, 1)
             assert cancelled.cancel()
-            foreign = other.submit(tasks.hold, "foreign", begun.path, gate.path)
+            foreign = other.submit(tasks.hold, "foreign", begun.path, far_gate.path)
             assert begun.line().startswith("foreign ")
             killed = pool.submit(tasks.double, 1)
             assert pool.kill(killed)
@@ -424,7 +435,7 @@ def test_kill_what_is_over(method: str, begun: Fifo, gate: Fifo) -> None:
                 with pytest.raises(ValueError, match="this pool"):
                     pool.kill(future)
             assert not foreign.done() and not unknown.done()
-            gate.let_go()
+            far_gate.let_go()
             assert foreign.result(DEADLINE) == "foreign"
         assert done.result(0) == 2 and str(failed.exception(0)) == "fails"
         assert works(pool)

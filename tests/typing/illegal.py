@@ -6,9 +6,22 @@ module is not even imported, since some uses are refused at once.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
-from manyhands import OUTPUT, Controller, Results, claimed_output, configure, gc, parallel, retry_on, validated
+from manyhands import (
+    OUTPUT,
+    Controller,
+    Results,
+    claimed_output,
+    configure,
+    gc,
+    parallel,
+    retry_on,
+    validated,
+    worker_info,
+)
 from manyhands.compat.parmapper import ReturnProcess, parmap
 
 
@@ -94,6 +107,10 @@ def arguments_of_map() -> None:
     scaled.map([1], worker=2)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     scaled.map([1], workers="two")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     scaled.map([1], start_method="thread")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    scaled.map([1], timeout="1 s")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    scaled.map([1], threads=1.5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    scaled.map([1], max_tasks_per_child=5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    scaled.options(max_memory_per_worker="1G")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     scaled.options(chunksize="large")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     scaled.options(retries=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
@@ -112,6 +129,10 @@ def arguments_of_decorators() -> None:
     parallel(workers="two")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     parallel(retries=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     parallel(initializer=known)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    parallel(timeout="1 s")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    parallel(threads="two")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    parallel(max_tasks_per_worker=1.5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    parallel(initargs=(1,))  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     parallel(2, workers=2)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     claimed_output()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     claimed_output(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
@@ -127,6 +148,31 @@ def arguments_of_decorators() -> None:
     validated(known)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     validated(arguments=True)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     validated(result=known, invalid="skip")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def what_is_awaited() -> None:
+    scaled.asubmit("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    text: str = await scaled.asubmit(1)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    await scaled.submit(1)  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
+    plain.asubmit(1)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    async for path in scaled.map([1]):
+        text = path  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    print(text)
+
+
+def executors(pool: Controller) -> None:
+    pool.submit(scaled, "1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    pool.submit(scaled)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    number: Future[int] = pool.submit(scaled, 1)  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
+    numbers: Iterator[int] = pool.map(scaled, [1])  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
+    pool.map(scaled, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    pool.map(scaled, [1], buffer=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    pool.kill(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    pool.shutdown(kill=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Controller(2, "spawn")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Controller(max_workers="two")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Controller(timeout=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    print(number, numbers, worker_info().pid)  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
 
 
 def the_rest() -> None:

@@ -5,8 +5,9 @@ Each decorator is met in every stacking order on functions, methods, classmethod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 from typing import assert_type
 
@@ -20,13 +21,16 @@ from manyhands import (
     InvalidResult,
     Outcome,
     Results,
+    TaskTimeout,
     WorkerDied,
+    WorkerInfo,
     claimed_output,
     configure,
     gc,
     parallel,
     retry_on,
     validated,
+    worker_info,
 )
 from manyhands.compat.parmapper import ParEval, ReturnProcess, parmap, parmapper
 from manyhands.compat.parmapper_values import Values
@@ -89,7 +93,26 @@ def retried(x: int) -> int:
     return x
 
 
-@retry_on(WorkerDied)
+@parallel(
+    threads=4,
+    timeout=1.5,
+    backend=None,
+    chunksize=10,
+    buffersize=None,
+    progress=True,
+    max_tasks_per_worker=100,
+    max_memory_per_worker=1 << 30,
+)
+def limited(x: int) -> int:
+    return x
+
+
+@parallel(backend="threads", threads=8, timeout=None, max_tasks_per_worker=None, max_memory_per_worker=None)
+def threaded(x: int) -> int:
+    return x
+
+
+@retry_on(WorkerDied, TaskTimeout)
 @retry_on(InvalidResult, wait=lambda state: 0.1 * state.attempt_number)
 def retried_twice(x: int) -> int:
     return x
@@ -120,6 +143,8 @@ def calls_return_what_the_body_returns() -> None:
     assert_type(bare(1, scale=2.0), float)
     assert_type(called(1), str)
     assert_type(optioned(x=1), int)
+    assert_type(limited(1), int)
+    assert_type(threaded(1), int)
     assert_type(retried(1), int)
     assert_type(retried_twice(1), int)
     assert_type(checked(1), int)
@@ -234,6 +259,7 @@ def maps_yield_what_calls_return(numbers: Iterable[int], pool: Controller) -> No
     assert_type(bare.map([(1, {"scale": 2.0})], kwstar=True, kwargs={"scale": 3.0}), Results[float])
     assert_type(bare.map(range(3), star=None, args=[1]), Results[float])
     assert_type(bare.map(numbers, on_error="skip"), Results[float])
+    assert_type(bare.map(numbers, timeout=1, threads=2, max_tasks_per_worker=5), Results[float])
     assert_type(bare.map(numbers, on_error="return"), Results[float | Failure | Discarded | Elsewhere])
     assert_type(written.claims.path(x=1), Path)
     assert_type(p(written).map(numbers), Results[Path])
@@ -264,8 +290,18 @@ def submit_takes_the_arguments_of_a_call() -> None:
     assert_type(p(written).submit(1), Future[Path])
 
 
+async def calls_and_results_are_awaited(results: Results[str]) -> None:
+    assert_type(bare.asubmit(1, scale=2.0), Awaitable[float])
+    assert_type(await bare.asubmit(1), float)
+    assert_type(await p(written).asubmit(1), Path)
+    async for value in results:
+        assert_type(value, str)
+    assert_type([value async for value in bare.map([1])], list[float])
+
+
 def options_keep_the_type() -> None:
     assert_type(p(body).options(ordered=False, on_error="skip"), ParallelFunction[[int], int])
+    assert_type(p(body).options(timeout=0.5, threads=2), ParallelFunction[[int], int])
     assert_type(p(c(body)).options(workers=1), ParallelClaimedFunction[[int], Path])
 
 
@@ -404,6 +440,39 @@ def pools_and_settings(directory: Path) -> None:
         assert_type(pool.workers, int)
     configure(workers=-2, start_method="forkserver")
     gc(directory, now=True)
+
+
+def a_pool_is_an_executor(pool: Controller, names: list[str]) -> None:
+    executor: Executor = pool
+    assert_type(pool.submit(bare, 1, scale=2.0), Future[float])
+    assert_type(pool.submit(len, names), Future[int])
+    assert_type(pool.submit(lambda: "a").result(timeout=1), str)
+    assert_type(pool.map(len, names), Iterator[int])
+    assert_type(pool.map(bare, [1], [2.0], timeout=1.5, chunksize=10, buffersize=4), Iterator[float])
+    assert_type(pool.kill(pool.submit(len, names)), bool)
+    assert_type(list(as_completed([executor.submit(len, names)])), list[Future[int]])
+    pool.shutdown(wait=False, cancel_futures=True)
+    pool.close(kill=True)
+
+
+def pools_take_the_keywords_of_other_executors() -> None:
+    Controller(max_workers=2, mp_context=get_context("spawn"), initializer=print, initargs=("a", 1))
+    Controller(max_tasks_per_child=5, finalizer=lambda: None)
+    Controller(None, threads=2, start_method=None, max_tasks_per_worker=5, max_memory_per_worker=1 << 30)
+
+
+def where_a_call_runs() -> None:
+    assert_type(worker_info(), WorkerInfo | None)
+    info = worker_info()
+    if info is not None:
+        assert_type((info.name, info.pid, info.number, info.thread), tuple[str, int, int, int])
+
+
+def errors_say_what_was_ended(died: WorkerDied, late: TaskTimeout) -> None:
+    assert_type((died.index, died.pid, died.exitcode), tuple[int | None, int, int | None])
+    assert_type(late.timeout, float)
+    timeout: TimeoutError = late
+    print(timeout)
 
 
 def the_face_of_parmapper() -> None:

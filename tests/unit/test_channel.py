@@ -160,7 +160,7 @@ def test_messages(message: Message) -> None:
     assert got == message and type(got) is type(message)
 
 
-# -- both sides ------------------------------------------------------------------------------------------------
+# -- both sides -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -270,7 +270,7 @@ def test_frames_can_be_taken_at_the_parents_end(ends: tuple[ParentChannel, Worke
         worker.receive()
 
 
-# -- the end ----------------------------------------------------------------------------------------------------
+# -- the end ----------------------------------------------------------------------------------------------
 
 
 def test_nothing_to_read_is_no_end(ends: tuple[ParentChannel, WorkerChannel]) -> None:

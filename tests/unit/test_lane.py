@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pickle
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manyhands.errors import RemoteError
@@ -67,10 +70,24 @@ class Unloadable:
         return int, ("no number",)
 
 
+class Exits:
+    """As a result: its pickling ends the program."""
+
+    def __reduce__(self) -> Any:
+        raise SystemExit(3)
+
+
+class Strict(Exception):
+    """Pickles, but does not unpickle."""
+
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__(first + second)
+
+
 class Bench:
     """A lane with all that is around it.
 
-    ``sent`` are the frames it has sent; ``at_send`` what the marker showed then.
+    ``sent`` are the frames that it and its flusher have sent. While it sends, it is at no call.
     """
 
     def __init__(self, threads: int = 1, number: int = 0) -> None:
@@ -81,7 +98,7 @@ class Bench:
         self.clock = Clock()
         self.sent: list[Frame] = []
         self.sends = 0
-        self.at_send: list[list[tuple[int, int]]] = []
+        self.in_look = False
         self.unbegun: list[Frame] = []
         self.flusher = Flusher(self.take_unbegun, self.send)
         self.lane = Lane(number, self.marker, self.send)
@@ -95,7 +112,15 @@ class Bench:
         assert frames
         self.sends += 1
         self.sent += frames
-        self.at_send.append(self.parent.running())
+        assert self.in_look or self.parent.running() == []
+
+    def look(self, seconds: float = 0.0) -> bool:
+        """Has the flusher look, after some seconds."""
+        self.clock.now += seconds
+        self.in_look = True
+        runs = self.flusher.look(self.clock.now)
+        self.in_look = False
+        return runs
 
     def fates(self) -> dict[int, Any]:
         """What was said of each position of the ticket, which must not be said twice."""
@@ -125,6 +150,11 @@ class Bench:
         """What the calls took together, as they say."""
         return sum(frame.seconds + frame.last for frame in self.sent)
 
+    def close(self) -> None:
+        """Lets go of the marker."""
+        self.parent.close()
+        self.marker.close()
+
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
@@ -132,8 +162,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     bench = Bench()
     monkeypatch.setattr(lane_module, "clock", bench.clock)
     yield bench
-    bench.parent.close()
-    bench.marker.close()
+    bench.close()
 
 
 def piece(items: list[Any], flags: int = 0, begin: int = 0, epoch: int = 0, form: int = ATOMS) -> Frame:
@@ -145,100 +174,167 @@ def piece(items: list[Any], flags: int = 0, begin: int = 0, epoch: int = 0, form
     return Frame(RUN, form, flags, epoch, 3, TICKET, begin, begin + len(items), body=body)
 
 
-# -- any piece ----------------------------------------------------------------------------------------------
+# -- any piece --------------------------------------------------------------------------------------------
 
-KINDS = ["atom", "list", "unsendable", "error", "exit", "interrupt", "index", "large", "tuple"]
-DURATIONS = [0.0, SHORT, LONG, VERY_LONG]
-plans = st.lists(st.tuples(st.sampled_from(KINDS), st.sampled_from(DURATIONS)), min_size=1, max_size=50)
-
-
-def act_out(kind: str, item: int) -> Any:
-    """Returns or raises what is planned."""
-    match kind:
-        case "atom":
-            return item
-        case "tuple":
-            return item, item
-        case "list":
-            return [item]
-        case "unsendable":
-            return Unpicklable()
-        case "large":
-            return bytearray(b"%d " % item) * 40_000
-        case "error":
-            raise ValueError(item)
-        case "index":
-            raise IndexError(item)
-        case "exit":
-            raise SystemExit(item)
-    raise KeyboardInterrupt(item)
+RETURNS = ["atom", "tuple", "list", "large", "looked at"]
+RAISES = ["error", "index", "stop", "strict", "locked", "exit", "interrupt", "unsendable", "exits as a result"]
+DURATIONS = st.sampled_from([0.0, 0.0, SHORT, LONG, VERY_LONG])
 
 
-def check_fate(kind: str, item: int, fate: Any) -> None:
-    """What was said is what was planned."""
-    match kind:
-        case "atom" | "tuple" | "list" | "large":
-            assert fate == Done(act_out(kind, item))
-        case "unsendable":
-            assert type(fate.error) is TypeError and "can't be sent back" in fate.error.__notes__[0]
-        case "error" | "index":
-            assert type(fate.error) is {"error": ValueError, "index": IndexError}[kind]
-            assert fate.error.args == (item,)
-        case _:
-            assert isinstance(fate.error, RemoteError) and fate.error.args[0].endswith(f": {item}")
+@dataclass(frozen=True)
+class Plan:
+    """What a call does: it takes some time, which the flusher may cut in pieces by its looks, and ends."""
+
+    kind: str
+    looks: tuple[float, ...]
+    seconds: float
+
+    @property
+    def total(self) -> float:
+        return sum(self.looks) + self.seconds
+
+    @property
+    def is_seen_to_be_slow(self) -> bool:
+        """The flusher has seen it twice, with long enough between."""
+        return sum(self.looks[1:]) >= SLOW_SECONDS
+
+    def result(self, item: int, look: Callable[[], object]) -> Any:
+        """Returns or raises what is planned."""
+        match self.kind:
+            case "atom":
+                return item
+            case "tuple":
+                return item, item
+            case "list":
+                return [item]
+            case "large":
+                return bytearray(b"%d " % item) * 40_000
+            case "looked at":
+                return LookedAt(item, look)
+            case "unsendable":
+                return Unpicklable()
+            case "exits as a result":
+                return Exits()
+            case "error":
+                raise ValueError(item)
+            case "index":
+                raise IndexError(item)
+            case "stop":
+                raise StopIteration(item)
+            case "strict":
+                raise Strict(item, 0)
+            case "locked":
+                raise ValueError(item, threading.Lock())
+            case "exit":
+                raise SystemExit(item)
+        raise KeyboardInterrupt(item)
+
+    def check(self, item: int, fate: Any) -> None:
+        """What was said is what was planned."""
+        match self.kind:
+            case "looked at":
+                assert fate == Done(item)
+            case kind if kind in RETURNS:
+                assert fate == Done(self.result(item, lambda: None))
+            case "unsendable" | "exits as a result":
+                assert type(fate.error) is (TypeError if self.kind == "unsendable" else RemoteError)
+                assert "can't be sent back" in fate.error.__notes__[0]
+            case "error" | "index" | "stop":
+                wanted = {"error": ValueError, "index": IndexError, "stop": StopIteration}[self.kind]
+                assert type(fate.error) is wanted and fate.error.args == (item,)
+                assert fate.traceback == "as the work says it"
+            case _:
+                assert isinstance(fate.error, RemoteError) and str(item) in fate.error.args[0]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@dataclass
+class LookedAt:
+    """The flusher looks while this is pickled; it unpickles as its item."""
+
+    item: int
+    look: Callable[[], object]
+
+    def __reduce__(self) -> Any:
+        self.look()
+        return int, (self.item,)
+
+
+plans = st.lists(
+    st.builds(
+        Plan,
+        st.sampled_from(RETURNS) | st.sampled_from(RETURNS + RAISES),
+        st.just(()) | st.lists(DURATIONS, max_size=3).map(tuple),
+        DURATIONS,
+    ),
+    min_size=1,
+    max_size=50,
+)
+
+
+class Played:
+    """A lane runs a plan, in pieces, while its flusher looks as planned; the items are the positions."""
+
+    def __init__(self, pieces: list[list[Plan]], flags: int, form: int) -> None:
+        self.bench = Bench()
+        self.ran: list[int] = []
+        self.plan = [plan for some in pieces for plan in some]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lane_module, "clock", self.bench.clock)
+            begin = 0
+            for some in pieces:
+                items = list(range(begin, begin + len(some)))
+                self.bench.lane.run(piece(items, flags, begin, form=form), Task(self.step))
+                assert self.bench.parent.running() == []
+                begin += len(some)
+            self.bench.lane.push()
+        self.fates = self.bench.fates()
+        self.bench.close()
+
+    def step(self, item: int) -> Any:
+        assert self.bench.parent.running() == [(TICKET, item)]
+        plan = self.plan[item]
+        self.ran.append(item)
+        for seconds in plan.looks:
+            assert self.bench.look(seconds)
+        if len(plan.looks) > 1:
+            told = self.bench.fates()
+            assert all(before in told for before in self.ran[:-1])
+        self.bench.clock.now += plan.seconds
+        return plan.result(item, self.bench.look)
+
+
+@settings(max_examples=200)
 @given(
-    plan=plans,
-    more=plans,
+    pieces=st.lists(plans, min_size=1, max_size=3),
     flags=st.sampled_from([0, WHOLE, CALLS, CALLS | WHOLE]),
     form=st.sampled_from([ATOMS, EACH]),
-    begin=st.sampled_from([0, 5]),
 )
-def test_any_piece(plan: Any, more: Any, flags: int, form: int, begin: int) -> None:
-    """Each call runs once, in order, and is answered as it came to be; or it is handed back, and did not run."""
-    bench = Bench()
-    ran: list[int] = []
-    plan = plan + more
-
-    def step(item: int) -> Any:
-        assert bench.parent.running() == [(TICKET, item)]
-        ran.append(item)
-        kind, duration = plan[item - begin]
-        bench.clock.now += duration
-        return act_out(kind, item)
-
-    items = list(range(begin, begin + len(plan)))
-    middle = begin + len(plan) - len(more)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lane_module, "clock", bench.clock)
-        for first, some in ((begin, items[: middle - begin]), (middle, items[middle - begin :])):
-            bench.lane.run(piece(some, flags, first, form=form), Task(step))
-            assert bench.parent.running() == []
-        bench.lane.push()
-        fates = bench.fates()
-    bench.parent.close()
-    bench.marker.close()
-    assert list(fates) == items
-    assert ran == [item for item in items if fates[item] != BACK]
+def test_any_pieces(pieces: list[list[Plan]], flags: int, form: int) -> None:
+    """Each call runs once, in order, and is answered as it came to be; or it is handed back, and never ran."""
+    played = Played(pieces, flags, form)
+    fates, ran = played.fates, played.ran
+    assert list(fates) == list(range(len(played.plan)))
+    assert ran == [item for item in fates if fates[item] != BACK]
     for item in ran:
-        check_fate(plan[item - begin][0], item, fates[item])
-    back = [item for item in items if fates[item] == BACK]
-    assert not (flags & WHOLE and back)
-    for first, last in ((begin, middle), (middle, begin + len(plan))):
-        mine = [item for item in back if first <= item < last]
-        assert mine == list(range(last - len(mine), last))
-        assert not mine or sum(plan[item - begin][1] for item in range(first, last - len(mine))) > SLOW_SECONDS
-    assert all(shown == [] for shown in bench.at_send)
-    took = sum(plan[item - begin][1] for item in ran)
-    assert bench.seconds == pytest.approx(took)
-    for frame in bench.sent:
-        if len(frame.body) > 1 << 16:
-            assert frame.end == frame.begin + 1
+        played.plan[item].check(item, fates[item])
+    begin = 0
+    for some in pieces:
+        end = begin + len(some)
+        first_back = next((item for item in range(begin, end) if fates[item] == BACK), end)
+        assert all(fates[item] == BACK for item in range(first_back, end))
+        assert first_back == end or not flags & WHOLE
+        assert first_back == end or sum(plan.total for plan in some[: first_back - begin]) >= SLOW_SECONDS
+        for item in range(begin, end - 1):
+            if played.plan[item].is_seen_to_be_slow and not flags & WHOLE:
+                assert fates[item + 1] == BACK
+        begin = end
+    for frame in played.bench.sent:
+        assert len(frame.body) <= 1 << 16 or frame.end == frame.begin + 1
+    if not any(plan.looks for plan in played.plan):
+        assert played.bench.seconds == pytest.approx(sum(played.plan[item].total for item in ran))
 
 
-# -- when answers are sent -------------------------------------------------------------------------------------
+# -- when answers are sent --------------------------------------------------------------------------------
 
 
 def takes(bench: Bench, seconds: dict[int, float], rest: float = SHORT) -> Callable[[int], int]:
@@ -330,7 +426,7 @@ def test_large_results_go_at_once_and_alone(bench: Bench) -> None:
     assert bench.values() == {0: [0], 1: [1], 2: bytearray(100_000), 3: [3]}
 
 
-# -- what comes back ---------------------------------------------------------------------------------------------
+# -- what comes back --------------------------------------------------------------------------------------
 
 
 def test_a_result_is_as_it_was_returned(bench: Bench) -> None:
@@ -385,7 +481,7 @@ def test_a_done_that_is_a_result_stays_one(bench: Bench) -> None:
     assert type(bench.values()[0]) is Done and type(bench.values()[1]) is Failed
 
 
-# -- what goes back ------------------------------------------------------------------------------------------------
+# -- what goes back ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -423,7 +519,7 @@ def test_a_recalled_piece_goes_back_unbegun(bench: Bench) -> None:
 
 @pytest.mark.parametrize("why", ["recalled", "full"])
 def test_a_piece_is_left_when_it_is_recalled(bench: Bench, why: str) -> None:
-    """The rest of a recalled piece goes back, and so does that of a full worker, even if it was to stay whole."""
+    """The rest of a recalled piece goes back, and that of a full worker, even if it was to stay whole."""
 
     def step(item: int) -> int:
         bench.clock.now += LONG
@@ -446,7 +542,7 @@ def test_a_full_worker_begins_nothing(bench: Bench) -> None:
     assert [frame.kind for frame in bench.sent] == [RETURNED, HANDED_BACK]
 
 
-# -- the marker ----------------------------------------------------------------------------------------------------
+# -- the marker -------------------------------------------------------------------------------------------
 
 
 def test_lanes_mark_their_own_places() -> None:
@@ -466,8 +562,28 @@ def test_lanes_mark_their_own_places() -> None:
     bench.lane.run(piece([2], begin=2), Task(outer))
     assert seen == [[(TICKET, 5), (TICKET, 2)]]
     assert bench.parent.running() == []
-    bench.parent.close()
-    bench.marker.close()
+    bench.close()
+
+
+def test_what_is_loaded_for_a_call_is_its_own() -> None:
+    """From the moment a piece is opened, its first call is the one that is shown."""
+    bench = Bench()
+    seen: list[Any] = []
+
+    class Shown(Task):
+        @property
+        def plain(self) -> Callable[[Any], Any]:
+            seen.append(bench.parent.running())
+            return lambda item: item
+
+        @plain.setter
+        def plain(self, step: Callable[[Any], Any]) -> None:
+            pass
+
+    for begin in (0, 40):
+        bench.lane.run(piece([0, 1, 2], begin=begin), Shown(len))
+    assert seen == [[(TICKET, 0)], [(TICKET, 40)]]
+    bench.close()
 
 
 def test_a_result_is_pickled_under_its_calls_mark(bench: Bench) -> None:
@@ -484,7 +600,7 @@ def test_a_result_is_pickled_under_its_calls_mark(bench: Bench) -> None:
     assert seen == [[(TICKET, 0)], [(TICKET, 1)], [(TICKET, 2)]]
 
 
-# -- the flusher ----------------------------------------------------------------------------------------------------
+# -- the flusher ------------------------------------------------------------------------------------------
 
 
 def looks(bench: Bench, at: int, times: list[float], then: Callable[[], None]) -> Callable[[int], int]:
@@ -494,8 +610,7 @@ def looks(bench: Bench, at: int, times: list[float], then: Callable[[], None]) -
         bench.clock.now += SHORT
         if item == at:
             for seconds in times:
-                bench.clock.now += seconds
-                assert bench.flusher.look(bench.clock.now)
+                assert bench.look(seconds)
             then()
         return item
 
@@ -509,8 +624,7 @@ def test_what_waits_behind_a_slow_call_is_sent(bench: Bench) -> None:
     def step(item: int) -> Any:
         if item == 3:
             for _ in range(2):
-                bench.clock.now += FLUSH_SECONDS
-                assert bench.flusher.look(bench.clock.now)
+                assert bench.look(FLUSH_SECONDS)
                 seen.append(list(bench.fates()))
         return [item] if item == 1 else item
 
@@ -543,7 +657,7 @@ def test_two_calls_of_some_length_are_not_one_slow_call(bench: Bench) -> None:
     """Nothing goes back while calls end between looks."""
 
     def step(item: int) -> int:
-        bench.flusher.look(bench.clock.now)
+        bench.look()
         bench.clock.now += SLOW_SECONDS * 0.9 if item < 2 else SHORT
         return item
 
@@ -563,16 +677,120 @@ def test_unbegun_pieces_stay_while_a_lane_is_free(bench: Bench) -> None:
     assert bench.fates()[1] == BACK
 
 
+def test_unbegun_pieces_go_back_when_every_lane_is_slow() -> None:
+    """Also those whose calls stay together: they have not begun."""
+    bench = Bench(threads=2)
+    other = Lane(1, bench.marker, bench.send)
+    bench.flusher.watch(other)
+    bench.unbegun = [piece([20, 21], WHOLE, begin=20)]
+    inner = Task(looks(bench, 5, [0.0, VERY_LONG], lambda: None))
+    bench.lane.run(piece([0]), Task(lambda item: other.run(piece([5], begin=5), inner)))
+    bench.lane.push()
+    other.push()
+    assert bench.fates() == {0: Done(None), 5: Done(5), 20: BACK, 21: BACK}
+    bench.close()
+
+
 def test_the_flusher_rests_when_nothing_runs(bench: Bench) -> None:
     """It says so, and it sends nothing."""
     bench.lane.run(piece([0]), Task(takes(bench, {})))
-    assert not bench.flusher.look(bench.clock.now)
+    assert not bench.look(VERY_LONG)
+    assert not bench.look(VERY_LONG)
     assert bench.sends == 0
 
 
+class SlowMotion:
+    """A look of the flusher in a thread of its own, which stops before its n-th line until it may go on.
+
+    Args:
+        bench: whose flusher.
+        line: n, counted from 0 over the lines that it comes by in lane.py.
+        within: counts only those of this function.
+    """
+
+    def __init__(self, bench: Bench, line: int, within: Callable[..., Any] | None) -> None:
+        self.has_stopped = False
+        self._bench, self._left, self._within = bench, line, within
+        self._paused, self._go_on = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def begin(self) -> None:
+        """Returns when it has stopped, or has ended."""
+        self._thread.start()
+        self._paused.wait()
+
+    def end(self) -> None:
+        """Lets it go on to its end."""
+        self._go_on.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        sys.settrace(self._trace)
+        try:
+            self._bench.flusher.look(VERY_LONG + self._bench.clock.now)
+        finally:
+            sys.settrace(None)
+            self._paused.set()
+
+    def _trace(self, frame: FrameType, event: str, arg: object) -> Any:
+        if frame.f_globals is not vars(lane_module):
+            return None
+        if event == "line" and self._within in (None, getattr(Lane, frame.f_code.co_name, None)):
+            if not self._left:
+                self.has_stopped = True
+                self._paused.set()
+                self._go_on.wait()
+            self._left -= 1
+        return self._trace
+
+
+@pytest.mark.parametrize("leaves", [False, True], ids=["the lane goes on", "the lane leaves"])
+@pytest.mark.parametrize("more", [1, 2, 9])
+def test_the_flusher_takes_while_the_lane_goes_on(
+    monkeypatch: pytest.MonkeyPatch, more: int, leaves: bool
+) -> None:
+    """Wherever the flusher is just then: each call is answered or handed back once, and ran if it is answered."""
+    count = 12
+    within = Lane.give_back if leaves else None  # while the flusher sends, a lane that leaves waits for it
+    for line in range(10_000):
+        bench = Bench()
+        bench.in_look = True
+        monkeypatch.setattr(lane_module, "clock", bench.clock)
+        motion = SlowMotion(bench, line, within)
+        ran: list[int] = []
+
+        def step(item: int, bench: Bench = bench, motion: SlowMotion = motion, ran: list[int] = ran) -> Any:
+            ran.append(item)
+            if item == 2:
+                bench.flusher.look(bench.clock.now)
+                bench.clock.now += VERY_LONG if leaves else 0.0
+                motion.begin()
+            elif item == min(2 + more, count - 1):
+                motion.end()
+            return item if item else [item]
+
+        bench.lane.run(piece(list(range(count))), Task(step))
+        motion.end()
+        bench.lane.push()
+        fates = bench.fates()
+        bench.close()
+        assert list(fates) == list(range(count))
+        assert ran == [item for item in fates if fates[item] != BACK]
+        assert all(fates[item] == Done(item if item else [item]) for item in ran)
+        if not motion.has_stopped:
+            assert line > 10
+            return
+    raise AssertionError("a look has no end")
+
+
+def flushers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "manyhands-flusher"]
+
+
 def test_the_flusher_is_a_thread() -> None:
-    """A call that waits for the answers of calls before it to be sent sees them sent; the thread ends with the parent."""
+    """A call that waits until what was before it is sent sees that sent; the thread ends with the parent."""
     bench = Bench()
+    bench.in_look = True
     sent = threading.Event()
 
     def send(*frames: Frame) -> None:
@@ -584,10 +802,45 @@ def test_the_flusher_is_a_thread() -> None:
     flusher = Flusher(list, send)
     lane = Lane(0, bench.marker, send, flusher)
     flusher.watch(lane)
+    assert flushers() == []
     lane.run(piece([0, 1, 2], WATCH), Task(lambda item: item if item < 2 else sent.wait(60)))
     lane.push()
-    assert flusher._thread is not None
-    flusher._thread.join()
+    for thread in flushers():
+        thread.join()
     assert bench.values() == {0: 0, 1: 1, 2: True}
-    bench.parent.close()
-    bench.marker.close()
+    bench.close()
+
+
+def test_a_flusher_that_rested_is_there_again() -> None:
+    """After a rest, what waits behind a call is sent all the same."""
+    bench = Bench()
+    bench.in_look = True
+    sent, rested = threading.Event(), threading.Event()
+
+    class Watched(Flusher):
+        def look(self, now: float) -> bool:
+            runs = super().look(now)
+            if not runs:
+                rested.set()
+            return runs
+
+    def send(*frames: Frame) -> None:
+        bench.send(*frames)
+        if threading.current_thread() is not threading.main_thread():
+            sent.set()
+            if len(bench.fates()) > 3:
+                raise BrokenPipeError
+
+    flusher = Watched(list, send)
+    lane = Lane(0, bench.marker, send, flusher)
+    flusher.watch(lane)
+    for begin in (0, 3):
+        sent.clear()
+        step = Task(lambda item: item if item % 3 < 2 else sent.wait(60))
+        lane.run(piece(list(range(begin, begin + 3)), WATCH, begin=begin), step)
+        lane.push()
+        assert begin or rested.wait(60)
+    for thread in flushers():
+        thread.join()
+    assert bench.values() == {0: 0, 1: 1, 2: True, 3: 3, 4: 4, 5: True}
+    bench.close()

@@ -143,7 +143,7 @@ def test_tracebacks_begin_with_the_users_frames() -> None:
             return traceback_text(error)
         raise AssertionError
 
-    text = text_of(lambda: (lambda: fails())())
+    text = text_of(lambda: (lambda: fails())())  # noqa: PLC3002 - a frame more is what it is for
     assert "in fails" in text and "in <lambda>" in text and "in text_of" not in text
     text = text_of(lambda: next(StarRule(star=True).call(0, Vals()) for _ in "a"))
     assert "in __iter__" in text and "ValueError: deep" in text and "KeyError: 'cause'" in text

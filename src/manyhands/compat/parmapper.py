@@ -7,7 +7,6 @@ splits an array. What differs, and why, stands in docs/compat.md.
 from __future__ import annotations
 
 import math
-import operator
 import os
 import sys
 import warnings
@@ -15,8 +14,10 @@ from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Any, Final, TypeVar
 
 from manyhands.compat.carried import Bound, fork_always
+from manyhands.compat.checks import OnException, a_function, on_exception, whole_number
 from manyhands.compat.parmapper_process import ReturnProcess
-from manyhands.compat.parmapper_values import OnException, Values, checked_exception
+from manyhands.compat.parmapper_values import Values
+from manyhands.decorators.decorated import ParallelFunction
 from manyhands.policies.star import StarRule, short_repr
 from manyhands.settings import available_cores
 
@@ -53,9 +54,9 @@ class _Parmap:
         Args:
             fun: called for each item.
             seq: any iterable, finite or not; it is advanced in the thread that asks for results.
-            N: worker processes; None: ``CPU_COUNT``. With ``N=1`` and ``Nt=1`` the calls run one by one in
-                this process, each when its result is asked for.
-            Nt: threads in each worker process.
+            N: worker processes; None: ``CPU_COUNT``. With ``N=1`` the calls run in this process: with ``Nt=1``
+                one by one, each when its result is asked for.
+            Nt: threads in each worker process; with ``N=1``, in this one.
             chunksize: items sent to a worker at once; -1: all items in one round, where their number is known.
             ordered: results in the order of the items, or as they finish.
             daemon: accepted and of no effect: workers never outlive this process, and tasks may map again.
@@ -65,8 +66,8 @@ class _Parmap:
             kwargs: fixed keyword arguments; the item's own win over them.
             star: True: an item is the positional arguments; False: it is the first one; None: it is none.
             kwstar: items are pairs whose second is a mapping of keywords; with ``star=None``, that alone.
-            exception: "raise" the first error; "return" it in its item's place; "proc", which with ``N=1``
-                (where it is the default) and elsewhere as well now means the same as "raise".
+            exception: "raise" the first error, which is the default; "return" errors in their items' places;
+                "proc", which is here the same as "raise".
 
         Returns:
             Values: an iterator with ``close()``. Errors carry the item's index as ``seq_index``.
@@ -74,25 +75,22 @@ class _Parmap:
         Raises:
             TypeError, ValueError: an argument is of a wrong type or out of range; at once, not when iterated.
         """
-        if not callable(fun):
-            raise TypeError(f"fun must be a function, not {short_repr(fun)}")
+        a_function("fun", fun)
         if not isinstance(seq, Iterable):
             raise TypeError(f"seq must be an iterable of items, not {short_repr(seq)}")
-        exception = checked_exception("raise" if exception is None else exception)
-        processes = _whole("N", CPU_COUNT if N is None else N)
-        threads = _whole("Nt", Nt)
+        exception = on_exception("raise" if exception is None else exception)
+        processes = whole_number("N", CPU_COUNT if N is None else N)
+        threads = whole_number("Nt", Nt)
         if total is not None:
-            total = _whole("total", total, least=0)
+            total = whole_number("total", total, least=0)
         elif isinstance(seq, Sized):
             total = len(seq)
         if not isinstance(progress, bool | str | None):
             raise TypeError(f"progress must be True, False or a text, not {progress!r}")
         rule = StarRule(None if star is None else bool(star), bool(kwstar), args, kwargs)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-        where: dict[str, Any] = {"workers": processes}
-        if threads > 1:
-            where["threads"] = threads
-        elif processes == 1:
-            where = {"backend": "inline"}
+        where: dict[str, Any] = {"workers": processes, "threads": threads}
+        if processes == 1:
+            where["backend"] = "threads" if threads > 1 else "inline"
         how = {
             "star": rule.star,
             "kwstar": rule.kwstar,
@@ -102,7 +100,7 @@ class _Parmap:
             "progress": "parmap" if progress is True else progress or False,
             "on_error": "return",
         }
-        return Values(_with_arguments(fun, rule), seq, exception, where, how)
+        return Values(_bound(fun, rule), seq, exception, where, how)
 
     map = imap = __call__
 
@@ -117,23 +115,15 @@ parmap: Final = _Parmap()
 parmapper = parmap
 
 
-def _with_arguments(function: Callable[..., R], rule: StarRule) -> Callable[..., R]:
-    return Bound(function, rule.args, rule.kwargs) if rule.args or rule.kwargs else function
-
-
-def _whole(name: str, value: Any, least: int = 1) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a whole number, not {short_repr(value)}") from None
-    if number < least:
-        raise ValueError(f"{name} must be at least {least}, not {number}")
-    return number
+def _bound(function: Callable[..., R], rule: StarRule) -> Callable[..., R]:
+    if rule.args or rule.kwargs or isinstance(function, ParallelFunction):  # whose options don't count here
+        return Bound(function, rule.args, rule.kwargs)
+    return function
 
 
 def _chunksize(chunksize: int, total: int | None, hands: int) -> int:
     if chunksize != -1:
-        return _whole("chunksize", chunksize)
+        return whole_number("chunksize", chunksize)
     if total is None:
         warnings.warn("chunksize=-1 needs the number of items: give total; 1 is used", stacklevel=3)
         return 1
@@ -174,9 +164,9 @@ class ParEval:
         if keywords.get("exception") == "return":
             raise ValueError("exception can't be 'return' here: exceptions can't be joined to an array")
         self.fun = fun
-        self.n_chunks = None if n_chunks is None else _whole("n_chunks", n_chunks)
-        self.n_eval = None if n_eval is None else _whole("n_eval", n_eval)
-        self.n_min = _whole("n_min", n_min, least=0)
+        self.n_chunks = None if n_chunks is None else whole_number("n_chunks", n_chunks)
+        self.n_eval = None if n_eval is None else whole_number("n_eval", n_eval)
+        self.n_min = whole_number("n_min", n_min, least=0)
         self.keywords = keywords
 
     def __call__(self, X: Any) -> Any:  # noqa: N803

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, wait
+from concurrent.futures import CancelledError, Future, wait
 from typing import Any, Self
 
 from manyhands import Controller, parallel
 from manyhands.compat.carried import Bound, Inherited, forks_always
-from manyhands.compat.parmapper_values import OnException, checked_exception
+from manyhands.compat.checks import OnException, a_function, on_exception
 from manyhands.policies.parameters import name_of
 from manyhands.policies.star import StarRule, short_repr
+from manyhands.settings import StartMethod
 
 _numbers = itertools.count(1)
 
@@ -47,15 +49,14 @@ class ReturnProcess:
         daemon: bool | None = None,
         group: None = None,
     ) -> None:
-        if not callable(target):
-            raise TypeError(f"target must be a function, not {short_repr(target)}")
+        function = a_function("target", target)
         if group is not None:
             raise ValueError(f"group must be None, not {short_repr(group)}")
         rule = StarRule(True, args=args, kwargs=kwargs)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-        self.exception = checked_exception(exception)
+        self.exception = on_exception(exception)
         self.name = f"ReturnProcess-{next(_numbers)}" if name is None else str(name)
         self.daemon = bool(daemon)
-        self._call = Bound(target, rule.args, rule.kwargs)
+        self._call: Bound | Inherited = Bound(function, rule.args, rule.kwargs)
         self._future: Future[Any] | None = None
         self._pool: Controller | None = None
         self._ended = threading.Event()
@@ -65,9 +66,16 @@ class ReturnProcess:
         """Starts the call and returns this object; RuntimeError if it was started before."""
         if self._future is not None:
             raise RuntimeError(f"{self!r} can be started only once")
-        self._pool, self._future = _submitted(self._call)
-        waits = (self._pool, self._future, self._ended)
-        threading.Thread(target=_close_after, args=waits, name=self.name, daemon=self.daemon).start()
+        try:
+            if not forks_always():
+                self._submit(self._call)
+        except TypeError:  # it can't be pickled; or it is something that comes again below
+            pass
+        if self._future is None:
+            self._submit(Inherited(self._call), "fork")
+        if self.daemon:
+            atexit.register(self.terminate)
+        threading.Thread(target=self._close_after, name=self.name, daemon=self.daemon).start()
         return self
 
     def join(self, timeout: float | None = None) -> Any:
@@ -76,6 +84,7 @@ class ReturnProcess:
         Raises:
             TimeoutError: it has not ended after ``timeout`` seconds. It goes on, and may be joined again.
             WorkerDied: the process was killed, or ended without a result.
+            CancelledError: it was ended before the call had begun.
             RuntimeError: it was never started, or belongs to a process that forked this one.
         """
         if self._future is None:
@@ -89,18 +98,20 @@ class ReturnProcess:
             raise
         if not ended:
             raise TimeoutError(f"{self!r} has not ended after {timeout} seconds")
-        error = self._future.exception()
-        if error is not None and self.exception == "return":
+        error = CancelledError() if self._future.cancelled() else self._future.exception()
+        if error is None:
+            return self._future.result()
+        if self.exception == "return":
             return error
-        return self._future.result()
+        raise error
 
     def is_alive(self) -> bool:
         """Whether the process runs, or is about to."""
         return self._future is not None and not self._ended.is_set()
 
     def terminate(self) -> None:
-        """Ends the process within half a second; ``join()`` then raises WorkerDied, or PoolClosed."""
-        if self._pool is not None:
+        """Ends the process within half a second; ``join()`` then raises WorkerDied, or CancelledError."""
+        if self._pool is not None and self._owner == os.getpid():
             self._pool.close(kill=True)
 
     kill = terminate
@@ -109,25 +120,21 @@ class ReturnProcess:
         state = "not started" if self._future is None else "running" if self.is_alive() else "ended"
         return f"<ReturnProcess {self.name} of {name_of(self._call)}: {state}>"
 
-
-def _submitted(call: Callable[..., Any]) -> tuple[Controller, Future[Any]]:
-    if not forks_always():
-        pool = Controller(workers=1)
+    def _submit(self, call: Bound | Inherited, start_method: StartMethod | None = None) -> None:
+        pool = Controller(workers=1, start_method=start_method)
         try:
-            return pool, parallel(call).options(backend=pool).submit()
-        except TypeError:  # it can't be pickled; or it is something that comes again below
+            self._future = parallel(call).options(backend=pool).submit()
+        except BaseException:
             pool.close(kill=True)
-    pool = Controller(workers=1, start_method="fork")
-    try:
-        return pool, parallel(Inherited(call)).options(backend=pool).submit()
-    except BaseException:
-        pool.close(kill=True)
-        raise
+            raise
+        self._pool, self._call = pool, call  # which is held here, so that a worker finds it when it is forked
 
-
-def _close_after(pool: Controller, future: Future[Any], ended: threading.Event) -> None:
-    try:
-        wait([future])
-        pool.close()
-    finally:
-        ended.set()
+    def _close_after(self) -> None:
+        assert self._future is not None
+        assert self._pool is not None
+        try:
+            wait([self._future])
+            self._pool.close()
+        finally:
+            self._ended.set()
+            atexit.unregister(self.terminate)

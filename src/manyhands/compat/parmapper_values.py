@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal, TypeVar, cast, get_args
+from typing import Any, TypeVar, cast
 
 from manyhands import Controller, Outcome, Results, parallel
 from manyhands.compat.carried import Inherited, forks_always
+from manyhands.compat.checks import OnException
 from manyhands.policies.parameters import name_of
-from manyhands.policies.star import short_repr
 
 R = TypeVar("R")
-OnException = Literal["raise", "return", "proc"]
-
-
-def checked_exception(exception: Any) -> OnException:
-    """``exception``, if it is one of the three; else raises ValueError."""
-    choices = get_args(OnException)
-    if exception not in choices:
-        raise ValueError(
-            f"exception must be one of {', '.join(map(repr, choices))}, not {short_repr(exception)}"
-        )
-    return cast("OnException", exception)
 
 
 class Values(Iterator[R]):
     """What ``parmap`` returns: an iterator of results. Nothing runs before the first is asked for.
 
     Closing it, or dropping it, ends the map; so does an error that it raises.
+
+    Args:
+        function: called for each item.
+        items: not touched before the first result is asked for.
+        exception: whether errors are returned; "proc" is the same as "raise".
+        where: the options of a map that say where it runs.
+        how: its other options.
     """
 
     def __init__(
@@ -80,15 +76,16 @@ class Values(Iterator[R]):
         return outcome
 
     def _start(self) -> Results[Any]:
-        inline = "backend" in self._where
-        if inline or not forks_always():
+        here = "backend" in self._where
+        if here or not forks_always():
             try:
                 return parallel(self._function).map(self._items, **self._where, **self._how)
             except TypeError:  # it can't be pickled; or it is something that comes again below
-                if inline:
+                if here:
                     raise
+        self._function = Inherited(self._function)  # held here, so that workers find it when they are forked
         self._pool = Controller(start_method="fork", **self._where)
-        return parallel(Inherited(self._function)).map(self._items, backend=self._pool, **self._how)
+        return parallel(self._function).map(self._items, backend=self._pool, **self._how)
 
     def _failed(self, outcome: Outcome[R], error: BaseException) -> R:
         try:

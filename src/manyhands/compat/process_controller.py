@@ -21,7 +21,10 @@ from typing import Any, Final
 
 from manyhands import Controller, parallel
 from manyhands.compat import endings
+from manyhands.compat.checks import a_function, whole_number
 from manyhands.compat.pending import Pending, SingleProcess, logger
+from manyhands.decorators.decorated import ParallelFunction
+from manyhands.policies.star import short_repr
 
 __all__ = ["ProcessController", "log_server_dir"]
 
@@ -67,9 +70,7 @@ class ProcessController:
     """
 
     def __init__(self, target_method: Callable[..., Any], included_logger: bool = True) -> None:
-        if not callable(target_method):
-            raise TypeError(f"target_method must be a function, not {target_method!r}")
-        self.target_method = target_method
+        self.target_method = a_function("target_method", target_method)
         self.included_logger = included_logger
         self.pool: Controller | None = None
         self.pool_cache: deque[list[Any]] = deque()
@@ -78,7 +79,7 @@ class ProcessController:
         self.process_queue: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
         self.process_results: deque[list[list[Any]]] = deque()
         self._takes_arguments = _takes_arguments(target_method)
-        decorated = hasattr(target_method, "submit") and hasattr(target_method, "options")
+        decorated = isinstance(target_method, ParallelFunction)
         self._function: Any = target_method if decorated else parallel(target_method)
         self._on_pool: Any = None  # the same function, set to run on the pool
         self._lock = threading.Lock()  # numbers are given, and entries made, in one step
@@ -92,14 +93,14 @@ class ProcessController:
     # -- a pool ---------------------------------------------------------------------------------------------
 
     def create_new_pool(self, num_processes: int | None) -> None:
-        """Makes a pool of so many worker processes, which start when jobs need them.
+        """Makes a pool of so many worker processes, which start when jobs need them; None: as many as cores.
 
         There is one pool at a time: an earlier one is closed first, when its jobs are done. Their results stay.
 
         Raises:
-            TypeError, ValueError: it is no number that ``@parallel(workers=…)`` takes.
+            TypeError, ValueError: it is no whole number, or less than 1.
         """
-        pool = Controller(workers=num_processes)
+        pool = Controller(None if num_processes is None else whole_number("num_processes", num_processes))
         try:
             self._close_pool()
         except BaseException:  # an interrupt
@@ -119,9 +120,12 @@ class ProcessController:
 
         Raises:
             RuntimeError: there is no pool.
+            TypeError: ``jobs`` is not iterable, or the function can't be pickled.
         """
         if self.pool is None:
             raise RuntimeError("there is no pool: call create_new_pool first")
+        if not isinstance(jobs, Iterable):
+            raise TypeError(f"jobs must be a list with an entry for each job, not {short_repr(jobs)}")
         futures: list[Future[Any]] = []
         try:
             for job in list(jobs):
@@ -172,6 +176,7 @@ class ProcessController:
 
         Raises:
             RuntimeError: there is a pool.
+            TypeError: the function can't be pickled.
         """
         if self.pool is not None:
             raise RuntimeError("there is a pool: call quit before you use single processes")

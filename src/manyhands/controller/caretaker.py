@@ -21,11 +21,10 @@ from typing import TYPE_CHECKING, Final
 from manyhands.controller.handles import Handle
 from manyhands.controller.ledger import Action, PoolState
 from manyhands.controller.reader import CARETAKER
-from manyhands.errors import PoolClosed
-from manyhands.outcome import Failed
+from manyhands.outcome import ends_by_error
 from manyhands.workers.channel import ParentChannel, control
 from manyhands.workers.guard import guard
-from manyhands.workers.launch import LAUNCHERS, Ended, Started, end_group
+from manyhands.workers.launch import LAUNCHERS, Ended, Started, end_group, forks_worker
 from manyhands.workers.marker import send_marker
 
 if TYPE_CHECKING:
@@ -81,6 +80,11 @@ class Caretaker:
     def is_this_thread(self) -> bool:
         """Whether this is called in it, or there is none."""
         return self._ended or self._thread in (None, threading.current_thread())
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this is called in it: in a done-callback."""
+        return self._thread is threading.current_thread()
 
     def start(self) -> None:
         """Starts the thread, once."""
@@ -144,7 +148,7 @@ class Caretaker:
             with dispatcher.lock:
                 dispatcher.note_broken(f"the pool met an error of its own: {error!r}")
                 dispatcher.end_stragglers()
-                dispatcher.fail_all(dispatcher.broken)
+                dispatcher.fail_all()
                 dispatcher.ledger.close()
             raise
         finally:
@@ -165,6 +169,8 @@ class Caretaker:
             if dispatcher.must_rebuild and not dispatcher.handles:
                 self._starts.clear()  # they were of the old ledger
                 dispatcher.rebuilt()
+            if dispatcher.finishing and dispatcher.ledger.state is not PoolState.CLOSED and self._may_finish():
+                dispatcher.act(dispatcher.ledger.close())
             expects = dispatcher.ledger.expects
             if reader.leader == CARETAKER and (not expects or reader.has_followers):
                 reader.leader = None
@@ -203,6 +209,10 @@ class Caretaker:
             self._retire()
             return _REAP_SECONDS
         return None
+
+    def _may_finish(self) -> bool:
+        dispatcher = self._dispatcher
+        return not self._orders and (dispatcher.rests or dispatcher.ledger.state is PoolState.BROKEN)
 
     def _retire(self) -> None:
         dispatcher = self._dispatcher
@@ -245,7 +255,7 @@ class Caretaker:
 
     def _run_callbacks(self) -> None:
         while self._callbacks:
-            self._callbacks.popleft()()
+            self._callbacks.popleft()()  # these raise nothing
 
     def _has_closed(self) -> bool:
         """Whether the pool is closed and its workers have ended; sees to it that they do."""
@@ -333,7 +343,7 @@ class Caretaker:
         _unregister(dispatcher)
         self._launcher.close()
         with dispatcher.lock:
-            dispatcher.fail_all(Failed(PoolClosed("the pool is closed"), halts=True))
+            dispatcher.fail_all()
             self._ended = True
             if dispatcher.reader.leader == CARETAKER:
                 dispatcher.reader.leader = None
@@ -375,19 +385,31 @@ def _unregister(dispatcher: Dispatcher) -> None:
 
 
 def close_all() -> None:
-    """Ends all pools of this process, and its guard; calls that run are ended with them."""
+    """Ends all pools of this process, and its guard.
+
+    What was submitted one by one is run first, as executors do at the end of a program, unless that ends by an
+    error; what maps have in workers is ended.
+    """
     with _living_lock:
         pools = list(_living)
-    for dispatcher in pools:
-        dispatcher.close(kill=True)
-    guard.close()
+    try:
+        if not ends_by_error():
+            for dispatcher in pools:
+                dispatcher.drop_maps()
+            for dispatcher in pools:
+                dispatcher.finishing = True
+                dispatcher.wait_at_rest()
+    finally:
+        for dispatcher in pools:
+            dispatcher.close(kill=True)
+        guard.close()
 
 
 def _disown_all() -> None:
     global _living_lock
     _living_lock = threading.Lock()
     for dispatcher in list(_living):
-        dispatcher.disown()
+        dispatcher.disown(by_worker=forks_worker())
     _living.clear()
 
 

@@ -87,12 +87,14 @@ class Dispatcher:
         self.works: dict[int, OpenWork] = {}
         self.forgetting: dict[int, Forgetting] = {}
         self.sample_interval: float | None = None
+        self.finishing = False  # it closes as soon as it rests
         self._by_descriptor: dict[int, int] = {}
         self._tickets: dict[int, Ticket] = {}
         self._numbers = count()
         self._tokens = count()
         self._overtime = Overtime()
-        self._broken: Failed | None = None
+        self._broken = ""
+        self._closed = "the pool is closed"
         self._changing = False
         self._rebuilding = False
         self.setup = partial(
@@ -124,7 +126,7 @@ class Dispatcher:
     def open(self, share: Share, work: bytes, chunksize: int | None = None) -> None:
         """Opens a share of the pool; raises PoolClosed."""
         with self.lock:
-            if self.ledger.state is PoolState.CLOSED:
+            if self.ledger.state is PoolState.CLOSED or self.finishing:
                 raise PoolClosed("the pool is closed")
             self.begin()
             group = share.group = next(self._numbers)
@@ -138,15 +140,18 @@ class Dispatcher:
         """The next ticket: a share notes it before it submits."""
         return next(self._tokens)
 
-    def submit(self, share: Share, ticket: int, parcel: Parcel, calls: bool) -> None:
-        """Takes pickled calls (or items, if not ``calls``)."""
+    def submit(self, share: Share, ticket: int, parcel: Parcel, calls: bool) -> bool:
+        """Takes pickled calls (or items, if not ``calls``); returns whether the pool takes any."""
         with self.lock:
+            if self.ledger.state is not PoolState.OPEN:
+                return False
             self.begin()
             self._tickets[ticket] = Ticket(share, parcel, calls)
             self._act(self.ledger.submit(ticket, share.group, len(parcel)))
             self.end()
         if self.caretaker.sleeps:
             self.caretaker.wake()  # it looks whether anybody reads
+        return True
 
     def cancel(self, ticket: int) -> bool:
         """Drops calls that no worker has; returns whether there were any."""
@@ -192,13 +197,34 @@ class Dispatcher:
         self.reader.wait(lambda: forgetting.done, CLOSE_SECONDS)
 
     def wait_at_rest(self) -> None:
-        """Waits until no call waits or runs, or the pool is closed."""
+        """Waits until no call waits or runs, and none is promised, or the pool is of no use any more."""
 
         def rests() -> bool:
             with self.lock:
-                return self.ledger.at_rest or self.ledger.state is PoolState.CLOSED
+                return self.rests or self.ledger.state is not PoolState.OPEN
 
         self.reader.wait(rests)
+
+    @property
+    def rests(self) -> bool:
+        """Whether no call waits or runs, and none is promised. Ask under the lock."""
+        return (
+            self.ledger.at_rest
+            and not self._rebuilding
+            and not any(work.share.promised() for work in self.works.values())
+        )
+
+    def finish(self) -> None:
+        """Takes no new share, and closes the pool when it rests; takes no lock."""
+        self.finishing = True
+        self.caretaker.wake()
+
+    def drop_maps(self) -> None:
+        """Ends what nobody is promised an answer of: maps, and what they have in workers."""
+        with self.lock:
+            maps = [group for group, work in self.works.items() if work.share.is_map]
+        for group in maps:
+            self.close_session(group, kill=True, wait=False)
 
     @property
     def has_started(self) -> bool:
@@ -432,7 +458,7 @@ class Dispatcher:
                 case TellCancelled(ticket, begin, end):
                     self._put(ticket, begin, end, Dropped())
                 case TellBroken(ticket, begin, end):
-                    self._put(ticket, begin, end, self._why_broken())
+                    self._put(ticket, begin, end, self.broken)
 
     def _put(self, ticket: int, begin: int, end: int, news: Dead | Dropped | Failed, worker: str = "") -> None:
         owner = self._tickets.get(ticket)
@@ -500,38 +526,38 @@ class Dispatcher:
             if all_of_them or self.ledger.running(number):
                 self._end(handle)
 
-    def fail_all(self, failed: Failed) -> None:
+    def fail_all(self) -> None:
         """Nothing will run any more: all who wait are told. Under the lock."""
         tickets, self._tickets = self._tickets, {}
         for number, owner in tickets.items():
             for begin, end in owner.share.unheard(number):
-                owner.share.put(number, begin, end, failed, "")
+                owner.share.put(number, begin, end, self.broken, "")
 
     def note_broken(self, why: str) -> None:
         """Notes why the pool is of no use any more; the first reason counts."""
-        if self._broken is None:
-            self._broken = Failed(PoolBroken(why), halts=True)
-
-    def _why_broken(self) -> Failed:
-        if self._broken is None or self.ledger.state is PoolState.CLOSED:
-            return Failed(PoolClosed("the pool is closed"), halts=True)
-        return self._broken
+        self._broken = self._broken or why
 
     @property
     def broken(self) -> Failed:
-        """Why nothing runs here."""
-        return self._why_broken()
+        """Why nothing runs here; a new object each time, since each raise adds its frames to the error."""
+        error = PoolBroken(self._broken) if self._broken else PoolClosed(self._closed)
+        return Failed(error, halts=True)
 
-    def disown(self) -> None:
-        """In a forked child: the workers are the parent's, so their channels are closed and nothing is said."""
+    def disown(self, by_worker: bool) -> None:
+        """In a forked child: the workers are the parent's, so their channels are closed and nothing is said.
+
+        Args:
+            by_worker: the child is itself a worker, so that nobody waits for an answer in it.
+        """
         self.lock = threading.Lock()
         self._changing = False
         self.ledger = Ledger(self.settings.workers)
         self.ledger.close()
-        # Whoever goes on with a map here must not wait for ever.
-        self.fail_all(
-            Failed(PoolClosed("the pool is another process's: this one was forked from it"), halts=True)
-        )
+        self._closed = "the pool is another process's: this one was forked from it"
+        if not by_worker:  # whoever goes on with a map here must not wait for ever
+            for work in self.works.values():
+                work.share.renew_locks()
+            self.fail_all()
         self.works.clear()
         for handle in self.handles.values():
             handle.channel.close()
@@ -539,8 +565,7 @@ class Dispatcher:
         self.handles.clear()
         self._by_descriptor.clear()
         self.caretaker.disown()
-        self.reader.leader = None
-        self.reader.close()
+        self.reader.disown()
 
 
 @cache

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from concurrent.futures._base import CANCELLED
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from manyhands.controller.session import Dead, Dropped, News, unloadable, unpickled_answer
-from manyhands.outcome import Done, Failed, add_note, explain, traceback_text
+from manyhands.controller.session import Dead, Dropped, News, unloadable, unpicklable, unpickled_answer
+from manyhands.errors import PoolClosed
+from manyhands.outcome import Done, Failed, explain, traceback_text
 from manyhands.workers import payload
 from manyhands.workers.channel import RETURNED, Frame
 from manyhands.workers.parcel import EACH, Parcel, unpack
@@ -16,6 +21,8 @@ if TYPE_CHECKING:
     from manyhands.controller.dispatcher import Dispatcher
 
 T = TypeVar("T")
+
+_log = logging.getLogger("manyhands")
 
 
 class Apply:
@@ -59,28 +66,42 @@ class PoolFuture(Future[T]):
         return super().exception(0)
 
     def cancel(self) -> bool:
-        """Cancels the call if no worker has it."""
+        """Cancels the call if no worker has it, or had it; returns whether it is cancelled."""
         desk = self._desk
-        if desk is not None and not self.done():
+        if desk is not None and not self.running() and not self.done():
             desk.dispatcher.cancel(self._ticket)
+            self._cancelled_now()
         return self.cancelled()
 
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
         """Has ``fn`` called with this future once it is done, in the pool's own thread or, if it is, here."""
-        super().add_done_callback(fn)
+        super().add_done_callback(fn if self.done() else partial(_call_back, fn))
         desk = self._desk
         if desk is not None and not self.done():
             desk.dispatcher.caretaker.hurry()
+
+    def __repr__(self) -> str:
+        if self._news is None:
+            return super().__repr__()
+        return f"<PoolFuture at {id(self):#x} state=finished>"  # what it came to was not looked at yet
+
+    def _get_snapshot(self) -> Any:
+        """As asyncio asks for it, from Python 3.14 on."""
+        self._open()
+        return super()._get_snapshot()  # type: ignore[misc]
 
     def _wait(self, timeout: float | None) -> None:
         desk = self._desk
         if desk is not None and not self.done():
             desk.dispatcher.reader.wait(self.done, timeout)
+        self._open()
+
+    def _open(self) -> None:
         if self._news is not None:
             with self._condition:
                 if self._news is not None:
-                    (news, worker), self._news = self._news, None
-                    self._result, self._exception = _opened(news, worker)
+                    self._result, self._exception = _opened(*self._news)
+                    self._news = None
 
     # -- the desk's side --------------------------------------------------------------------------------------
 
@@ -96,9 +117,10 @@ class PoolFuture(Future[T]):
 
     def _end(self, news: News, worker: str) -> None:
         if isinstance(news, Dropped):
-            if super().cancel():
-                self.set_running_or_notify_cancel()
-            return
+            if not self.running():
+                self._cancelled_now()
+                return
+            news = Failed(PoolClosed("the pool was closed before this call could run again"))
         if self.done():
             return
         self._news = news, worker
@@ -106,6 +128,21 @@ class PoolFuture(Future[T]):
             self.set_result(None)  # type: ignore[arg-type]
         else:
             self.set_exception(_NotOpened())
+
+    def _cancelled_now(self) -> None:
+        """No worker will get the call: says so to all who wait. May be called twice."""
+        if super().cancel():
+            with self._condition:
+                if self._state == CANCELLED:
+                    self.set_running_or_notify_cancel()
+
+
+def _call_back(fn: Callable[[Future[T]], object], future: Future[T]) -> None:
+    """Calls a done-callback where not even ``sys.exit`` must end the thread, nor keep others from being called."""
+    try:
+        fn(future)
+    except BaseException:
+        _log.exception("a done-callback of %r raised", future)
 
 
 class _NotOpened(Exception):
@@ -123,6 +160,7 @@ class Desk:
     """
 
     lasting = True
+    is_map = False
 
     def __init__(self, dispatcher: Dispatcher, work: bytes, calls: bool, timeout: float | None = None) -> None:
         self.dispatcher = dispatcher
@@ -135,19 +173,22 @@ class Desk:
         dispatcher.open(self, work)
 
     def submit(self, request: Any) -> PoolFuture[Any]:
-        """Pickles the request in this thread and hands it to the pool; raises PoolClosed."""
+        """Pickles the request in this thread and hands it to the pool; raises PoolClosed or PoolBroken."""
         future: PoolFuture[Any] = PoolFuture(self)
         try:
             blob = payload.dumps(request)
-        except Exception as error:
-            add_note(error, "raised as the arguments were pickled for a worker")
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             future._desk = None
             future.set_running_or_notify_cancel()
-            future.set_exception(error)
+            future.set_exception(unpicklable(error).error)
             return future
         ticket = future._ticket = self.dispatcher.new_ticket()
         self._futures[ticket] = future
-        self.dispatcher.submit(self, ticket, Parcel([blob], EACH), self._calls)
+        if not self.dispatcher.submit(self, ticket, Parcel([blob], EACH), self._calls):
+            del self._futures[ticket]
+            raise self.dispatcher.broken.error
         return future
 
     def kill(self, future: PoolFuture[Any]) -> bool:
@@ -169,6 +210,15 @@ class Desk:
         self.dispatcher.close_session(self.group, kill=False, wait=False)
 
     # -- the dispatcher's side ----------------------------------------------------------------------------
+
+    def promised(self) -> bool:
+        """Nothing but what the ledger knows."""
+        return False
+
+    def renew_locks(self) -> None:
+        """In a forked child: another thread may have been looking at a future."""
+        for future in self._futures.values():
+            future._condition = threading.Condition()
 
     def sent(self, ticket: int) -> None:
         """A worker has the call: it can't be cancelled any more."""
@@ -196,7 +246,9 @@ def _opened(news: News, worker: str) -> tuple[Any, BaseException | None]:
             try:
                 (value,), pickled = unpack(news.form, news.body)
                 return (payload.loads(value) if pickled else value), None
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise  # most likely the user's: who asks again gets it then
+            except BaseException as error:
                 failed = unloadable(error)
         case Frame():
             answer = unpickled_answer(news.body)

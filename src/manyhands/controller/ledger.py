@@ -26,6 +26,7 @@ from itertools import count
 from typing import Final
 
 from manyhands.controller.pace import Pace
+from manyhands.workers.marker import LOADING
 
 START_ATTEMPTS: Final = 3
 """After so many workers in a row that ended before they were ready, the pool gives up."""
@@ -250,18 +251,7 @@ class Ledger:
         """Those calls of a ticket that were not sent are to be dropped."""
         if ticket not in self._tickets:
             return []
-        group = self._tickets[ticket].group
-        queue = self._groups[group].queue
-        dropped = [piece for piece in queue if piece.ticket == ticket]
-        actions: list[Action] = []
-        for piece in dropped:
-            queue.remove(piece)
-            self._waiting -= len(piece)
-            self._ended(ticket, len(piece))
-            actions.append(TellCancelled(ticket, piece.begin, piece.end))
-        if dropped and not queue:
-            self._turns.remove(group)
-        return actions
+        return self._drop_waiting(ticket)
 
     def kill(self, ticket: int, position: int = 0) -> list[Action]:
         """A call is to be dropped, with its worker if one has it."""
@@ -269,7 +259,7 @@ class Ledger:
             if any(_has(piece, ticket, position) for piece in worker.pieces):
                 worker.blamed.add((ticket, position))
                 return self._end(number, worker)
-        return self.cancel(ticket)
+        return self._drop_waiting(ticket, position, position + 1)
 
     def abandon(self, group: int, kill: bool = False) -> list[Action]:
         """Nobody waits for the calls of this group any more; with ``kill``, what runs of it is ended."""
@@ -346,6 +336,9 @@ class Ledger:
 
     def handed_back(self, number: int, ticket: int, begin: int, end: int) -> None:
         """The worker has not begun these calls and will not. To be followed by ``proceed``."""
+        worker = self._workers.get(number)
+        if worker is None or worker.blamed:
+            return  # they are dealt with when it has ended: some of them are not to run again
         piece = self._give_up(number, ticket, begin, end)
         if piece is not None:
             self._workers[number].slow = True
@@ -370,13 +363,16 @@ class Ledger:
         worker = self._workers.get(number)
         if worker is None:
             return []
+        actions: list[Action] = []
+        if self.state is not PoolState.OPEN:
+            actions += self._drop(self._take_all_waiting())  # what was handed back
         if not worker.held and worker.state is WorkerState.BUSY:
             worker.state = WorkerState.IDLE
             if self.state is not PoolState.OPEN or self._active() > self.limit:
-                return [self._stop(number)]
+                return [*actions, self._stop(number)]
         elif not worker.held and worker.state is WorkerState.RETIRING:
-            return [self._stop(number), *self._dispatch()]
-        return self._dispatch()
+            return [*actions, self._stop(number), *self._dispatch()]
+        return actions + self._dispatch()
 
     def worker_ended(self, number: int, running: list[tuple[int, int]] | None = None) -> list[Action]:
         """The worker's process is gone, and all that it had answered was taken in.
@@ -455,6 +451,29 @@ class Ledger:
         self._waiting = 0
         return pieces
 
+    def _drop_waiting(self, ticket: int, begin: int = 0, end: int | None = None) -> list[Action]:
+        """Cancels what waits of some calls of a ticket."""
+        if ticket not in self._tickets:
+            return []
+        group = self._tickets[ticket].group
+        actions: list[Action] = []
+        for queue in (self._groups[group].queue, self._suspects):
+            for piece in [piece for piece in queue if piece.ticket == ticket]:
+                first, last = max(begin, piece.begin), piece.end if end is None else min(end, piece.end)
+                if first >= last:
+                    continue
+                place = queue.index(piece)
+                del queue[place]
+                dropped = {(ticket, position) for position in range(first, last)}
+                for part in reversed(list(_without(piece, dropped))):
+                    queue.insert(place, part)
+                self._waiting -= last - first
+                self._ended(ticket, last - first)
+                actions.append(TellCancelled(ticket, first, last))
+        if group in self._turns and not self._groups[group].queue:
+            self._turns.remove(group)
+        return actions
+
     def _dispatch(self) -> list[Action]:
         """Gives what waits to workers that take it, and starts workers for the rest."""
         actions: list[Action] = []
@@ -487,6 +506,8 @@ class Ledger:
                 return number
             if worker.state is not WorkerState.BUSY or worker.pieces[0].alone:
                 continue
+            if not any(piece.ticket in self._tickets for piece in worker.pieces):
+                continue  # it only finishes what nobody waits for, and that may take long
             free = len(worker.pieces) < self.threads
             if not free and pace.ahead and worker.watched and not worker.slow:
                 free = worker.held <= max(self.threads, pace.chunksize * self.threads // 2)
@@ -570,7 +591,7 @@ class Ledger:
         if guilty or not pieces:
             return guilty
         first = pieces[0].ticket, pieces[0].begin
-        if any(ticket not in self._tickets for ticket, _ in running):
+        if any(ticket == LOADING for ticket, _ in running) and worker.pieces[0] is pieces[0]:
             return [first]
         # What kills every worker that receives it must not do so for ever.
         self._unbegun[first] = self._unbegun.get(first, 0) + 1

@@ -101,7 +101,7 @@ class Controller(Executor):
         Raises:
             PoolClosed: the pool was shut down.
         """
-        if self._shut:
+        if self._shut or self._dispatcher.finishing:
             raise PoolClosed("the pool is closed: it takes no more calls")
         desk = self._desk
         if desk is None:
@@ -135,7 +135,9 @@ class Controller(Executor):
         chunks = iter(lambda: list(islice(source, chunksize)), [])
         call = partial(_call_each, fn)
         futures = deque(self.submit(call, chunk) for chunk in islice(chunks, buffersize))
-        return self._results(futures, chunks, call, deadline)
+        results = self._results(futures, chunks, call, deadline)
+        next(results)  # it has begun now, so that dropping it cancels
+        return cast("Iterator[R]", results)
 
     def _results(
         self,
@@ -143,15 +145,24 @@ class Controller(Executor):
         chunks: Iterator[list[Any]],
         call: Callable[[list[Any]], list[R]],
         deadline: float | None,
-    ) -> Iterator[R]:
+    ) -> Iterator[R | None]:
+        error: Exception | None = None
         try:
+            yield None
             while futures:
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 results = futures[0].result(left)
                 futures.popleft()
-                for chunk in islice(chunks, 1):
-                    futures.append(self.submit(call, chunk))
-                yield from results
+                try:
+                    if error is None:
+                        futures.extend(self.submit(call, chunk) for chunk in islice(chunks, 1))
+                except Exception as raised:  # by the input: results before it come first
+                    error = raised
+                results.reverse()
+                while results:
+                    yield results.pop()  # and it is not kept here
+            if error is not None:
+                raise error
         finally:
             for future in futures:
                 future.cancel()
@@ -181,12 +192,15 @@ class Controller(Executor):
             self._desk.cancel_all()
         if wait:
             self.close()
-        elif self._dispatcher.has_started and self._dispatcher.usable:
-            threading.Thread(target=self.close, name="manyhands-shutdown", daemon=True).start()
+        elif self._dispatcher.has_started:
+            self._dispatcher.finish()
 
     def close(self, *, kill: bool = False) -> None:
         """Ends the pool once what was submitted has run or, with ``kill``, at once; it can't be used again."""
         self._shut = True
+        if self._dispatcher.caretaker.is_current:
+            self._dispatcher.finish()  # a done-callback can't wait for the thread that runs it
+            return
         if not kill:
             self._dispatcher.wait_at_rest()
         self._dispatcher.close(kill)
@@ -210,7 +224,7 @@ class Controller(Executor):
                 f"{self!r} was dropped open; close it, or use a with block", ResourceWarning, 2, source=self
             )
         finally:
-            dispatcher.close_later()
+            dispatcher.finish()
 
     def __repr__(self) -> str:
         return f"<Controller: {self._dispatcher!r}>"

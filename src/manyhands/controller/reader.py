@@ -55,22 +55,24 @@ class Reader:
         """Returns when ``ready`` (called without a lock) or after ``timeout`` seconds; reads meanwhile, or follows."""
         me = threading.get_ident()
         deadline = None if timeout is None else time.monotonic() + timeout
-        while not ready() and not self.closed:
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                return
-            try:
+        try:
+            while not ready() and not self.closed:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return
                 with self._dispatcher.lock:
                     if self.leader is None and not self.closed:
                         self.leader = me
                 if self.leader == me:
                     self.led = True
                     self._lead(ready, deadline)
-                else:
-                    self._follow(ready, left)
-            finally:
-                if self.leader == me:
-                    self._step_down()
+                    return
+                self._follow(ready, left)
+        finally:
+            if self.leader == me:
+                self._step_down()
+            elif self.leader is None:
+                self.ring_one()  # this thread was rung to lead, perhaps, and goes without
 
     def _step_down(self) -> None:
         self.leader = None
@@ -79,10 +81,10 @@ class Reader:
             self.close()
 
     def _lead(self, ready: Callable[[], bool], deadline: float | None) -> None:
-        while True:
+        while not ready() and not self.closed:  # it may have become so just before this thread began to lead
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             self.step(left)
-            if ready() or left == 0:
+            if left == 0:
                 return
 
     def _follow(self, ready: Callable[[], bool], left: float | None) -> None:
@@ -158,6 +160,13 @@ class Reader:
         self.ring()
         if self.leader is None:
             self.close()
+
+    def disown(self) -> None:
+        """In a forked child: nobody reads here, and nobody but this thread waits."""
+        self.leader = None
+        for bell in self._bells:
+            bell._at_fork_reinit()  # another thread may have held its lock
+        self.close()
 
     def close(self) -> None:
         """Lets go of the descriptors; nobody leads."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -53,6 +54,16 @@ class Share(Protocol):
     """Seconds that a call may take."""
     lasting: bool
     """Whether it stays open without calls, so that it keeps no idle pool alive."""
+    is_map: bool
+    """Whether its calls are of no use once who consumes their results has gone."""
+
+    def promised(self) -> bool:
+        """Whether calls that were promised are to come: then the pool waits for them before it closes."""
+        ...
+
+    def renew_locks(self) -> None:
+        """In a forked child: other threads may have held them, and there are no others here."""
+        ...
 
     def sent(self, ticket: int) -> None:
         """Some of the ticket's calls are with a worker."""
@@ -80,6 +91,7 @@ class Session:
 
     lasting = False
     batches = True
+    is_map = True
 
     def __init__(self, dispatcher: Dispatcher, timeout: float | None = None) -> None:
         self._dispatcher = dispatcher
@@ -136,15 +148,17 @@ class Session:
     def _pickled(self, ticket: int, request: Any) -> bytes | None:
         try:
             return payload.dumps(request)
-        except Exception as error:
-            add_note(error, "raised as the arguments were pickled for a worker")
-            self._early.append(Answered(ticket, Failed(error, traceback_text(error))))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self._early.append(Answered(ticket, unpicklable(error)))
             return None
 
     def _submit(self, index: int, parcel: Parcel, block: bool) -> int:
         ticket = self._dispatcher.new_ticket()
         self._sent[ticket] = _Sent(index, block, bytearray(b"\1") * len(parcel))
-        self._dispatcher.submit(self, ticket, parcel, calls=not block)
+        if not self._dispatcher.submit(self, ticket, parcel, calls=not block):
+            self._arrived.append((ticket, 0, len(parcel), self._dispatcher.broken, ""))
         return ticket
 
     def cancel(self, ticket: int) -> None:
@@ -178,6 +192,14 @@ class Session:
         """Gives the share back; without ``wait``, takes no lock and may be called from a finaliser."""
         self._dispatcher.close_session(self.group, kill, wait)
 
+    def promise(self, pending: Callable[[], bool]) -> None:
+        """It is no map's: the pool is to wait for its calls as long as ``pending`` is true."""
+        self.is_map, self.promised = False, pending  # type: ignore[method-assign]
+
+    def promised(self) -> bool:
+        """Whether calls are to come whose answers are promised: not in a map."""
+        return False
+
     def _has_news(self) -> bool:
         return bool(self._arrived or self._early or self._woken)
 
@@ -202,6 +224,9 @@ class Session:
                 return [Cancelled(index + place) for place in range(end - begin)]
 
     # -- the dispatcher's side ----------------------------------------------------------------------------
+
+    def renew_locks(self) -> None:
+        """There are none."""
 
     def sent(self, ticket: int) -> None:
         """Nobody asks."""
@@ -244,7 +269,9 @@ def answers(index: int, frame: Frame, worker: str, block: bool) -> list[Event]:
         for place, blob in enumerate(values):
             try:
                 values[place] = payload.loads(blob)
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 faults[place] = unloadable(error)
     if block and not faults:
         return [Returned(index, values, frame.seconds, frame.last, worker)]
@@ -264,15 +291,25 @@ def unpickled_answer(blob: bytes | bytearray) -> Answer:
     """An answer, or what unpickling it raised."""
     try:
         answer: Answer = payload.loads(blob)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         return unloadable(error)
     return answer
 
 
-def unloadable(error: Exception) -> Failed:
-    """What unpickling a result raised."""
-    add_note(error, "raised as the result of a worker was unpickled")
-    return Failed(error, traceback_text(error))
+def unpicklable(error: BaseException) -> Failed:
+    """What pickling arguments raised."""
+    told = payload.harmless(error)
+    add_note(told, "raised as the arguments were pickled for a worker")
+    return Failed(told, traceback_text(error))
+
+
+def unloadable(error: BaseException) -> Failed:
+    """What unpickling a result raised; ``sys.exit`` there is no reason to end."""
+    told = payload.harmless(error)
+    add_note(told, "raised as the result of a worker was unpickled")
+    return Failed(told, traceback_text(error))
 
 
 def died(pid: int, exitcode: int | None, ended_by: str = "") -> WorkerDied:

@@ -316,7 +316,8 @@ class ParallelFunction(Decorated[P, R]):
         """Calls the function for each item, in worker processes; starts at once.
 
         Args:
-            items: any iterable; it is advanced in this thread, never further than ``buffersize`` allows.
+            items: any iterable; it is advanced by who takes the results, in that thread, and never further than
+                ``buffersize`` allows.
             star: True: an item is the positional arguments; False: it is the first one; None: it is ignored.
             kwstar: an item ends in (or, with ``star=None``, is) a mapping of keyword arguments.
             args: fixed positional arguments, after those of the item.
@@ -346,7 +347,8 @@ class ParallelFunction(Decorated[P, R]):
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Calls the function once, in a worker process; retries and claims as in a map.
 
-        The future's ``cancel`` forgets the call, which does not run if it has not started.
+        The future's ``cancel`` drops the call if no worker has it; one with retries or a claim may be cancelled
+        later too: it is finished then, and forgotten.
         """
         from manyhands.decorators.submitting import submit
 

@@ -127,7 +127,7 @@ def preparation(function: Decorated[..., Any], rule: StarRule, discards: bool) -
 def _plain_items(rule: StarRule) -> Plain:
     """Which items can be called as they are: with ``star``, what is taken apart must be a sequence already."""
     if rule.star:
-        return lambda items: set(map(type, items)) <= {tuple, list}
+        return lambda items: all(type(item) in (tuple, list) for item in items)
     return lambda items: True
 
 

@@ -69,19 +69,24 @@ def parallel(function: Any = None, /, **options: Any) -> Any:
     Args:
         workers: worker processes. None: as configured, else the cores that this process may use, by affinity
             and cgroup; -1 means all of those, -2 all but one.
-        backend: None for the pool that all maps with the same settings share, "inline" for this very
-            process, or an open ``Controller``.
-        chunksize: items that are sent to a worker at once; "auto" sends more, up to 32, of calls that take
-            less than a millisecond or so.
-        buffersize: bound on items in flight plus results not yet taken; None lets the library decide (at
-            least 64; one under "inline").
+        threads: calls that run at the same time in each worker process.
+        backend: None for the pool that all maps with the same settings share; "threads" for ``workers`` times
+            ``threads`` threads of this process; "inline" for this very thread; or an open ``Controller``.
+        chunksize: items that are sent to a worker at once; "auto" goes by how long the last ones took, and
+            sends about 5 ms of work.
+        buffersize: bound on items in flight plus results not yet taken; None: about a second of work, as
+            measured, from 64 to 65,536 items (one under "inline").
         ordered: results in the order of the items, or as they finish.
+        timeout: seconds that a call may take, from its own start; then it is ended with its worker, and fails
+            with ``TaskTimeout``. Needs worker processes.
         progress: True for a bar, a text for a bar with that label.
         on_error: "raise" the first error in order and cancel the rest; "return" a ``Failure``, ``Discarded``
             or ``Elsewhere`` in the item's place; "skip" everything but values.
         start_method: "forkserver" (default on Linux), "spawn" (elsewhere) or "fork".
         initializer: called in every worker first; if it raises, the pool is broken.
         finalizer: called in every worker that ends in order, last.
+        max_tasks_per_worker: calls that a worker gets before another one takes its place.
+        max_memory_per_worker: bytes of resident memory; a worker that holds more is replaced, between calls.
 
     Raises:
         TypeError: the function is async or a generator function, or was decorated so before; an option has

@@ -6,6 +6,7 @@ again, so a stream drives them: one thread per function, while any of them is pe
 
 from __future__ import annotations
 
+import atexit
 import os
 import queue
 import sys
@@ -32,7 +33,7 @@ from manyhands.handler.gate import Away, Gate, Pass
 from manyhands.handler.pump import Halted, Pump
 from manyhands.handler.runner import Runner
 from manyhands.handler.stream import Stream
-from manyhands.outcome import Call, Done, Failed, Later, Outcome, explain
+from manyhands.outcome import Call, Done, Failed, Later, Outcome, ends_by_error, explain
 from manyhands.policies.star import StarRule
 from manyhands.settings import MapOptions
 from manyhands.workers.child import worker_name
@@ -45,15 +46,36 @@ LINGER_SECONDS: Final = 1.0
 
 _UNBOUNDED: Final = 1 << 60
 _lock = threading.Lock()
+_submitters: weakref.WeakSet[Submitter] = weakref.WeakSet()
 
 
-def _renew_lock() -> None:
+def _finish_at_exit(submitter: Submitter) -> None:
+    if not _submitters:
+        atexit.unregister(_finish_all)
+        atexit.register(_finish_all)
+    _submitters.add(submitter)
+
+
+def _finish_all() -> None:
+    """At the end of a program what was submitted is finished first, unless that ends by an error."""
+    submitters = list(_submitters)
+    try:
+        if not ends_by_error():
+            for submitter in submitters:
+                submitter.finish()
+    finally:
+        for submitter in submitters:
+            submitter.give_up()
+
+
+def _start_afresh() -> None:
     global _lock
     _lock = threading.Lock()
+    _submitters.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+    os.register_at_fork(after_in_child=_start_afresh)
 
 
 def submit(function: ParallelFunction[..., Any], call: Call) -> Future[Any]:
@@ -163,6 +185,8 @@ class Submitter:
         self._gate = _GatePerCall(partial(gate_for, function, Path(self.place[1])))
         self._arrived: queue.SimpleQueue[tuple[Call, Future[Any]]] = queue.SimpleQueue()
         self._cancelled: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._futures: dict[int, Future[Any]] = {}
+        self._linger = LINGER_SECONDS
         self._open = True
         self._tidy = function.task.claim is not None
         self._pump = Pump(
@@ -172,8 +196,11 @@ class Submitter:
             runner,
             self._gate,
         )
+        runner.promise(lambda: self._open and bool(self._futures or not self._arrived.empty()))
         name = f"manyhands-submit-{getattr(function, '__name__', 'function')}"
-        threading.Thread(target=self._serve, name=name, daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._thread.start()
+        _finish_at_exit(self)
 
     def take(self, call: Call, future: Future[Any]) -> bool:
         """Takes a call, unless the thread has ended. Called under the module's lock."""
@@ -182,15 +209,24 @@ class Submitter:
             self._runner.wake()
         return self._open
 
+    def finish(self) -> None:
+        """Returns when all that was taken has ended, and the thread with it."""
+        self._linger = 0.0
+        self._runner.wake()
+        self._thread.join()
+
+    def give_up(self) -> None:
+        """What is pending will not be waited for."""
+        self._open = False
+
     def _serve(self) -> None:
-        futures: dict[int, Future[Any]] = {}
         try:
-            while self._step(futures):
+            while self._step(self._futures):
                 pass
         except Halted as halted:
-            self._fail_all(futures, halted.failed.error)
+            self._fail_all(self._futures, halted.failed.error)
         except BaseException as error:
-            self._fail_all(futures, error)
+            self._fail_all(self._futures, error)
             raise
         finally:
             self._pump.close()
@@ -205,7 +241,7 @@ class Submitter:
                 future.add_done_callback(lambda future, index=index: self._done(future, index))  # type: ignore[misc]
         while not self._cancelled.empty():
             self._pump.cancel(self._cancelled.get())
-        outcome = self._pump.poll(None if futures else LINGER_SECONDS)
+        outcome = self._pump.poll(None if futures else self._linger)
         assert not isinstance(outcome, Run)  # calls are added one by one
         if outcome is None:
             if not futures:

@@ -45,6 +45,10 @@ class Runner(Protocol):
         """Takes items with tickets from this one on; they come back in ``Returned`` and the other events."""
         ...
 
+    def promise(self, pending: Callable[[], bool]) -> None:
+        """Calls will come, whose answers somebody was promised, for as long as ``pending`` is true."""
+        ...
+
     def cancel(self, ticket: int) -> None:
         """Drops the call if it has not started; otherwise does nothing."""
         ...
@@ -97,6 +101,9 @@ class InlineRunner:
     def submit_block(self, ticket: int, items: list[Any]) -> None:
         """Not taken here: one call at a time is what this is for."""
         raise NotImplementedError
+
+    def promise(self, pending: Callable[[], bool]) -> None:
+        """Nothing here ends before its caller does."""
 
     def cancel(self, ticket: int) -> None:
         """Drops the call if it waits still."""

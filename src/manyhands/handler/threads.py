@@ -19,10 +19,10 @@ class ThreadRunner:
 
     batches = False
     chunk = 1
-    horizon = 0
 
     def __init__(self, work: Callable[[Call], Answer], threads: int, name: str) -> None:
         self.capacity = threads
+        self.horizon = 4 * threads
         self._work = work
         self._name = name
         self._calls: queue.SimpleQueue[tuple[int, Call] | None] = queue.SimpleQueue()
@@ -47,6 +47,9 @@ class ThreadRunner:
     def submit_block(self, ticket: int, items: list[Any]) -> None:
         """Not taken here."""
         raise NotImplementedError
+
+    def promise(self, pending: Callable[[], bool]) -> None:
+        """Nothing here ends before its caller does."""
 
     def cancel(self, ticket: int) -> None:
         """Drops the call if no thread has begun it."""

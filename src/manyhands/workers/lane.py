@@ -83,8 +83,7 @@ class Lane:
         self._first_pickle = 0
         self._took = 0.0
         self._ticket = NOTHING
-        self._piece: Frame | None = None
-        self._requests: deque[Any] = deque()
+        self._held: tuple[Frame | None, deque[Any]] = None, deque()  # the piece that runs, and what is left of it
         self._lock = threading.Lock()  # over all of these, except for adding a value
 
     def run(self, piece: Frame, work: Work | Failed) -> None:
@@ -108,7 +107,7 @@ class Lane:
                 step = plain
             if pickled:
                 step = _opened(step)
-            self._piece, self._requests = piece, deque(requests)
+            self._held = piece, deque(requests)
             if self._flusher is not None and (piece.flags & WATCH or len(requests) > 1 or self._out):
                 self._flusher.attend()
             self._run(piece, step, work)
@@ -117,7 +116,7 @@ class Lane:
 
     def _run(self, piece: Frame, step: Callable[[Any], Any], work: Work) -> None:
         numbers, place, atomic, mask = self._numbers, self._at + 1, ATOMIC, self._mask
-        requests, append = self._requests, self._values.append
+        requests, append = self._held[1], self._values.append
         take: Callable[[], Any] = requests.popleft
         position = self._first = piece.begin
         before = begin = self._begun = clock()
@@ -130,10 +129,14 @@ class Lane:
                     request = take()  # either we get it or the flusher, who hands it back
                     numbers[place] = position
                     value = step(request)
-                    if type(value) in atomic:
+                    try:
+                        is_atom = type(value) in atomic
+                    except TypeError:  # its metaclass has no hash
+                        is_atom = False
+                    if is_atom:
                         append(value)
                     else:
-                        self._keep(position, value, before)
+                        before = self._keep(position, value, before)
                     position += 1
                     if position & mask:
                         continue
@@ -158,7 +161,7 @@ class Lane:
                 # sys.exit or KeyboardInterrupt in a task is that item's failure, and must not end the parent
                 answer = Failed(payload.carried(error), traceback_text(error))
             now = clock()
-            self._close_runs(now, 0.0)
+            self._close_runs(before, None)
             self._answer(position, answer, now - before)
             position += 1
             self._first, self._begun, before = position, now, now
@@ -205,7 +208,7 @@ class Lane:
 
     def give_back(self) -> None:
         """Hands back what the piece that runs holds behind the call that runs."""
-        piece, requests = self._piece, self._requests
+        piece, requests = self._held
         if piece is None or piece.flags & WHOLE:
             return
         stolen = 0
@@ -224,7 +227,7 @@ class Lane:
 
     def _leaves(self, piece: Frame, position: int, seconds: float) -> bool:
         """Hands the rest of a piece back, if there is any and that is due; returns whether to leave it."""
-        if self._requests and (
+        if self._held[1] and (
             piece.epoch < self._numbers[0]
             or self._marker.full
             or (seconds > SLOW_SECONDS and not piece.flags & WHOLE)
@@ -235,11 +238,12 @@ class Lane:
 
     def _hand_back(self, piece: Frame, position: int) -> None:
         left = piece.end - position
-        if piece is self._piece:  # count what the flusher has not taken
+        held, requests = self._held
+        if piece is held:  # count what the flusher has not taken
             left = 0
             try:
                 while True:
-                    self._requests.pop()
+                    requests.pop()
                     left += 1
             except IndexError:
                 pass
@@ -248,11 +252,11 @@ class Lane:
                 self._out.append(handed_back(piece, position, position + left))
         self.push()
 
-    def _keep(self, position: int, value: Any, before: float) -> None:
-        """A result that is no atom: pickled now, since the next call may change it."""
+    def _keep(self, position: int, value: Any, before: float) -> float:
+        """A result that is no atom: pickled now, since the next call may change it; returns the time after that."""
         try:
             blob = payload.dumps(value)
-        except Exception as error:
+        except BaseException as error:
             raise _NotReturned(Failed(payload.unsendable(value, error), traceback_text(error))) from None
         now = clock()
         with self._lock:
@@ -270,6 +274,7 @@ class Lane:
                 self._took += now - before
         if len(blob) > _LARGE:
             self.push()
+        return now
 
     def _answer(self, position: int, answer: Answer, seconds: float) -> None:
         body = payload.dumps_answer(answer)

@@ -23,6 +23,14 @@ starting = threading.Lock()
 """Held while a process is started: one that is forked meanwhile would keep the other's pipes open."""
 
 
+_forking = 0
+
+
+def forks_worker() -> bool:
+    """In a child that was just forked: whether it becomes a worker."""
+    return _forking == threading.get_ident()
+
+
 def _renew_lock() -> None:
     global starting
     starting = threading.Lock()
@@ -138,8 +146,11 @@ class ForkLauncher(_Children):
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()  # or the worker would print it a second time
+        global _forking
         with starting:
+            _forking = threading.get_ident()
             pid = os.fork()
+            _forking = 0
         if pid == 0:
             os.setpgid(0, 0)
             child.forget_inherited()

@@ -25,10 +25,13 @@ ATOMIC: Final = frozenset({int, float, complex, str, bytes, bool, type(None)})
 
 def atomic(values: Sequence[Any]) -> bool:
     """Whether the values may travel as one pickle: none runs a user's code, and all are immutable."""
-    kinds = set(map(type, values))
-    if kinds <= ATOMIC:
-        return True
-    return kinds == {tuple} and set(map(type, chain.from_iterable(values))) <= ATOMIC
+    try:
+        kinds = set(map(type, values))
+        return kinds <= ATOMIC or (
+            kinds == {tuple} and set(map(type, chain.from_iterable(values))) <= ATOMIC
+        )
+    except TypeError:  # a type whose metaclass has no hash
+        return False
 
 
 class Parcel:

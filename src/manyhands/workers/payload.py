@@ -66,7 +66,7 @@ def dumps_answer(answer: Answer) -> bytes:
     if isinstance(answer, Done):
         try:
             return dumps(answer)
-        except Exception as error:
+        except BaseException as error:
             return dumps_answer(Failed(unsendable(answer.value, error), traceback_text(error)))
     if isinstance(answer, Failed):
         return _dumps_failed(answer)
@@ -75,21 +75,27 @@ def dumps_answer(answer: Answer) -> bytes:
     return dumps(Later(answer.wait, answer.memo, loads(_dumps_failed(answer.failed)), answer.where))
 
 
-def unsendable(value: object, error: Exception) -> Exception:
+def unsendable(value: object, error: BaseException) -> Exception:
     """The error that pickling a result raised, with a note that says so."""
-    add_note(error, f"the result, a {qualified_name(type(value))}, can't be sent back")
-    return error
+    told = harmless(error)
+    add_note(told, f"the result, a {qualified_name(type(value))}, can't be sent back")
+    return told
 
 
 def _dumps_failed(failed: Failed) -> bytes:
     try:
         data = dumps(failed)
         loads(data)  # an exception with an __init__ of its own often pickles but does not unpickle
-    except Exception:
+    except BaseException:  # what it carries may even call sys.exit on its way
         data = dumps(
             Failed(carried(failed.error), failed.traceback, failed.budget, failed.discard, failed.halts)
         )
     return data
+
+
+def harmless(error: BaseException) -> Exception:
+    """The error, or what stands for it if raising it would end who asks: ``SystemExit``, say."""
+    return error if isinstance(error, Exception) else carried(error)
 
 
 def carried(error: BaseException) -> RemoteError:

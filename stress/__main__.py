@@ -1,0 +1,12 @@
+"""``python -m stress`` from the directory above, or ``python stress``."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(
+    0, str(Path(__file__).parent)
+)  # its modules go by their bare names, as in the processes it starts
+
+from run import main
+
+sys.exit(main())
