@@ -26,19 +26,16 @@ class Blame:
         self._wrong = verdict.wrong
         self._figures = verdict.figures
         self._outcomes = outcomes
-        self._blamed: dict[int, list[Place]] = defaultdict(list)  # by WorkerDied
+        self._blamed: dict[int, list[tuple[str, Place]]] = defaultdict(list)
 
     def check_death(self, place: Place, pid: int) -> None:
         """A worker's death is put down to what ended it, or was alone in it when it was ended."""
         words = f"{self._words(place)} is blamed for the end of {pid}"
         span = self._spans.find(place, pid)
         others = [self._words(other.place) for other in self._evidence.watched(pid) if other.place != place]
-        blamed = self._blamed[pid]
-        blamed.append(place)
-        if place in self._evidence.asked:
+        self._check_alone(place, pid, "WorkerDied")
+        if place in self._evidence.to_kill:
             return
-        if len(blamed) > 1:
-            self._wrong("misblamed", f"{words}, for which {self._words(blamed[0])} was blamed already")
         suicide = self._evidence.step(place).does in SUICIDES and span is not None and span.is_open
         if not suicide and pid not in self._evidence.killed:
             self._wrong("misblamed", f"{words}, which it did not end, nor anything outside; {others}")
@@ -53,13 +50,21 @@ class Blame:
             if later and self._schedule.threads == 1:
                 self._wrong("misblamed", f"{words}, which had begun {len(later)} others since")
 
+    def _check_alone(self, place: Place, pid: int, how: str) -> None:
+        """One item is to blame for an end; only of those whose time is over, or that are killed, there may be more."""
+        for name, other in self._blamed[pid]:
+            if name != how or (how == "WorkerDied" and not {place, other} <= self._evidence.to_kill):
+                words = f"the end of {pid} is put down to {self._words(other)} by a {name}"
+                self._wrong("misblamed", f"{words}, and to {self._words(place)} by a {how}")
+        self._blamed[pid].append((how, place))
+
     def check_ending(self, place: Place, outcome: Told) -> None:
         """The error says how the worker ended."""
         if outcome["error"] != "WorkerDied":
             return
         pid, code = outcome["pid"], outcome["exitcode"]
         right = (
-            (place in self._evidence.asked and code is None)
+            (place in self._evidence.to_kill and code is None)
             or (pid in self._evidence.killed and code == -9)
             or code == SUICIDES.get(self._evidence.step(place).does, 0)
         )
@@ -72,6 +77,7 @@ class Blame:
         words = f"{self._words(place)} was over its time of {limit} ms in {pid}"
         span = self._spans.find(place, pid)
         outcome = self._outcomes[place]
+        self._check_alone(place, pid, "TaskTimeout")
         if limit is None:
             self._wrong("misblamed", f"{words}, and had none")
             return
@@ -121,30 +127,28 @@ class Blame:
                 self._wrong("misblamed", f"{words} and others, and it ran again beside {beside}")
 
     def check_starts(self, place: Place) -> None:
-        """An item is begun again only when its worker has ended, and if need be."""
+        """An item is begun again only when its worker has ended and nobody was told what it came to, and if need be."""
         if place in self._spans.twice:
             self._wrong(
                 "doubled", f"{self._words(place)} was begun while the worker that had begun it was alive"
             )
-        blamed = {pid for _, pid in deaths(self._outcomes.get(place, {}))}
-        for span in self._spans.of_item.get(place, [])[:-1]:
+        outcome, spans = self._outcomes.get(place, {}), self._spans.of_item.get(place, [])
+        if spans and spans[-1].begun > outcome.get("at", spans[-1].begun):
+            self._wrong("doubled", f"{self._words(place)} was begun after its outcome was told: {outcome}")
+        blamed = {pid for _, pid in deaths(outcome)}
+        for span in spans[:-1]:
             self._figures["run again"] += 1
             if not self._evidence.had_cause_to_end(span.pid):
                 self._wrong(
                     "doubled", f"{self._words(place)} ran in {span.pid}, which lived on, and then again"
                 )
-            elif (
-                span.pid not in blamed
-                and self._evidence.map_of(place).chunksize == 1
-                and not self._evidence.map_of(place).submits
-            ):
-                since = [o for o in self._spans.of_worker[span.pid] if _follows(o, span)]
-                if len(since) >= self._schedule.threads:
-                    self._wrong(
-                        "doubled",
-                        f"{self._words(place)} ran in {span.pid}, which began {len(since)} others since, and then again",
-                    )
+            elif span.pid not in blamed and self._comes_alone(place):
+                since = sum(other.number > span.last for other in self._spans.of_worker[span.pid])
+                if since >= self._schedule.threads:
+                    words = f"{self._words(place)} ran in {span.pid}, which began {since} others since"
+                    self._wrong("doubled", f"{words}, and then again")
 
-
-def _follows(other: Span, span: Span) -> bool:
-    return other.number > span.last
+    def _comes_alone(self, place: Place) -> bool:
+        """Whether an item is answered before its worker gets another."""
+        one = self._evidence.map_of(place)
+        return one.chunksize == 1 and not one.submits

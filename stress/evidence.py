@@ -49,7 +49,7 @@ class Evidence:
         maps: what the process says of each map.
         killed, stopped: the process ids of the workers to which that was done from outside.
         lag: for how many seconds the machine may have kept a process waiting, at most.
-        asked: the items whose futures were killed or cancelled.
+        asked: the items whose futures were asked to be cancelled or killed; to_kill: the latter.
     """
 
     schedule: Schedule
@@ -59,11 +59,13 @@ class Evidence:
     stopped: set[int]
     lag: float = 0.0
     asked: set[Place] = field(init=False, default_factory=set)
+    to_kill: set[Place] = field(init=False, default_factory=set)
     _on_account: set[int] = field(init=False, default_factory=set)  # ended on request, or for a timeout
 
     def __post_init__(self) -> None:
         for told in self.maps:
             killed = {(told["map"], index) for index in told["killed"]}
+            self.to_kill |= killed
             self.asked |= killed | {(told["map"], index) for index in told["cancelled"]}
             for place in killed:
                 self._on_account |= {span.pid for span in self.spans.of_item.get(place, [])}

@@ -66,10 +66,9 @@ class Plan:
     def calls(self, number: int, processes: int) -> tuple[int, int]:
         """How often the item is called by all together, at least and at most."""
         failures = self.failures[number]
-        if failures is None:
-            fewest = 1
-        else:
-            fewest = self.attempts if failures == -1 else min(failures + 1, self.attempts)
+        fewest = 1 if failures is None else self.attempts
+        if failures is not None and failures >= 0:
+            fewest = min(failures + 1, self.attempts)
         if self.mode == "report" or self.kind(number) == "value":
             return fewest, fewest
         most = fewest * processes  # each may reopen what the one before it recorded

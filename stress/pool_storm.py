@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 EXAMPLES: Final = 12
 """Schedules of a round."""
 
-PLAY_SECONDS: Final = 40.0
+PLAY_SECONDS: Final = 60.0
 """How long a schedule may take; it is done in two, mostly."""
 
 SHRINK_SECONDS: Final = 90.0

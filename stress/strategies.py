@@ -10,21 +10,18 @@ from schedule import ENDLESS, FAILURES, SUICIDES, Ask, Event, Map, Pause, Schedu
 TIMEOUT: Final = 500
 """Milliseconds; much longer than whatever ends by itself, and than a busy machine keeps a process waiting."""
 
-LEAST_TIMES: Final = (1, 2, 3, 7, 20)
-MOST_TIMES: Final = (1, 2, 5, 13, 40, 150)
-
 Draw = Any  # what ``st.composite`` gives
 
 
 def steps(endless: bool) -> st.SearchStrategy[tuple[Step, ...]]:
     """Items of a map; not too many that last, nor that end their workers, which takes long to mend."""
-    fast = st.builds(Step, st.sampled_from(("quick", "boxed")), st.sampled_from(MOST_TIMES))
+    fast = st.builds(Step, st.sampled_from(("quick", "boxed")), st.sampled_from((1, 2, 5, 13, 40, 150)))
     fails = st.builds(Step, st.sampled_from(FAILURES), st.sampled_from((1, 2, 5)), st.sampled_from((0, 0, 5)))
     large = st.builds(Step, st.just("big"), st.sampled_from((1, 2, 5)))
     slow = st.builds(
         Step,
         st.sampled_from(("slow", "busy", "hold")),
-        st.sampled_from(LEAST_TIMES),
+        st.sampled_from((1, 2, 3, 7, 20)),
         st.sampled_from((1, 4, 12)),
     )
     slower = st.builds(
@@ -94,12 +91,14 @@ def schedules(draw: Draw) -> Schedule:
         st.booleans(),
         st.sampled_from((20, 120, 300)),
     )
+    start_method = draw(st.sampled_from(("forkserver", "forkserver", "fork", "spawn")))
+    fewest = max(1, total // (10 if start_method == "spawn" else 40))  # so that it takes seconds, not minutes
     return Schedule(
         drawn,
         events=tuple(draw(st.lists(events, max_size=6))),
         workers=draw(st.integers(1, 4)),
         threads=draw(st.sampled_from((1, 1, 2, 3))),
-        start_method=draw(st.sampled_from(("forkserver", "forkserver", "fork", "spawn"))),
-        max_tasks=draw(st.sampled_from((None, None, None, 1, 5))),
+        start_method=start_method,
+        max_tasks=draw(st.sampled_from((None, None, None, fewest, 5 * fewest))),
         own=own,
     )

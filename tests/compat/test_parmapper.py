@@ -489,6 +489,14 @@ def test_a_dead_process_fails_its_item() -> None:
     assert results[:4] + results[5:] == [0, 1, 2, 3, 5, 6, 7, 8]
 
 
+def test_errors_leave_the_workers_whole(how: How) -> None:
+    """However many maps end by an error with calls still on their way, the next one runs."""
+    for _ in range(20):
+        with pytest.raises(KeyError):
+            list(parmap(fail_at, range(9), chunksize=3, **how))
+    assert list(parmap(double, range(9), **how)) == [2 * x for x in range(9)]
+
+
 # -- chunks, progress -----------------------------------------------------------------------------------------
 
 

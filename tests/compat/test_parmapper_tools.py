@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ import numpy as np
 import psutil
 import pytest
 
-from manyhands import PoolClosed, WorkerDied
+from manyhands import WorkerDied
 from manyhands.compat import parmapper
 from manyhands.compat.parmapper import ParEval, ReturnProcess, parmap
 from tests.compat.tasks import fails, meet, report
-from tests.helpers import Fifo, ends_of, lines, run_script, started, tell, wait_for, write_script
+from tests.helpers import Fifo, ends_of, run_script, tell, wait_for, write_script
+
+
+async def begun_later() -> None: ...
 
 
 def begun_process(begun: Fifo, gate: Fifo, **options: Any) -> tuple[ReturnProcess, int]:
@@ -101,10 +105,23 @@ def test_it_can_be_ended(begun: Fifo, gate: Fifo) -> None:
     """``terminate`` and ``kill`` end the process while the call runs; ``join`` says that it died."""
     process, pid = begun_process(begun, gate)
     process.terminate()
-    with pytest.raises((WorkerDied, PoolClosed)):
+    with pytest.raises(WorkerDied):
         process.join()
     assert not psutil.pid_exists(pid)
     process.kill()
+
+
+@pytest.mark.parametrize("exception", ["raise", "return"])
+def test_it_can_be_ended_at_once(gate: Fifo, exception: Any) -> None:
+    """Ended before its call has begun, its call never runs; ``join`` raises that, or returns it."""
+    process = ReturnProcess(meet, exception, args=(os.devnull, gate.path)).start()
+    process.terminate()
+    if exception == "return":
+        assert isinstance(process.join(), CancelledError | WorkerDied)
+    else:
+        with pytest.raises((CancelledError, WorkerDied)):
+            process.join()
+    assert not process.is_alive()
 
 
 def test_terminate_before_and_after() -> None:
@@ -135,72 +152,6 @@ def test_dropped_without_join(begun: Fifo, gate: Fifo) -> None:
     with ends_of([pid]) as wait:
         gate.let_go()
         wait()
-
-
-def test_a_program_that_does_not_join(tmp_path: Path, begun: Fifo, gate: Fifo) -> None:
-    """A program that ends without joining waits for the call."""
-    script = write_script(
-        tmp_path / "program.py",
-        """
-        from manyhands.compat.parmapper import ReturnProcess
-        from tests.compat.tasks import meet
-        from tests.helpers import tell
-
-        def work(begun, gate, done):
-            meet(begun, gate)
-            tell(done, "done")
-
-        ReturnProcess(work, args=sys.argv[1:4]).start()
-        """,
-    )
-    with started(script, begun.path, gate.path, tmp_path / "done") as program:
-        with ends_of([int(begun.line())]) as wait:
-            gate.let_go()
-            wait()
-        assert program.wait(90) == 0
-    assert lines(tmp_path / "done") == ["done"]
-
-
-def test_a_daemon_ends_with_its_program(tmp_path: Path, begun: Fifo, gate: Fifo) -> None:
-    """The process of a daemon is ended when the program ends."""
-    script = write_script(
-        tmp_path / "program.py",
-        """
-        from manyhands.compat.parmapper import ReturnProcess
-        from tests.compat.tasks import meet
-        from tests.helpers import wait_for
-
-        ReturnProcess(meet, args=sys.argv[1:3], daemon=True).start()
-        wait_for(sys.argv[3])
-        """,
-    )
-    leave = Fifo(tmp_path / "leave")
-    try:
-        with started(script, begun.path, gate.path, leave.path) as program:
-            with ends_of([int(begun.line())]) as wait:
-                leave.let_go()
-                wait()
-            assert program.wait(90) == 0
-    finally:
-        leave.close()
-
-
-def test_an_interrupt_ends_it(tmp_path: Path, begun: Fifo, gate: Fifo) -> None:
-    """Ctrl-C while it is joined ends the process and the program."""
-    script = write_script(
-        tmp_path / "program.py",
-        """
-        from manyhands.compat.parmapper import ReturnProcess
-        from tests.compat.tasks import meet
-
-        ReturnProcess(meet, args=sys.argv[1:3]).start().join()
-        """,
-    )
-    with started(script, begun.path, gate.path) as program:
-        with ends_of([int(begun.line())]) as wait:
-            program.send_signal(signal.SIGINT)
-            wait()
-        assert program.wait(90) == -signal.SIGINT
 
 
 def test_misuse_of_a_process() -> None:
@@ -234,6 +185,7 @@ def test_a_forked_process_does_not_join(begun: Fifo, gate: Fifo) -> None:
     [
         ("target", None, TypeError),
         ("target", 3, TypeError),
+        ("target", begun_later, TypeError),
         ("exception", "ignore", ValueError),
         ("args", 3, TypeError),
         ("kwargs", [1], TypeError),

@@ -19,7 +19,7 @@ from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Final
 
 from manyhands.controller.handles import Handle
-from manyhands.controller.ledger import Action, PoolState
+from manyhands.controller.ledger import Action, PoolState, WorkerState
 from manyhands.controller.reader import CARETAKER
 from manyhands.outcome import ends_by_error
 from manyhands.workers.channel import ParentChannel, control
@@ -291,14 +291,23 @@ class Caretaker:
                 channel = ParentChannel(ours)
                 channel.send([control(dispatcher.setup(number=number))])
                 with dispatcher.lock:
-                    if number not in dispatcher.ledger.workers:
-                        return  # it was told to end before it began
+                    if dispatcher.ledger.workers.get(number) is not WorkerState.STARTING:
+                        self._not_wanted(number)
+                        return
                     dispatcher.add_worker(number, Handle(channel, marker))
                 undo.pop_all()
                 with theirs:
                     self._launcher.launch(number, theirs)
             except OSError as error:
                 self._not_started(number, error)
+
+    def _not_wanted(self, number: int) -> None:
+        """The worker was told to end before it began. Under the lock."""
+        dispatcher = self._dispatcher
+        if number in dispatcher.ledger.workers:
+            dispatcher.begin()
+            dispatcher.act(dispatcher.ledger.worker_ended(number))
+            dispatcher.end()
 
     def _not_started(self, number: int, error: OSError) -> None:
         dispatcher = self._dispatcher

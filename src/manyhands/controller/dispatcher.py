@@ -453,19 +453,21 @@ class Dispatcher:
                 case TellDied(ticket, position, _, killed):
                     assert handle is not None
                     reason = handle.reasons.get((ticket, position)) if killed else None
-                    error = reason(handle.pid or 0) if reason else died(handle.pid or 0, exitcode)
+                    pid = handle.pid or 0
+                    error = reason(pid) if reason else died(pid, exitcode, handle.ended_by)
                     self._put(ticket, position, position + 1, Dead(error), handle.name)
                 case TellCancelled(ticket, begin, end):
                     self._put(ticket, begin, end, Dropped())
                 case TellBroken(ticket, begin, end):
                     self._put(ticket, begin, end, self.broken)
+        for action in actions:
+            if isinstance(action, TellDied | TellCancelled | TellBroken) and not self.ledger.knows(action.ticket):
+                self._tickets.pop(action.ticket, None)
 
     def _put(self, ticket: int, begin: int, end: int, news: Dead | Dropped | Failed, worker: str = "") -> None:
         owner = self._tickets.get(ticket)
         if owner is not None:
             owner.share.put(ticket, begin, end, news, worker)
-            if not self.ledger.knows(ticket):
-                del self._tickets[ticket]
 
     def _send(self, handle: Handle, pieces: tuple[tuple[int, int, int, int], ...], flags: int) -> None:
         frames = []
@@ -524,6 +526,7 @@ class Dispatcher:
         """Ends workers: those that run calls, or all. Under the lock."""
         for number, handle in self.handles.items():
             if all_of_them or self.ledger.running(number):
+                handle.ended_by = "was ended with its pool"
                 self._end(handle)
 
     def fail_all(self) -> None:

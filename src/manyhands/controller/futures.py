@@ -54,6 +54,8 @@ class PoolFuture(Future[T]):
         self._desk: Desk | None = desk
         self._ticket = -1
         self._news: tuple[News, str] | None = None
+        self._is_cancelling = False
+        self._done_callbacks: list[Callable[[Future[T]], object]]
 
     def result(self, timeout: float | None = None) -> T:
         """What the call returned; raises what it raised, or TimeoutError after ``timeout`` seconds."""
@@ -69,8 +71,11 @@ class PoolFuture(Future[T]):
         """Cancels the call if no worker has it, or had it; returns whether it is cancelled."""
         desk = self._desk
         if desk is not None and not self.running() and not self.done():
-            desk.dispatcher.cancel(self._ticket)
-            self._cancelled_now()
+            self._is_cancelling = True
+            try:
+                desk.dispatcher.cancel(self._ticket)
+            finally:
+                self._cancelled_now()
         return self.cancelled()
 
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
@@ -108,12 +113,14 @@ class PoolFuture(Future[T]):
     def settle(self, news: News, worker: str) -> None:
         """The call has ended. Called under the dispatcher's lock, so callbacks are left to the caretaker."""
         desk, self._desk = self._desk, None
-        with self._condition:
-            if not self._done_callbacks:  # type: ignore[attr-defined]
-                self._end(news, worker)
-                return
         assert desk is not None
-        desk.dispatcher.caretaker.call_back(lambda: self._end(news, worker))
+        if isinstance(news, Dropped) and self._is_cancelling:
+            return  # it is ended by who cancels it, who calls its callbacks too
+        with self._condition:
+            callbacks, self._done_callbacks = self._done_callbacks, []
+            self._end(news, worker)
+        for callback in callbacks:
+            desk.dispatcher.caretaker.call_back(partial(callback, self))
 
     def _end(self, news: News, worker: str) -> None:
         if isinstance(news, Dropped):

@@ -25,6 +25,7 @@ class Handle:
     pid: int | None = None
     name: str = ""
     doomed: bool = False
+    ended_by: str = ""
     loaded: set[int] = field(default_factory=set)
     epoch: int = 0
     reasons: dict[tuple[int, int], Reason] = field(default_factory=dict)

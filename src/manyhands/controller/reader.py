@@ -165,7 +165,7 @@ class Reader:
         """In a forked child: nobody reads here, and nobody but this thread waits."""
         self.leader = None
         for bell in self._bells:
-            bell._at_fork_reinit()  # another thread may have held its lock
+            bell._at_fork_reinit()  # type: ignore[attr-defined]  # another thread may have held its lock
         self.close()
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from manyhands.outcome import Failed, add_note, traceback_text
-from manyhands.workers import payload
+from manyhands.workers import namespaces, payload
 from manyhands.workers.channel import CONTROL, RUN, Frame, WorkerChannel, control, message_of
 from manyhands.workers.lane import Flusher, Lane, Work
 from manyhands.workers.marker import Marker, receive_marker
@@ -188,6 +188,7 @@ class _Child:
         for name, value in setup.environment.items():
             os.environ.setdefault(name, value)
         _setup = setup
+        namespaces.share()
         try:
             end = payload.loads(setup.finalizer) if setup.finalizer else None
             if setup.initializer:

@@ -24,7 +24,8 @@ REPORT: Final = struct.Struct("<cqqq")
 def main(descriptor: int) -> None:
     """The whole life of a fork server."""
     try:
-        _serve(socket.socket(fileno=descriptor))
+        with socket.socket(fileno=descriptor) as control:
+            _serve(control)
     except ConnectionError:
         pass  # the parent is gone, and hears no report
 

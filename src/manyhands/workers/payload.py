@@ -10,10 +10,12 @@ import io
 import pickle
 import sys
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 from manyhands.errors import RemoteError
 from manyhands.outcome import Answer, Done, Failed, Later, add_note, error_text, qualified_name, traceback_text
+from manyhands.workers import namespaces
 
 _pickler: Callable[..., pickle.Pickler] | None = None
 
@@ -50,13 +52,22 @@ def _make_pickler() -> Callable[..., pickle.Pickler]:
         cloudpickle.register_pickle_by_value(script)
 
     class ByValue(cloudpickle.Pickler):  # type: ignore[misc]
-        """cloudpickle that also takes decorated functions of ``__main__`` by value."""
+        """cloudpickle that also takes decorated functions of ``__main__`` by value, and its globals as one."""
+
+        def __init__(self, file: Any, protocol: int) -> None:
+            super().__init__(file, protocol=protocol)
+            self.globals_ref.update(namespaces.stand_ins())
 
         def reducer_override(self, obj: Any) -> Any:
+            if type(obj) is namespaces.Globals:
+                return namespaces.reduced(obj)
             by_value = getattr(type(obj), "_reduce_by_value", None)
             if by_value is not None and getattr(obj, "__module__", None) in ("__main__", "__mp_main__"):
                 return by_value(obj)
-            return super().reducer_override(obj)
+            reduced = super().reducer_override(obj)
+            if isinstance(obj, FunctionType) and isinstance(reduced, tuple) and len(reduced) == 6:
+                return (*reduced[:5], namespaces.sharing(reduced[5]))
+            return reduced
 
     return ByValue
 
