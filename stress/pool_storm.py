@@ -24,11 +24,11 @@ from verdict import judge
 if TYPE_CHECKING:
     from schedule import Schedule
 
-EXAMPLES: Final = 12
+EXAMPLES: Final = 6
 """Schedules of a round."""
 
 PLAY_SECONDS: Final = 60.0
-"""How long a schedule may take; it is done in two, mostly."""
+"""How long a schedule may take; it is done in two, mostly. Smaller ones than one that failed get a third of that."""
 
 SHRINK_SECONDS: Final = 90.0
 TRIES: Final = 3
@@ -109,7 +109,8 @@ class _Search:
 
     def play(self, schedule: Schedule) -> list[str]:
         """One play; returns what does not hold. What is played after a failure does not count in the figures."""
-        room = Arena(self._arena.name, self._arena.seed, PLAY_SECONDS, self._arena.directory)
+        seconds = PLAY_SECONDS if self._failed is None else PLAY_SECONDS / 3
+        room = Arena(self._arena.name, self._arena.seed, seconds, self._arena.directory)
         figures: Counter[str] = Counter()
         try:
             figures = _play(room, schedule)

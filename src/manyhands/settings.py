@@ -105,10 +105,10 @@ class MapOptions:
             resolve_workers(self.workers)
         if isinstance(self.backend, str) and self.backend not in ("inline", "threads"):
             raise ValueError(f"backend must be None, 'threads', 'inline' or a Controller, not {self.backend!r}")
-        _check_positive("threads", self.threads)
+        check_positive("threads", self.threads)
         for name in ("max_tasks_per_worker", "max_memory_per_worker"):
             if getattr(self, name) is not None:
-                _check_positive(name, getattr(self, name))
+                check_positive(name, getattr(self, name))
         if self.timeout is not None:
             _check_seconds("timeout", self.timeout)
             if self.backend in ("inline", "threads"):
@@ -116,9 +116,9 @@ class MapOptions:
                     f"timeout needs worker processes, which can be ended; backend={self.backend!r} has none"
                 )
         if self.chunksize != "auto":
-            _check_positive("chunksize", self.chunksize)
+            check_positive("chunksize", self.chunksize)
         if self.buffersize is not None:
-            _check_positive("buffersize", self.buffersize)
+            check_positive("buffersize", self.buffersize)
         if not isinstance(self.progress, bool | str):
             raise TypeError(f"progress must be True, False or a text, not {self.progress!r}")
         _check_choice("on_error", self.on_error, get_args(OnError))
@@ -183,13 +183,12 @@ def configure(*, workers: int | None = None, start_method: StartMethod | None = 
     configured = Configuration(workers, start_method)
 
 
-def resolve_workers(workers: int | None) -> int:
+def resolve_workers(workers: int | None, name: str = "workers") -> int:
     """The number of worker processes that ``workers`` asks for; at least 1.
 
     Raises:
         TypeError, ValueError: it is no whole number, or 0, or fewer than all cores allow.
     """
-    name = "workers"
     if workers is None:
         workers = configured.workers
     if workers is None:
@@ -245,7 +244,8 @@ def _cgroup_cores() -> float | None:
     return min(quotas, default=None)
 
 
-def _check_positive(name: str, value: object) -> None:
+def check_positive(name: str, value: object) -> None:
+    """Raises TypeError or ValueError, which name the argument, unless it is a whole number of 1 or more."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} must be a whole number, not {value!r}")
     if value < 1:

@@ -186,13 +186,12 @@ for N in (None, 1, 2, 4):
     check(sums, lambda a, b=2: a + b, zip(ten, [{"b": i} for i in ten]), kwstar=True)
     thrice = zip(zip(ten, ten), [{"c": i} for i in ten])
     check([3 * i for i in ten], lambda a, b, c=2: a + b + c, thrice, kwstar=True, star=True)
-    if sys.argv[2] == "threads":
-        for Nt in (2, 4):
-            check(quick, one, ten, Nt=Nt, kwargs={"t": 0.25})
+    for Nt in (2, 4):
+        check(quick, one, ten, Nt=Nt, kwargs={"t": 0.25})
 """
 
-PRINTED = 4 * 11 * 10
-"""The calls of ``one`` and ``two`` without threads."""
+PRINTED = 4 * (11 + 2) * 10
+"""The calls of ``one`` and ``two``."""
 
 
 def test_the_examples_of_the_document(tmp_path: Path) -> None:
@@ -202,12 +201,5 @@ def test_the_examples_of_the_document(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["fork", "as it is"])
 def test_what_parmapper_checks_of_itself(tmp_path: Path, method: str) -> None:
-    """Fixed and varied arguments, keywords and lambdas, and functions that hold a lock, with each N."""
-    assert run_script(write_script(tmp_path / "program.py", CHECKS), method, "no") == "." * PRINTED
-
-
-@pytest.mark.parametrize("method", ["fork", "as it is"])
-def test_what_parmapper_checks_of_its_threads(tmp_path: Path, method: str) -> None:
-    """The same with threads besides."""
-    script = write_script(tmp_path / "program.py", CHECKS)
-    assert run_script(script, method, "threads") == "." * (PRINTED + 4 * 2 * 10)
+    """Fixed and varied arguments, keywords, threads and lambdas, and functions that hold a lock, with each N."""
+    assert run_script(write_script(tmp_path / "program.py", CHECKS), method) == "." * PRINTED

@@ -88,7 +88,8 @@ def test_ctrl_c(tmp_path: Path, begun: Fifo, gate: Fifo, kind: str) -> None:
     """An interrupt that nobody catches ends jobs, too: the program does not wait for them."""
     script = write_script(tmp_path / "script.py", HEAD + "pc = open_one()\nwait_on(pc)\n")
     with started(script, begun.path, gate.path, kind) as program:
-        begun.line(), begun.line()
+        begun.line()
+        begun.line()
         with ends_of(descendants(program.pid)) as wait:
             program.send_signal(signal.SIGINT)
             wait()
@@ -96,14 +97,15 @@ def test_ctrl_c(tmp_path: Path, begun: Fifo, gate: Fifo, kind: str) -> None:
     assert program.returncode == -signal.SIGINT
 
 
-@pytest.mark.parametrize("signum", SIGNALS)
+@pytest.mark.parametrize(("kind", "signum"), [("pool", signal.SIGTERM), ("processes", signal.SIGABRT)])
 def test_signal_without_a_handler(
     tmp_path: Path, begun: Fifo, gate: Fifo, kind: str, signum: signal.Signals
 ) -> None:
     """A signal ends the program as it would have without a controller, and all processes with it."""
     script = write_script(tmp_path / "script.py", HEAD + "pc = open_one()\nwait_on(pc)\n")
     with started(script, begun.path, gate.path, kind) as program:
-        begun.line(), begun.line()
+        begun.line()
+        begun.line()
         with ends_of(descendants(program.pid)) as wait:
             program.send_signal(signum)
             wait()
@@ -133,8 +135,15 @@ print("done", signal.getsignal(signum) is earlier)
 )
 
 
-@pytest.mark.parametrize("signum", SIGNALS)
-@pytest.mark.parametrize("then", ["leaves", "returns"])
+@pytest.mark.parametrize(
+    ("kind", "signum", "then"),
+    [
+        ("pool", signal.SIGTERM, "leaves"),
+        ("pool", signal.SIGABRT, "returns"),
+        ("processes", signal.SIGTERM, "returns"),
+        ("processes", signal.SIGABRT, "leaves"),
+    ],
+)
 def test_signal_with_an_earlier_handler(
     tmp_path: Path, begun: Fifo, gate: Fifo, kind: str, signum: signal.Signals, then: str
 ) -> None:
@@ -266,7 +275,8 @@ print(all(len(batch[0]) == 2 for batch in wait_on(pc)))
     )
     told = tmp_path / "told"
     with started(script, begun.path, gate.path, "pool", told) as program:
-        begun.line(), begun.line()
+        begun.line()
+        begun.line()
         until(lambda: len(lines(told)) == 3 or not psutil.pid_exists(program.pid), "children have ended")
         gate.let_go(2)
         assert finish(program) == "True\n"

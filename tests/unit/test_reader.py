@@ -6,6 +6,7 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import psutil
 import pytest
@@ -21,7 +22,7 @@ class Pool:
     """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock: Any = threading.Lock()
         self.sample_interval: float | None = None
         self.arrived: set[int] = set()
         self.taken_in = 0

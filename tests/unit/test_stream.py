@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from manyhands.errors import InvalidResult, WorkerDied
-from manyhands.handler.stream import Stream, WrongState
+from manyhands.handler.blocks import Run, WrongState
+from manyhands.handler.stream import Stream
 from manyhands.outcome import (
     Attempt,
     Call,
@@ -26,18 +27,26 @@ from manyhands.outcome import (
 )
 from manyhands.policies.retry import RetryBudget, budget_of
 
+WRONG = ["send", "answered", "died", "postpone", "leave", "end", "returned"]
+"""Transitions that may be wrong."""
+
 ERRORS: tuple[type[BaseException], ...] = (OSError, FileNotFoundError, ValueError, InvalidResult, KeyError)
 
 
 @dataclass
 class Item:
-    """What the model knows of an item that was not taken."""
+    """What the model knows of an item that was not taken.
+
+    ``block`` is the first index of the block that it is out with, ``run`` the run that it returned in.
+    """
 
     item: object
     state: str = "due"
+    call: Call | None = None
+    block: int | None = None
+    run: Run | None = None
     until: float = 0.0
     looks: int = 0
-    memo: Any = None
     spent: Counter[int] = field(default_factory=Counter)
     attempts: list[Attempt] = field(default_factory=list)
     outcome: Outcome[Any] | None = None
@@ -75,7 +84,10 @@ class AnyOrder(RuleBasedStateMachine):
         return [index for index, item in self.items.items() if item.state == state]
 
     def pick(self, data: st.DataObject, state: str) -> int:
-        return data.draw(st.sampled_from(self.those(state)))
+        """An item in that state, which is about to be treated on its own."""
+        index = data.draw(st.sampled_from(self.those(state)))
+        self.items[index].block = None
+        return index
 
     def finish(
         self, index: int, got: Outcome[Any] | None, seconds: float = 0.0, worker: str = ""
@@ -121,13 +133,48 @@ class AnyOrder(RuleBasedStateMachine):
             item = object()
             index = self.stream.add(item, Call((self.added,)), self.now)
             assert index == self.added
-            self.items[index] = Item(item, until=self.now)
+            self.items[index] = Item(item, until=self.now, call=Call((index,)))
             self.added += 1
         else:
             before = repr(self.stream)
             with pytest.raises(WrongState):
                 self.stream.add(object(), Call(), self.now)
             assert repr(self.stream) == before
+
+    @rule(number=st.integers(0, 4))
+    def send_block(self, number: int) -> None:
+        """Several items are out at once, if there is room for all of them."""
+        items = [object() for _ in range(number)]
+        if 0 < number <= self.stream.room:
+            assert self.stream.send_block(items) == self.added
+            for index, item in enumerate(items, self.added):
+                self.items[index] = Item(item, "out", block=self.added)
+            self.added += number
+        else:
+            before = repr(self.stream)
+            with pytest.raises(WrongState):
+                self.stream.send_block(items)
+            assert repr(self.stream) == before
+
+    def in_blocks(self) -> list[int]:
+        return [index for index, item in self.items.items() if item.block is not None]
+
+    @precondition(lambda self: self.in_blocks())
+    @rule(data=st.data())
+    def return_run(self, data: st.DataObject) -> None:
+        """Consecutive items of a block return values; they stay together from now on."""
+        index = end = data.draw(st.sampled_from(self.in_blocks()))
+        block = self.items[index].block
+        while end in self.items and self.items[end].block == block:
+            end += 1
+        whole = range(index, data.draw(st.integers(index + 1, end)))
+        run = self.stream.returned(index, [str(n) for n in whole], 2.0, 1.0, "w")
+        items = [self.items[n].item for n in whole]
+        assert run == Run(index, items, [str(n) for n in whole], 2.0, 1.0, "w")
+        for n in whole:
+            item = self.items[n]
+            item.state, item.block, item.run = "ended", None, run
+            self.ended.append(n)
 
     @rule(end=st.sampled_from([None, None, None, Done("kept"), Failed(ValueError("no"), "", 0)]))
     def advance(self, end: Done[Any] | Failed | None) -> None:
@@ -142,10 +189,10 @@ class AnyOrder(RuleBasedStateMachine):
         if index is None:
             return
         item = self.items[index]
-        assert self.stream.call(index) == Call((index,), {}, item.memo)
+        assert self.stream.call(index) == item.call
         if end is None:
-            item.state = "out"
-            self.stream.send(index, self.stream.call(index))
+            item.state, item.call = "out", item.call or Call((index,))
+            self.stream.send(index, item.call)
         else:
             self.end(index, end)
 
@@ -208,7 +255,8 @@ class AnyOrder(RuleBasedStateMachine):
         item = self.items[index]
         failed = Failed(KeyError("later"), "", 0) if attempt else None
         self.stream.postpone(index, self.now + wait, ("memo", self.now), failed, "w")
-        item.state, item.until, item.memo = "due", self.now + wait, ("memo", self.now)
+        item.state, item.until = "due", self.now + wait
+        item.call = item.call and Call((index,), {}, ("memo", self.now))
         item.looks = 0 if attempt else item.looks + 1
         if attempt:
             item.attempts.append(Attempt("KeyError", "'later'", 0.0, "w"))
@@ -233,6 +281,11 @@ class AnyOrder(RuleBasedStateMachine):
             expected = waiting[0] if waiting else None
         if expected is None:
             assert got is None
+        elif (run := self.items[expected].run) is not None:
+            assert got is run and run.index == expected
+            for index in range(expected, expected + len(run.values)):
+                assert self.items.pop(index).run is run
+                self.taken.append(index)
         else:
             assert got is self.items.pop(expected).outcome
             self.taken.append(expected)
@@ -244,13 +297,15 @@ class AnyOrder(RuleBasedStateMachine):
         self.stream.close_input()
         self.open = False
 
-    @rule(data=st.data(), what=st.sampled_from(["send", "answered", "died", "postpone", "leave", "end"]))
+    @rule(data=st.data(), what=st.sampled_from(WRONG))
     def try_what_is_not_allowed(self, data: st.DataObject, what: str) -> None:
         """Each transition raises from a state that it does not start from, and changes nothing."""
         index = data.draw(st.integers(0, self.added + 1))
         state = self.items[index].state if index in self.items else "unknown"
-        if state == ("due" if what == "end" else "out"):
-            return  # that would be right; to send is wrong in every state: an item is sent after ``pop_due``
+        if what == "returned" and state == "out" and self.items[index].block is not None:
+            return  # that would be right
+        if what not in ("send", "returned") and state == ("due" if what == "end" else "out"):
+            return  # so would that; to send is wrong in every state: an item is sent after ``pop_due``
         before = repr(self.stream)
         with pytest.raises(WrongState):
             match what:
@@ -266,6 +321,8 @@ class AnyOrder(RuleBasedStateMachine):
                     self.stream.leave(index, "")
                 case "end":
                     self.stream.end(index, Done(1))
+                case "returned":
+                    self.stream.returned(index, [1], 0.0, 0.0, "")
         assert repr(self.stream) == before
 
     # -- what must hold --
@@ -276,12 +333,16 @@ class AnyOrder(RuleBasedStateMachine):
         stream = self.stream
         assert stream.pending == len(self.items) <= stream.buffersize
         assert stream.in_flight == len(self.those("out"))
-        assert stream.has_room == (self.open and len(self.items) < stream.buffersize)
+        assert stream.room == (stream.buffersize - len(self.items) if self.open else 0)
+        assert stream.has_room == (stream.room > 0)
+        assert stream.added == self.added
         assert stream.finished == (not self.open and not self.items)
         assert stream.next_due == min((self.items[index].until for index in self.those("due")), default=None)
         for index, item in self.items.items():
-            assert stream.item(index) is item.item
-            assert item.state == "ended" or stream.looks(index) == item.looks
+            assert stream.is_waiting(index) == (item.state == "due")
+            if item.block is None and item.run is None:
+                assert stream.item(index) is item.item
+                assert item.state == "ended" or stream.looks(index) == item.looks
 
     def teardown(self) -> None:
         """Whatever happened, all can be brought to its end: every item is taken exactly once."""
@@ -293,6 +354,7 @@ class AnyOrder(RuleBasedStateMachine):
             self.now = max(self.now, self.stream.next_due or 0.0)
             self.advance(None)
             for index in self.those("out"):
+                self.items[index].block = None
                 self.finish(index, self.stream.answered(index, Done(0), self.now, 0.0, ""))
             self.take()
         assert sorted(self.taken) == list(range(self.added))

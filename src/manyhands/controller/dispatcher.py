@@ -93,6 +93,7 @@ class Dispatcher:
         self._numbers = count()
         self._tokens = count()
         self._overtime = Overtime()
+        self._abandoned: dict[int, float] = {}  # tickets of closed shares, and the seconds that their calls may take
         self._broken = ""
         self._closed = "the pool is closed"
         self._changing = False
@@ -416,8 +417,22 @@ class Dispatcher:
             for ticket, position in handle.marker.running()
             if (owner := self._tickets.get(ticket)) is not None and owner.share.timeout is not None
         ]
+        running += self._sample_abandoned()
         for call in self._overtime.sample(running, time.monotonic()):
             self._kill_call(call.ticket, call.position, partial(timed_out, limit=call.limit))
+
+    def _sample_abandoned(self) -> list[Running]:
+        """Calls that nobody waits for any more have their time limit all the same."""
+        running = [
+            Running(number, ticket, position, self._abandoned[ticket])
+            for number, handle in self.handles.items()
+            for ticket, position in handle.marker.running()
+            if ticket in self._abandoned
+        ]
+        if self._abandoned and not running:
+            self._abandoned.clear()
+            self._note_limits()
+        return running
 
     def _kill_call(self, ticket: int, position: int, reason: Reason) -> None:
         for number, handle in self.handles.items():
@@ -501,9 +516,11 @@ class Dispatcher:
         idle = {number for number, state in self.ledger.workers.items() if state is WorkerState.IDLE}
         actions = self.ledger.abandon(group, kill)
         self.works.pop(group, None)
-        self._note_limits()
         for ticket in [ticket for ticket, owner in self._tickets.items() if owner.share.group == group]:
-            del self._tickets[ticket]
+            limit = self._tickets.pop(ticket).share.timeout
+            if limit is not None:
+                self._abandoned[ticket] = limit
+        self._note_limits()
         for number, handle in self.handles.items():
             if group in handle.loaded:
                 handle.loaded.discard(group)
@@ -518,7 +535,7 @@ class Dispatcher:
 
     def _note_limits(self) -> None:
         limits = [work.share.timeout for work in self.works.values() if work.share.timeout is not None]
-        self.sample_interval = interval(limits)
+        self.sample_interval = interval([*limits, *self._abandoned.values()])
 
     # -- when it ends -------------------------------------------------------------------------------------------
 

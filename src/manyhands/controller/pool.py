@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, Self, TypeVar, cast
 from manyhands.controller.dispatcher import Dispatcher
 from manyhands.controller.futures import Apply, Desk, PoolFuture
 from manyhands.errors import PoolClosed
-from manyhands.settings import MapOptions, PoolSettings, StartMethod
+from manyhands.settings import MapOptions, PoolSettings, StartMethod, check_positive, resolve_workers
 from manyhands.workers import payload
 
 P = ParamSpec("P")
@@ -64,6 +64,12 @@ class Controller(Executor):
         mp_context: Any = None,
         max_tasks_per_child: int | None = None,
     ) -> None:
+        if max_workers is not None:
+            resolve_workers(max_workers, "max_workers")
+        if max_tasks_per_child is not None:
+            check_positive("max_tasks_per_child", max_tasks_per_child)
+        if not isinstance(initargs, Iterable):
+            raise TypeError(f"initargs must be the arguments of initializer, a tuple say, not {initargs!r}")
         workers = _either("workers", workers, "max_workers", max_workers)
         method = None if mp_context is None else _method_of(mp_context)
         initargs = tuple(initargs)

@@ -119,11 +119,27 @@ def _ignore(signum: int, frame: object) -> None:
     """Ctrl-C is the parent's to handle. Not SIG_IGN: that would be inherited by the user's subprocesses."""
 
 
+@dataclass(slots=True)
+class _Opened:
+    """A work that was loaded, and how many lanes are at it."""
+
+    load: Load
+    work: Work | Failed
+    users: int = 0
+    forgotten: bool = False
+
+    def close_if_unused(self) -> None:
+        close = getattr(self.work, "close", None)
+        if self.forgotten and not self.users and close is not None:
+            close()
+
+
 class _Child:
     def __init__(self, channel: WorkerChannel, marker: Marker) -> None:
         self._channel = channel
         self._marker = marker
-        self._works: dict[int, tuple[Load, Work | Failed]] = {}
+        self._works: dict[int, _Opened] = {}
+        self._opening = threading.Lock()
         self._memory: MemoryWatch | None = None
         self._sending = threading.Lock()
 
@@ -150,7 +166,7 @@ class _Child:
                 self._look_at_memory()
             frame = self._channel.receive()
             if frame.kind == RUN:
-                lane.run(frame, self.work_of(frame))
+                self.run(lane, frame)
             else:
                 lane.push()
                 if not self.take(message_of(frame)):
@@ -161,7 +177,7 @@ class _Child:
         match message:
             case Load(number):
                 self._marker.loads(True)
-                self._works[number] = message, _loaded(message)
+                self._works[number] = _Opened(message, _loaded(message))
                 self._marker.loads(False)
             case Forget(number):
                 self._forget(number)
@@ -170,14 +186,21 @@ class _Child:
                 return False
         return True
 
-    def work_of(self, frame: Frame) -> Work | Failed:
-        """The work of a RUN frame, or why it can't run."""
-        load, work = self._works[frame.work]
+    def run(self, lane: Lane, piece: Frame) -> None:
+        """Has the calls of a RUN frame run; if their work was forgotten meanwhile, they are handed back."""
+        with self._opening:
+            opened = self._works.get(piece.work)
+            if opened is not None:
+                opened.users += 1
+        if opened is None:
+            lane.refuse(piece)
+            return
         try:
-            _go_to(load)
-        except OSError as error:  # the caller's directory is gone
-            return Failed(error, traceback_text(error))
-        return work
+            lane.run(piece, _placed(opened))
+        finally:
+            with self._opening:
+                opened.users -= 1
+                opened.close_if_unused()
 
     def _set_up(self) -> Any:
         global _setup
@@ -215,10 +238,11 @@ class _Child:
             self._channel.send(*frames)
 
     def _forget(self, number: int) -> None:
-        _, work = self._works.pop(number, (None, None))
-        close = getattr(work, "close", None)
-        if close is not None:
-            close()
+        with self._opening:
+            opened = self._works.pop(number, None)
+            if opened is not None:
+                opened.forgotten = True
+                opened.close_if_unused()
 
 
 class _Crew:
@@ -270,14 +294,26 @@ class _Crew:
         self._flusher.watch(lane)
         try:
             while (piece := self._pieces.get()) is not None:
-                lane.run(piece, self._child.work_of(piece))
+                self._child.run(lane, piece)
                 lane.push()
                 self._child._look_at_memory()
         except OSError:
             os._exit(1)  # the parent is gone
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)  # nobody must wait for a lane that is gone
 
 
 _NOT_SET_UP = object()
+
+
+def _placed(opened: _Opened) -> Work | Failed:
+    """The work, or why it can't run where its caller was."""
+    try:
+        _go_to(opened.load)
+    except OSError as error:  # the caller's directory is gone
+        return Failed(error, traceback_text(error))
+    return opened.work
 
 
 def _loaded(load: Load) -> Work | Failed:

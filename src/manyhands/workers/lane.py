@@ -86,11 +86,15 @@ class Lane:
         self._held: tuple[Frame | None, deque[Any]] = None, deque()  # the piece that runs, and what is left of it
         self._lock = threading.Lock()  # over all of these, except for adding a value
 
+    def refuse(self, piece: Frame) -> None:
+        """Hands a RUN frame back, unbegun."""
+        self._hand_back(piece, piece.begin)
+
     def run(self, piece: Frame, work: Work | Failed) -> None:
         """Runs the calls of a RUN frame. Its answers are sent at once, or by a later ``run`` or ``push``."""
         numbers, at = self._numbers, self._at
         if piece.epoch < numbers[0] or self._marker.full:
-            self._hand_back(piece, piece.begin)
+            self.refuse(piece)
             return
         numbers[at + 1] = piece.begin
         numbers[at] = self._ticket = piece.ticket
