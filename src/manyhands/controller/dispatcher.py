@@ -93,7 +93,9 @@ class Dispatcher:
         self._numbers = count()
         self._tokens = count()
         self._overtime = Overtime()
-        self._abandoned: dict[int, float] = {}  # tickets of closed shares, and the seconds that their calls may take
+        self._abandoned: dict[
+            int, float
+        ] = {}  # tickets of closed shares, and the seconds that their calls may take
         self._broken = ""
         self._closed = "the pool is closed"
         self._changing = False
@@ -476,7 +478,9 @@ class Dispatcher:
                 case TellBroken(ticket, begin, end):
                     self._put(ticket, begin, end, self.broken)
         for action in actions:
-            if isinstance(action, TellDied | TellCancelled | TellBroken) and not self.ledger.knows(action.ticket):
+            if isinstance(action, TellDied | TellCancelled | TellBroken) and not self.ledger.knows(
+                action.ticket
+            ):
                 self._tickets.pop(action.ticket, None)
 
     def _put(self, ticket: int, begin: int, end: int, news: Dead | Dropped | Failed, worker: str = "") -> None:

@@ -128,7 +128,7 @@ def _plain_items(rule: StarRule) -> Plain:
     """Which items can be called as they are: with ``star``, what is taken apart must be a sequence already."""
     if rule.star:
         return lambda items: all(type(item) in (tuple, list) for item in items)
-    return lambda items: True
+    return lambda _: True
 
 
 def start_runner(

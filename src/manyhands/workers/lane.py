@@ -83,7 +83,10 @@ class Lane:
         self._first_pickle = 0
         self._took = 0.0
         self._ticket = NOTHING
-        self._held: tuple[Frame | None, deque[Any]] = None, deque()  # the piece that runs, and what is left of it
+        self._held: tuple[Frame | None, deque[Any]] = (
+            None,
+            deque(),
+        )  # the piece that runs, and what is left of it
         self._lock = threading.Lock()  # over all of these, except for adding a value
 
     def refuse(self, piece: Frame) -> None:
@@ -153,17 +156,10 @@ class Lane:
                         now = clock()
                     before = now
                 break
-            except _NotReturned as other:
-                answer = other.answer
-            except IndexError as error:
-                if request is _NOTHING_LEFT:
-                    break
-                answer = work.failed(error)
-            except Exception as error:
-                answer = work.failed(error)
             except BaseException as error:
-                # sys.exit or KeyboardInterrupt in a task is that item's failure, and must not end the parent
-                answer = Failed(payload.carried(error), traceback_text(error))
+                if request is _NOTHING_LEFT:
+                    continue  # the flusher took the last one
+                answer = _answer_to(error, work)
             now = clock()
             self._close_runs(before, None)
             self._answer(position, answer, now - before)
@@ -433,6 +429,16 @@ class _NotReturned(BaseException):
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
+
+
+def _answer_to(error: BaseException, work: Work) -> Answer:
+    """What a call came to that raised this."""
+    if isinstance(error, _NotReturned):
+        return error.answer
+    if isinstance(error, Exception):
+        return work.failed(error)
+    # sys.exit or KeyboardInterrupt in a task is that item's failure, and must not end the parent
+    return Failed(payload.carried(error), traceback_text(error))
 
 
 def _opened(step: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import Final
+
+_STATM: Final = Path("/proc/self/statm")
 
 _LOOK_SECONDS: Final = 0.05
 """It is looked at no more often: a look costs some 20 µs."""
@@ -29,8 +32,7 @@ class MemoryWatch:
 def resident_bytes() -> int:
     """The resident memory of this process."""
     try:
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(_STATM.read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         import psutil
 

@@ -27,9 +27,7 @@ def atomic(values: Sequence[Any]) -> bool:
     """Whether the values may travel as one pickle: none runs a user's code, and all are immutable."""
     try:
         kinds = set(map(type, values))
-        return kinds <= ATOMIC or (
-            kinds == {tuple} and set(map(type, chain.from_iterable(values))) <= ATOMIC
-        )
+        return kinds <= ATOMIC or (kinds == {tuple} and set(map(type, chain.from_iterable(values))) <= ATOMIC)
     except TypeError:  # a type whose metaclass has no hash
         return False
 
