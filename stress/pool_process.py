@@ -26,6 +26,7 @@ from manyhands import Controller, Outcome, TaskTimeout, WorkerDied, parallel, re
 
 PROBES = 9
 TICK_SECONDS = 0.005
+NOT_ASKED: dict[str, list[int]] = {"killed": [], "cancelled": [], "called": []}
 
 faulthandler.register(signal.SIGUSR1)
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # segmentation faults are the daily business of this storm
@@ -125,7 +126,7 @@ def play_map(scope: int, one: Map, pool: dict[str, Any]) -> dict[str, Any]:
             drawn.given += 1
             got.append(told_outcome(scope, outcome))
     late = [told_outcome(scope, outcome) for outcome in outcomes]
-    return {"map": scope, "outcomes": got, "late": late, "ahead": drawn.ahead, "killed": [], "cancelled": []}
+    return {"map": scope, "outcomes": got, "late": late, "ahead": drawn.ahead, **NOT_ASKED}
 
 
 def options_of(one: Map) -> dict[str, Any]:
@@ -152,11 +153,19 @@ def play_calls(scope: int, one: Map, pool: dict[str, Any]) -> dict[str, Any]:
         controller = None  # it can't kill what came to it in another way
         function = parallel(work).options(timeout=options_of(one)["timeout"], **pool)
         futures = [function.submit(number) for number in numbers]
+    called: list[Future[Any]] = []
+    if one.calls_back:
+        for future in futures:
+            future.add_done_callback(called.append)
     killed, cancelled = ask(one, numbers.start, futures, controller)
     if not one.ordered:
         concurrent.futures.wait(futures)
     got = [told_future(scope, index, future) for index, future in enumerate(futures)]
-    return {"map": scope, "outcomes": got, "late": [], "ahead": 0, "killed": killed, "cancelled": cancelled}
+    while one.calls_back and len(called) < len(futures):
+        time.sleep(TICK_SECONDS)  # they are called after those who wait are woken
+    calls = [called.count(future) for future in futures]
+    asked = {"killed": killed, "cancelled": cancelled}
+    return {"map": scope, "outcomes": got, "late": [], "ahead": 0, **asked, "called": calls}
 
 
 def ask(

@@ -64,8 +64,9 @@ class Map:
 
     Attributes:
         steps: the items, in order.
-        submits: calls are submitted one by one. Then ``asks`` count, and of the options only ``timeout`` and
-            ``ordered``: whether each is waited for in turn, or all of them before.
+        submits: calls are submitted one by one. Then ``asks`` and ``calls_back`` (whether callbacks are added to the
+            futures) count, and of the options only ``timeout`` and ``ordered``: whether each is waited for in turn,
+            or all of them before.
         chunksize, ordered, buffersize: as in ``@parallel``.
         source: whether the input is a list, or a generator that notes how far it was drawn.
         take: it is closed after so many outcomes; None: it is used up.
@@ -84,6 +85,7 @@ class Map:
     attempts: int = 1
     pauses: tuple[Pause, ...] = ()
     asks: tuple[Ask, ...] = ()
+    calls_back: bool = False
 
     @cached_property
     def items(self) -> list[Step]:

@@ -32,7 +32,7 @@ def steps(endless: bool) -> st.SearchStrategy[tuple[Step, ...]]:
     )
     kinds = [fast, slow, fast, fails, large, slower, lethal]
     if endless:
-        kinds.append(st.builds(Step, st.sampled_from(ENDLESS)))
+        kinds.append(st.builds(Step, st.sampled_from(ENDLESS), st.sampled_from((1, 1, 3))))
     return st.lists(st.one_of(kinds), min_size=1, max_size=8).map(tuple)
 
 
@@ -72,6 +72,7 @@ def submitted_calls(draw: Draw, own: bool) -> Map:
         ordered=draw(st.booleans()),
         timeout=timeout,
         asks=tuple(draw(st.lists(asks, max_size=5))),
+        calls_back=draw(st.booleans()),
     )
 
 

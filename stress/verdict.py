@@ -62,6 +62,8 @@ class _Judge:
                 "broken promises",
                 f"map {scope} drew {told['ahead']} items ahead, with a buffer of {one.buffersize}",
             )
+        if one.calls_back and set(told["called"]) != {1}:
+            self._wrong("doubled", f"the callbacks of map {scope} were called {told['called']} times")
         for outcome in told["outcomes"]:
             if outcome["index"] < len(one.items):
                 self._check_outcome((scope, outcome["index"]), outcome)

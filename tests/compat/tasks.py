@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any, Never
 
@@ -63,3 +64,40 @@ def end(how: str, file: Path | None = None) -> int:
     if file is not None:
         tell(file, how)
     return os.getpid()
+
+
+def fail_at(x: Any, bad: Any = 3) -> Any:
+    if x == bad:
+        raise KeyError(x)
+    return x
+
+
+def where(_: Any) -> Any:
+    return os.getpid(), threading.get_ident()
+
+
+class Scale:
+    def __init__(self, factor: Any) -> None:
+        self.factor = factor
+
+    def times(self, x: Any) -> Any:
+        return self.factor * x
+
+    def __call__(self, x: Any) -> Any:
+        return self.factor * x
+
+
+class Counted:
+    """Says in a file how often it was pickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        tell(self.path, "pickled")
+        return Counted, (self.path,)
+
+
+class Frozen(Exception):
+    def __setattr__(self, name: Any, value: Any) -> None:
+        raise AttributeError(name)

@@ -11,7 +11,6 @@ import warnings
 import weakref
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any, Never
 
 import pytest
@@ -19,7 +18,7 @@ import pytest
 from manyhands import RemoteError, WorkerDied, parallel
 from manyhands.compat import parmapper
 from manyhands.compat.parmapper import parmap
-from tests.compat.tasks import double, report
+from tests.compat.tasks import Counted, Frozen, Scale, double, fail_at, report, where
 from tests.conftest import children
 from tests.helpers import Fifo, lines, tell, wait_for
 
@@ -37,16 +36,6 @@ HOWS = {
 def how(request: pytest.FixtureRequest) -> How:
     """Here, in two threads, in two processes, or in two processes with two threads each."""
     return dict(request.param)
-
-
-def fail_at(x: Any, bad: Any = 3) -> Any:
-    if x == bad:
-        raise KeyError(x)
-    return x
-
-
-def where(_: Any) -> Any:
-    return os.getpid(), threading.get_ident()
 
 
 def drawn_from(source: Iterator[int], drawn: list[int]) -> Iterator[int]:
@@ -219,17 +208,6 @@ def test_options_change_nothing(how: How, options: Any) -> None:
 # -- functions --------------------------------------------------------------------------------------------
 
 
-class Scale:
-    def __init__(self, factor: Any) -> None:
-        self.factor = factor
-
-    def times(self, x: Any) -> Any:
-        return self.factor * x
-
-    def __call__(self, x: Any) -> Any:
-        return self.factor * x
-
-
 def test_functions_of_all_kinds(how: How) -> None:
     """Lambdas, closures, partials, methods, callable objects, builtins and classes can be mapped."""
     factor = 3
@@ -290,17 +268,6 @@ def test_inherited_functions_leave_nothing() -> None:
     with pytest.raises(ZeroDivisionError):
         next(spoilt)
     assert len(workers) >= 3 and not workers & {process.pid for process in children()}
-
-
-class Counted:
-    """Says in a file how often it was pickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        tell(self.path, "pickled")
-        return Counted, (self.path,)
 
 
 def test_fixed_arguments_travel_with_the_function(tmp_path: Any) -> None:
@@ -459,11 +426,6 @@ def test_stop_iteration_is_no_end(how: How) -> None:
     with pytest.raises(RuntimeError, match="StopIteration") as caught:
         next(results)
     assert caught.value.__cause__.seq_index == 2
-
-
-class Frozen(Exception):
-    def __setattr__(self, name: Any, value: Any) -> None:
-        raise AttributeError(name)
 
 
 def test_an_error_that_takes_no_attribute(how: How) -> None:

@@ -107,28 +107,30 @@ class Farewell:
 
 
 class Unfriendly(type):
-    """The metaclass of types that can't be looked up anywhere."""
+    """The metaclass of types that can't be compared."""
 
     def __eq__(cls, other: object) -> bool:
         raise RuntimeError("types compared")
 
-    def __hash__(cls) -> int:
-        raise RuntimeError("type hashed")
+    __hash__ = type.__hash__
 
 
 class OfUnfriendlyType(metaclass=Unfriendly):
     """A value whose type makes trouble; it travels well."""
 
-    def __init__(self, x: int = 0) -> None:
+    def __init__(self, x: int) -> None:
         self.x = x
 
-    def __reduce__(self) -> Any:
-        return make_unfriendly, (self.x,)
+
+class Unhashable(type):
+    """The metaclass of types that can't even be pickled, since pickle looks them up."""
+
+    def __hash__(cls) -> int:
+        raise RuntimeError("type hashed")
 
 
-def make_unfriendly(x: int) -> OfUnfriendlyType:
-    """What stands in pickles: of its type not even the name can be found."""
-    return OfUnfriendlyType(x)
+class OfUnhashableType(metaclass=Unhashable):
+    """A value that travels nowhere."""
 
 
 class Shy:
@@ -231,6 +233,8 @@ def come_to(fate: str) -> Any:
             return Shy(5)
         case "unfriendly":
             return OfUnfriendlyType(5)
+        case "unhashable":
+            return OfUnhashableType()
         case "farewell":
             return drop_farewells()
     return fate
@@ -249,6 +253,7 @@ RAISES = {
     "hostile": "RuntimeError",
     "hostile exit": "SystemExit",
     "hostile interrupt": "KeyboardInterrupt",
+    "unhashable": "RuntimeError",
     "trap": "SystemExit",
     "sys.exit": "SystemExit",
     "interrupt": "KeyboardInterrupt",

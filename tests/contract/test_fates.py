@@ -121,11 +121,12 @@ def test_items_that_make_trouble(how: How) -> None:
 def test_items_that_can_not_be_pickled(processes: How) -> None:
     """Whatever pickling an item raises, that item fails, and no other."""
     hostile = [fate_tasks.Hostile(kind) for kind in (RuntimeError, SystemExit)]
-    items = [1, hostile[0], 2, hostile[1], fate_tasks.Trap(), 3]
-    outcomes = list(parallel(lambda item: item).map(iter(items), **processes).outcomes())
-    assert [outcome.ok for outcome in outcomes] == [True, False, True, False, False, True]
-    errors = [outcome.failure.error for outcome in outcomes if outcome.failure]
-    assert [type_name(error) for error in errors] == ["RuntimeError", "SystemExit", "SystemExit"]
+    items = [1, hostile[0], 2, hostile[1], fate_tasks.Trap(), fate_tasks.OfUnhashableType(), 3]
+    with parallel(lambda item: item).map(iter(items), **processes) as results:
+        outcomes = list(results.outcomes())
+    assert [outcome.ok for outcome in outcomes] == [True, False, True, False, False, False, True]
+    names = [type_name(outcome.failure.error) for outcome in outcomes if outcome.failure]
+    assert names == ["RuntimeError", "SystemExit", "SystemExit", "RuntimeError"]
 
 
 # -- values ---------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import weakref
 
 import pytest
@@ -120,20 +119,25 @@ AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 TestAnyOrder = AnyOrder.TestCase
 
 
+class Items(list[Thing]):
+    """The items of a block, whose life can be followed."""
+
+
 def test_a_finished_block_is_forgotten() -> None:
     """Once all of its items are taken or single, nothing is left of it; others stay."""
     blocks = Blocks()
-    items = [Thing() for _ in range(4)]
-    whole = weakref.ref(items[0])
-    blocks.add(0, items[:2])
-    blocks.add(2, items[2:])
-    blocks.taken(blocks.returned(0, ["a"], 0.0, 0.0, ""))
-    assert blocks.single_out(1) is items[1]
-    del items
-    gc.collect()
-    assert whole() is None
-    assert not blocks.is_out(0) and blocks.is_out(2) and blocks.is_out(3)
-    with pytest.raises(WrongState, match="item 1 is in no block"):
-        blocks.single_out(1)
-    with pytest.raises(WrongState, match="items 2 to 4 are not all out"):
-        blocks.returned(2, ["a", "b", "c"], 0.0, 0.0, "")
+    items, others = Items(Thing() for _ in range(3)), Items(Thing() for _ in range(2))
+    lives = weakref.ref(items), weakref.ref(others)
+    single = items[2]
+    blocks.add(0, items)
+    blocks.add(3, others)
+    del items, others
+    blocks.taken(blocks.returned(0, ["a", "b"], 0.0, 0.0, ""))
+    assert lives[0]() is not None
+    assert blocks.single_out(2) is single
+    assert lives[0]() is None and lives[1]() is not None
+    assert not blocks.is_out(2) and blocks.is_out(3) and blocks.is_out(4)
+    with pytest.raises(WrongState, match="item 2 is in no block"):
+        blocks.single_out(2)
+    with pytest.raises(WrongState, match="items 3 to 5 are not all out"):
+        blocks.returned(3, ["a", "b", "c"], 0.0, 0.0, "")

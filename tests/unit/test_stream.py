@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -408,6 +409,30 @@ def test_an_item_is_not_sent_before_its_time() -> None:
     assert stream.pop_due(4.9) is None
     assert stream.pop_due(5.0) == 0
     stream.send(0, Call())
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_what_was_taken_is_forgotten(ordered: bool) -> None:
+    """Items and results of runs and of others, as soon as nobody else has them."""
+
+    class Thing:
+        """An item or a result."""
+
+    stream = Stream(buffersize=9, ordered=ordered)
+    things = [Thing() for _ in range(6)]
+    lives = [weakref.ref(thing) for thing in things]
+    stream.send_block(things[:2])
+    stream.add(things[2], Call((things[2],)), 0.0)
+    stream.pop_due(0.0)
+    stream.send(2, Call((things[2],)))
+    stream.returned(0, things[3:5], 0.0, 0.0, "")
+    stream.answered(2, Done(things[5]), 0.0, 0.0, "")
+    del things
+    assert all(life() is not None for life in lives)
+    assert stream.take() is not None
+    assert [life() is None for life in lives] == [True, True, False, True, True, False]
+    assert stream.take() is not None
+    assert all(life() is None for life in lives)
 
 
 def test_an_unshowable_error_ends_its_item() -> None:

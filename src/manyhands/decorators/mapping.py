@@ -42,11 +42,11 @@ def start_map(
     source = iter(items)
     gate = gate_for(function)
     prepare = preparation(function, rule, discards=True)
-    ready = isinstance(items, list | tuple | range)
-    if ready and options.on_error == "raise":
-        _check_items(function, items, rule, prepare, gate)  # type: ignore[arg-type]
-    observer = _observer(function, options, total)
+    if isinstance(items, list | tuple | range) and options.on_error == "raise":
+        _check_items(function, items, rule, prepare, gate)
     runner = start_runner(function, options, discards=True, rule=rule)
+    observer = _observer(function, options, total)
+    ready = type(items) in (list, tuple, range)  # no subclass: its iteration may wait, or raise
     inline = isinstance(runner, InlineRunner)
     stream = Stream(
         # Inline nothing runs ahead, so nothing needs to be drawn ahead.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import threading
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -79,7 +80,7 @@ class Work:
         self._function = function
         self._discards = discards
         self._rule = rule
-        self._claims: Claims | None = None
+        self._claims: dict[int, Claims] = {}  # of each thread: two would take each other's for their own
         self.plain = None if rule is None or not goes_plain(function, rule) else _plain(function, rule)
 
     def __reduce__(self) -> Any:
@@ -99,20 +100,21 @@ class Work:
 
     def close(self) -> None:
         """Lets go of the claims' files."""
-        if self._claims is not None:
-            self._claims.close()
-            self._claims = None
+        while self._claims:
+            self._claims.popitem()[1].close()
 
     # -- with a claim -----------------------------------------------------------------------------------------
 
     def _claimed(self, call: Call, entry: Entry, claim: ClaimPolicy) -> Answer:
         from manyhands.claims import Busy, Claims, FailedBefore, Finished, Mine, Wait
 
-        if self._claims is None:
-            self._claims = Claims()
+        me = threading.get_ident()
+        claims = self._claims.get(me)
+        if claims is None:
+            claims = self._claims[me] = Claims()
         log = entry.log
         try:
-            decision = self._claims.acquire(
+            decision = claims.acquire(
                 log, reopen=entry.reopen, code_hash=code_hash(self._function), seen=entry.seen
             )
             match decision:
@@ -127,7 +129,7 @@ class Work:
                 case FailedBefore():
                     return self._failed_before(decision, log)
                 case Mine() as mine:
-                    return self._compute(call, entry, claim, self._claims, mine)
+                    return self._compute(call, entry, claim, claims, mine)
         except OutputDirectoryError as error:
             return Failed(error, traceback_text(error), halts=True)
 

@@ -30,6 +30,8 @@ class ThreadRunner:
         self._waiting: set[int] = set()  # submitted, and begun by no thread
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
+        self._alive = 0
+        self._busy = 0
         self._closed = False
 
     def submit(self, ticket: int, call: Call) -> None:
@@ -41,6 +43,7 @@ class ThreadRunner:
                     target=self._serve, name=f"manyhands-thread-{len(self._threads)}", daemon=True
                 )
                 self._threads.append(thread)
+                self._alive += 1
                 thread.start()
         self._calls.put((ticket, call))
 
@@ -84,14 +87,36 @@ class ThreadRunner:
         self._closed = True
         for _ in self._threads:
             self._calls.put(None)
+        with self._lock:
+            idle = not self._busy
+            if not self._alive:
+                self._close_work()
+        if wait and idle:
+            for thread in self._threads:
+                thread.join()
+
+    def _close_work(self) -> None:
+        close = getattr(self._work, "close", None)
+        if close is not None:
+            close()
 
     def _serve(self) -> None:
+        try:
+            self._run_calls()
+        finally:
+            with self._lock:
+                self._alive -= 1
+                if self._closed and not self._alive:
+                    self._close_work()  # its files are of use until the last call has ended
+
+    def _run_calls(self) -> None:
         while (taken := self._calls.get()) is not None and not self._closed:
             ticket, call = taken
             with self._lock:
                 if ticket not in self._waiting:
                     continue
                 self._waiting.remove(ticket)
+                self._busy += 1
             start = time.perf_counter()
             answer: Answer
             try:
@@ -100,5 +125,7 @@ class ThreadRunner:
                 from manyhands.workers.payload import carried
 
                 answer = Failed(carried(error), traceback_text(error))
+            with self._lock:
+                self._busy -= 1
             self._arrived.put(Answered(ticket, answer, time.perf_counter() - start, self._name))
             del taken, call, answer

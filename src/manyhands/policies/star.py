@@ -31,7 +31,7 @@ def short_repr(value: object) -> str:
     """``repr(value)`` cut to about 80 characters, that never raises."""
     try:
         text = _short.repr(value)
-    except Exception as error:  # a user's __repr__ may do anything
+    except (Exception, SystemExit) as error:  # a user's __repr__ may do anything
         return f"<{type(value).__qualname__} whose repr raises {type(error).__qualname__}>"
     return text if len(text) <= 90 else f"{text[:60]}...{text[-20:]}"
 

@@ -2,7 +2,7 @@
 
 It has imported what a worker needs and nothing of the user's, so a fork is quick and safe. A request on its
 control socket is the worker's number, with the worker's end of its channel attached. It reports each start and
-each end of a worker, and ends, without its workers, when the control socket closes.
+each end of a worker, and ends when the control socket closes; should workers live then, they are killed.
 """
 
 from __future__ import annotations
@@ -23,20 +23,22 @@ REPORT: Final = struct.Struct("<cqqq")
 
 def main(descriptor: int) -> None:
     """The whole life of a fork server."""
+    workers: dict[int, int] = {}
     try:
         with socket.socket(fileno=descriptor) as control:
-            _serve(control)
+            _serve(control, workers)
     except ConnectionError:
         pass  # the parent is gone, and hears no report
+    for pid in workers:
+        _kill_group(pid)
 
 
-def _serve(control: socket.socket) -> None:
+def _serve(control: socket.socket, workers: dict[int, int]) -> None:
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    workers: dict[int, int] = {}
     while True:
         ready, _, _ = select.select([control.fileno(), woken], [], [])
         if woken in ready:
@@ -76,9 +78,13 @@ def _report_ended(control: socket.socket, workers: dict[int, int]) -> None:
         ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if ended is None:
             return
-        try:
-            os.killpg(ended.si_pid, signal.SIGKILL)  # what the worker started and left behind
-        except OSError:
-            pass
+        _kill_group(ended.si_pid)  # what the worker started and left behind
         _, status = os.waitpid(ended.si_pid, 0)
         control.send(REPORT.pack(b"E", workers.pop(ended.si_pid), ended.si_pid, status))
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except OSError:
+        pass

@@ -138,7 +138,7 @@ class Lane:
                     value = step(request)
                     try:
                         is_atom = type(value) in atomic
-                    except TypeError:  # its metaclass has no hash
+                    except BaseException:  # the hash of its metaclass is the user's
                         is_atom = False
                     if is_atom:
                         append(value)
