@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from evidence import Evidence, Told, Verdict, deaths
-from schedule import ENDLESS, SUICIDES, Step
+from schedule import ENDLESS, SUICIDES
 
 if TYPE_CHECKING:
     from spans import Place, Span
@@ -81,7 +81,7 @@ class Blame:
         if limit is None:
             self._wrong("misblamed", f"{words}, and had none")
             return
-        if pid in self._evidence.stopped or self._waits_for_the_gil(pid, step):
+        if pid in self._evidence.stopped or self._waits_for_the_gil(place, pid):
             return
         seconds, lag = limit / 1000, 2 * self._evidence.lag + SLACK_SECONDS
         if span is None:
@@ -93,10 +93,11 @@ class Blame:
         elif step.does not in ENDLESS and step.ms / 1000 + lag < seconds:
             self._wrong("misblamed", f"{words}; nothing kept it for so long (lag {self._evidence.lag:.3f} s)")
 
-    def _waits_for_the_gil(self, pid: int, step: Step) -> bool:
-        """Whether something else in the worker may have kept the item from running."""
-        others = (self._evidence.step(span.place).does for span in self._spans.of_worker.get(pid, []))
-        return self._schedule.threads > 1 and step.does != "stall" and not {"stall", "hold"}.isdisjoint(others)
+    def _waits_for_the_gil(self, place: Place, pid: int) -> bool:
+        """Whether something else in the worker may have kept the item from running, or even from its first step."""
+        spans = self._spans.of_worker.get(pid, [])
+        others = {self._evidence.step(span.place).does for span in spans if span.place != place}
+        return self._schedule.threads > 1 and not others.isdisjoint({"stall", "hold"})
 
     def check_workers(self) -> None:
         """Each is at so many items as it has threads; what it was at when it ended is told of that, or run alone."""

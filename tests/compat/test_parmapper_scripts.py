@@ -162,7 +162,7 @@ varied = list(zip(ten, halves))
 def both(times):
     return list(zip(sums, times))
 
-for N in (None, 1, 2, 4):
+for N in (1, 2, 4):
     def check(expected, *given, **options):
         got = list(parmapper.parmap(*given, N=N, **options))
         assert got == expected, (N, options, got)
@@ -190,7 +190,7 @@ for N in (None, 1, 2, 4):
         check(quick, one, ten, Nt=Nt, kwargs={"t": 0.25})
 """
 
-PRINTED = 4 * (11 + 2) * 10
+PRINTED = 3 * (11 + 2) * 10
 """The calls of ``one`` and ``two``."""
 
 

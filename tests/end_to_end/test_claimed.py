@@ -34,11 +34,15 @@ def log(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture(params=["inline", "fork", "spawn", "forkserver"])
+@pytest.fixture(params=["inline", "threads", "fork", "spawn", "forkserver", "threads of workers"])
 def how(request: pytest.FixtureRequest) -> dict[str, object]:
     """Options that say where a map runs."""
     if request.param == "inline":
         return {"backend": "inline"}
+    if request.param == "threads":
+        return {"backend": "threads", "workers": 4}
+    if request.param == "threads of workers":
+        return {"workers": 2, "threads": 3, "start_method": "fork"}
     return {"workers": 2, "start_method": request.param}
 
 

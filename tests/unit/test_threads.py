@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -23,25 +24,32 @@ class Work:
     Attributes:
         begun: the arguments of those that have begun, in that order.
         most: how many ran at once.
+        running: how many run.
+        closes: how often it was closed.
     """
 
     def __init__(self) -> None:
         self.begun: list[int] = []
         self.most = 0
-        self._running = 0
+        self.running = 0
+        self.closes = 0
         self._changed = threading.Condition()
         self._let_go = 0
 
     def __call__(self, call: Call) -> Done[int]:
         with self._changed:
             self.begun.append(call.args[0])
-            self._running += 1
-            self.most = max(self.most, self._running)
+            self.running += 1
+            self.most = max(self.most, self.running)
             self._changed.notify_all()
             assert self._changed.wait_for(lambda: self._let_go, DEADLINE)
             self._let_go -= 1
-            self._running -= 1
+            self.running -= 1
         return Done(call.args[0] * 2)
+
+    def close(self) -> None:
+        assert not self.running
+        self.closes += 1
 
     def wait_for(self, begun: int) -> None:
         """Returns when so many calls have begun."""
@@ -97,22 +105,21 @@ def test_one_event_per_call(todo: list[str], threads: int, data: st.DataObject) 
         ran.append(call.args[0])
         return Done(call.args[0])
 
-    runner = ThreadRunner(work, threads, "here")
     events: list[Any] = []
     submitted = 0
     dropped: set[int] = set()
-    for action in todo:
-        if action == "submit":
-            runner.submit(submitted, Call((submitted,)))
-            submitted += 1
-        elif action == "events":
-            events += runner.events(0)
-        else:
-            ticket = data.draw(st.integers(0, submitted))
-            dropped.add(ticket)
-            getattr(runner, action)(ticket)
-    events += all_events(runner, submitted - len(events))
-    runner.close()
+    with closing(ThreadRunner(work, threads, "here")) as runner:
+        for action in todo:
+            if action == "submit":
+                runner.submit(submitted, Call((submitted,)))
+                submitted += 1
+            elif action == "events":
+                events += runner.events(0)
+            else:
+                ticket = data.draw(st.integers(0, submitted))
+                dropped.add(ticket)
+                getattr(runner, action)(ticket)
+        events += all_events(runner, submitted - len(events))
     assert Counter(event.ticket for event in events) == Counter(range(submitted))
     answered = {event.ticket for event in events if isinstance(event, Answered)}
     assert Counter(ran) == Counter(answered)
@@ -229,3 +236,32 @@ def test_idle_threads_have_ended_when_it_is_closed() -> None:
     all_events(runner, 9)
     runner.close(wait=True)
     assert ours() == set()
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_the_work_is_closed_once(waits: bool) -> None:
+    """When the last call has ended, or at once if none runs."""
+    work = Work()
+    ThreadRunner(work, 2, "here").close()
+    assert work.closes == 1
+    work = Work()
+    runner = ThreadRunner(work, 2, "here")
+    runner.submit(0, Call((0,)))
+    runner.submit(1, Call((1,)))
+    work.wait_for(2)
+    threads = ours()
+    runner.close(wait=waits)
+    assert work.closes == 0
+    work.let_go(2)
+    end(*threads)
+    assert work.closes == 1
+    for _ in range(50):
+        work = Work()
+        runner = ThreadRunner(work, 2, "here")
+        runner.submit(0, Call((0,)))
+        work.let_go(1)
+        all_events(runner, 1)
+        threads = ours()
+        runner.close(wait=waits)
+        end(*threads)
+        assert work.closes == 1

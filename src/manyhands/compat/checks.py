@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, Literal, cast, get_args
 
 from manyhands import parallel
-from manyhands.decorators.decorated import ParallelFunction
 from manyhands.policies.star import short_repr
 
 OnException = Literal["raise", "return", "proc"]
@@ -28,12 +27,17 @@ def a_function(name: str, value: Any) -> Callable[..., Any]:
     """``value``, if it is one that ``@parallel`` takes, or has it; else raises TypeError."""
     if not callable(value):
         raise TypeError(f"{name} must be a function, not {short_repr(value)}")
-    if not isinstance(value, ParallelFunction):
+    if not is_parallel(value):
         try:
             parallel(value)
         except TypeError as error:
             raise TypeError(f"{name} must be a plain function: {error}") from None
     return cast("Callable[..., Any]", value)
+
+
+def is_parallel(function: Callable[..., Any]) -> bool:
+    """Whether ``@parallel`` was applied to it."""
+    return hasattr(function, "submit") and hasattr(function, "options")
 
 
 def on_exception(value: Any) -> OnException:

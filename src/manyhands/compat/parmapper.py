@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Any, Final, TypeVar
 
 from manyhands.compat.carried import Bound, fork_always
-from manyhands.compat.checks import OnException, a_function, on_exception, whole_number
+from manyhands.compat.checks import OnException, a_function, is_parallel, on_exception, whole_number
 from manyhands.compat.parmapper_process import ReturnProcess
 from manyhands.compat.parmapper_values import Values
-from manyhands.decorators.decorated import ParallelFunction
 from manyhands.policies.star import StarRule, short_repr
 from manyhands.settings import available_cores
 
@@ -116,7 +115,7 @@ parmapper = parmap
 
 
 def _bound(function: Callable[..., R], rule: StarRule) -> Callable[..., R]:
-    if rule.args or rule.kwargs or isinstance(function, ParallelFunction):  # whose options don't count here
+    if rule.args or rule.kwargs or is_parallel(function):  # whose options don't count here
         return Bound(function, rule.args, rule.kwargs)
     return function
 

@@ -21,9 +21,8 @@ from typing import Any, Final
 
 from manyhands import Controller, parallel
 from manyhands.compat import endings
-from manyhands.compat.checks import a_function, whole_number
+from manyhands.compat.checks import a_function, is_parallel, whole_number
 from manyhands.compat.pending import Pending, SingleProcess, logger
-from manyhands.decorators.decorated import ParallelFunction
 from manyhands.policies.star import short_repr
 
 __all__ = ["ProcessController", "log_server_dir"]
@@ -79,8 +78,7 @@ class ProcessController:
         self.process_queue: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
         self.process_results: deque[list[list[Any]]] = deque()
         self._takes_arguments = _takes_arguments(target_method)
-        decorated = isinstance(target_method, ParallelFunction)
-        self._function: Any = target_method if decorated else parallel(target_method)
+        self._function: Any = target_method if is_parallel(target_method) else parallel(target_method)
         self._on_pool: Any = None  # the same function, set to run on the pool
         self._lock = threading.Lock()  # numbers are given, and entries made, in one step
         self._batch_numbers = count()

@@ -39,6 +39,9 @@ KILL_SECONDS: Final = 0.5
 NAP_SECONDS: Final = 0.005
 """So long answers may wait when nobody has led for them; after that the caretaker leads until somebody does."""
 
+MOST_NAP_SECONDS: Final = 0.02
+"""The same, when somebody had just led."""
+
 DOZE_SECONDS: Final = 1.0
 """It goes on napping for so long after the last thing that was expected, so that the next call need not wake it."""
 
@@ -66,6 +69,7 @@ class Caretaker:
         self._closed_at: float | None = None
         self._needed_at = time.monotonic()
         self._hurried = False
+        self._nap = NAP_SECONDS
         self.sleeps = False
         _register(dispatcher)
 
@@ -178,10 +182,12 @@ class Caretaker:
                 reader.ring_one()
             elif reader.leader is None and expects and (self._hurried or not reader.led):
                 reader.leader = CARETAKER
+            # While others read, it looks less and less often: each look takes the interpreter away from them.
+            self._nap = min(2 * self._nap, MOST_NAP_SECONDS) if reader.led else NAP_SECONDS
             reader.led = self._hurried = False
             leads = reader.leader == CARETAKER
             seconds = self._seconds_to_sleep(expects, leads)
-            self.sleeps = seconds is None or seconds > NAP_SECONDS
+            self.sleeps = not leads and (seconds is None or seconds > MOST_NAP_SECONDS)
         return seconds, leads
 
     def _seconds_to_sleep(self, expects: bool, leads: bool) -> float | None:
@@ -201,7 +207,7 @@ class Caretaker:
         if leads:
             return dispatcher.sample_interval
         if expects or now - self._needed_at < DOZE_SECONDS:
-            return NAP_SECONDS
+            return self._nap
         if dispatcher.ledger.at_rest and (dispatcher.handles or self._ends_when_idle):
             left = self._needed_at + self._idle_seconds - now
             if left > 0:

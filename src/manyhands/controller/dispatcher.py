@@ -539,7 +539,9 @@ class Dispatcher:
 
     def _note_limits(self) -> None:
         limits = [work.share.timeout for work in self.works.values() if work.share.timeout is not None]
-        self.sample_interval = interval([*limits, *self._abandoned.values()])
+        before, self.sample_interval = self.sample_interval, interval([*limits, *self._abandoned.values()])
+        if self.sample_interval != before:
+            self.caretaker.wake()  # it may be the one who waits
 
     # -- when it ends -------------------------------------------------------------------------------------------
 

@@ -519,8 +519,10 @@ class Ledger:
         """The next chunk of a group, whose turn is over with it."""
         most = group.pace.chunksize
         if group.pace.fixed is None:
-            # A chunk takes no more than its fair share of what waits, so that nobody idles at the end.
-            most = max(1, min(most, self._waiting // (2 * self.limit * self.threads)))
+            # A chunk takes no more than its fair share of what waits, so that nobody idles at the end; but what
+            # takes next to no time is not split for that.
+            share = self._waiting // (2 * self.limit * self.threads)
+            most = max(1, min(most, max(share, most // 8)))
         if self.max_tasks is not None:
             most = min(most, self.max_tasks - worker.given)
         pieces = []

@@ -60,9 +60,7 @@ class Reader:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return
-                with self._dispatcher.lock:
-                    if self.leader is None and not self.closed:
-                        self.leader = me
+                self._take_lead(me)
                 if self.leader == me:
                     self.led = True
                     self._lead(ready, deadline)
@@ -73,6 +71,12 @@ class Reader:
                 self._step_down()
             elif self.leader is None:
                 self.ring_one()  # this thread was rung to lead, perhaps, and goes without
+
+    def _take_lead(self, me: int) -> None:
+        """This thread leads if nobody does, or only the caretaker: should that be reading just now, no harm is done."""
+        with self._dispatcher.lock:
+            if self.leader in (None, CARETAKER) and not self.closed:
+                self.leader = me
 
     def _step_down(self) -> None:
         self.leader = None
@@ -91,9 +95,7 @@ class Reader:
         bell = threading.Event()
         self._bells.add(bell)
         try:
-            if self.leader == CARETAKER:
-                self._dispatcher.caretaker.wake()  # it steps down for whoever waits
-            elif self.leader is None:
+            if self.leader in (None, CARETAKER):
                 return
             if not ready():
                 bell.wait(left)
@@ -104,10 +106,9 @@ class Reader:
         """Takes in what has arrived, if nobody else is at it; does not wait."""
         me = threading.get_ident()
         try:
-            with self._dispatcher.lock:
-                if self.leader is None and not self.closed:
-                    self.leader = me
+            self._take_lead(me)
             if self.leader == me:
+                self.led = True
                 self.step(0.0)
         finally:
             if self.leader == me:

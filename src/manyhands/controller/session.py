@@ -84,6 +84,7 @@ class _Sent:
     index: int
     block: bool
     out: bytearray  # 1 for each call that nothing was heard of
+    left: int  # how many these are
 
 
 class Session:
@@ -156,7 +157,7 @@ class Session:
 
     def _submit(self, index: int, parcel: Parcel, block: bool) -> int:
         ticket = self._dispatcher.new_ticket()
-        self._sent[ticket] = _Sent(index, block, bytearray(b"\1") * len(parcel))
+        self._sent[ticket] = _Sent(index, block, bytearray(b"\1") * len(parcel), len(parcel))
         if not self._dispatcher.submit(self, ticket, parcel, calls=not block):
             self._arrived.append((ticket, 0, len(parcel), self._dispatcher.broken, ""))
         return ticket
@@ -208,8 +209,9 @@ class Session:
         if sent is None or sent.out.count(1, begin, end) != end - begin:
             return []  # it was run again after an interrupt, and the first answer was here all the same
         sent.out[begin:end] = bytes(end - begin)
+        sent.left -= end - begin
         index = sent.index + begin
-        if not any(sent.out):
+        if not sent.left:
             del self._sent[ticket]
             if not sent.block:
                 self._ours.pop(sent.index, None)

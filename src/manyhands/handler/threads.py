@@ -84,12 +84,12 @@ class ThreadRunner:
 
     def close(self, kill: bool = False, wait: bool = True) -> None:
         """Drops what waits; threads end after the call that they run. With ``wait``, idle ones have ended."""
-        self._closed = True
-        for _ in self._threads:
-            self._calls.put(None)
         with self._lock:
+            was_closed, self._closed = self._closed, True
+            for _ in self._threads:
+                self._calls.put(None)
             idle = not self._busy
-            if not self._alive:
+            if not self._alive and not was_closed:
                 self._close_work()
         if wait and idle:
             for thread in self._threads:

@@ -13,8 +13,7 @@ from __future__ import annotations
 import pickle
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import perf_counter as clock
 from typing import Any, Final, Protocol
 
@@ -31,8 +30,8 @@ _LARGE: Final = 1 << 16
 """A result of more bytes is sent by itself, at once."""
 
 _TINY_SECONDS: Final = 20e-6
-_TINY_MASK: Final = 15
-"""The clock is read after every sixteenth call of a piece whose calls are as short as that."""
+_SEVERAL: Final = 64
+"""The clock is read after so many calls, where they are as short as that."""
 
 
 class Work(Protocol):
@@ -73,7 +72,7 @@ class Lane:
         self._flusher = flusher
         self._out: list[Frame] = []
         self._due = 0.0
-        self._mask = 0
+        self._several = 1  # calls between two looks at the clock
         # The open run of plain values. The flusher may take from its front while the lane adds to its end.
         self._values: list[Any] = []
         self._first = 0
@@ -83,15 +82,14 @@ class Lane:
         self._first_pickle = 0
         self._took = 0.0
         self._ticket = NOTHING
-        self._held: tuple[Frame | None, deque[Any]] = (
-            None,
-            deque(),
-        )  # the piece that runs, and what is left of it
+        # The piece that runs, and what is left of it. Whoever makes a list of that has taken it: one step of the
+        # interpreter, so the lane and the flusher never take the same call.
+        self._held: tuple[Frame | None, Iterator[Any]] = None, iter(())
         self._lock = threading.Lock()  # over all of these, except for adding a value
 
     def refuse(self, piece: Frame) -> None:
         """Hands a RUN frame back, unbegun."""
-        self._hand_back(piece, piece.begin)
+        self._hand_back(piece, piece.begin, piece.end - piece.begin)
 
     def run(self, piece: Frame, work: Work | Failed) -> None:
         """Runs the calls of a RUN frame. Its answers are sent at once, or by a later ``run`` or ``push``."""
@@ -114,7 +112,7 @@ class Lane:
                 step = plain
             if pickled:
                 step = _opened(step)
-            self._held = piece, deque(requests)
+            self._held = piece, iter(requests)
             if self._flusher is not None and (piece.flags & WATCH or len(requests) > 1 or self._out):
                 self._flusher.attend()
             self._run(piece, step, work)
@@ -122,18 +120,16 @@ class Lane:
             numbers[at] = self._ticket = NOTHING
 
     def _run(self, piece: Frame, step: Callable[[Any], Any], work: Work) -> None:
-        numbers, place, atomic, mask = self._numbers, self._at + 1, ATOMIC, self._mask
+        numbers, place, atomic, several = self._numbers, self._at + 1, ATOMIC, self._several
         requests, append = self._held[1], self._values.append
-        take: Callable[[], Any] = requests.popleft
-        position = self._first = piece.begin
+        position = piece.begin - 1
+        self._first = piece.begin
         before = begin = self._begun = clock()
         due = self._due if self._out else begin + FLUSH_SECONDS
-        request: Any = None
         while True:
+            first, last = position + 1, position + several
             try:
-                while requests:
-                    request = _NOTHING_LEFT
-                    request = take()  # either we get it or the flusher, who hands it back
+                for position, request in zip(range(first, last + 1), requests, strict=False):
                     numbers[place] = position
                     value = step(request)
                     try:
@@ -144,36 +140,27 @@ class Lane:
                         append(value)
                     else:
                         before = self._keep(position, value, before)
-                    position += 1
-                    if position & mask:
-                        continue
-                    now = clock()
-                    if now > due:
-                        self._flush(now, now - before)
-                        due = now + FLUSH_SECONDS
-                        if self._leaves(piece, position, now - begin):
-                            return
-                        now = clock()
-                    before = now
-                break
             except BaseException as error:
-                if request is _NOTHING_LEFT:
-                    continue  # the flusher took the last one
                 answer = _answer_to(error, work)
-            now = clock()
-            self._close_runs(before, None)
-            self._answer(position, answer, now - before)
-            position += 1
-            self._first, self._begun, before = position, now, now
+                now = clock()
+                self._close_runs(before, None)
+                self._answer(position, answer, now - before)
+                self._first, self._begun = position + 1, now
+            else:
+                if position < last:
+                    break  # these were all, or the flusher took the rest
+                now = clock()
             if now > due:
-                self.push()
+                self._flush(now, now - before)
                 due = now + FLUSH_SECONDS
-                if self._leaves(piece, position, now - begin):
+                if self._leaves(piece, position + 1, now - begin):
                     return
+                now = clock()
+            before = now
         now = clock()
         # Of a run that is short as a whole, each call is taken to have had the same share.
         self._close_runs(now, None)
-        self._mask = _TINY_MASK if now - begin < _TINY_SECONDS * (position - piece.begin) else 0
+        self._several = _SEVERAL if now - begin < _TINY_SECONDS * (position + 1 - piece.begin) else 1
         self._due = due
 
     # -- what goes out ------------------------------------------------------------------------------------
@@ -211,45 +198,29 @@ class Lane:
         piece, requests = self._held
         if piece is None or piece.flags & WHOLE:
             return
-        stolen = 0
-        try:
-            while True:
-                requests.pop()
-                stolen += 1
-        except IndexError:
-            pass
-        if stolen:
-            self._send(handed_back(piece, piece.end - stolen))
+        taken = len(list(requests))
+        if taken:
+            self._send(handed_back(piece, piece.end - taken))
 
     def _flush(self, now: float, last: float) -> None:
         self._close_runs(now, last)
         self.push()
 
     def _leaves(self, piece: Frame, position: int, seconds: float) -> bool:
-        """Hands the rest of a piece back, if there is any and that is due; returns whether to leave it."""
-        if self._held[1] and (
+        """Hands back what is left of a piece, if that is due; returns whether to leave it."""
+        if (
             piece.epoch < self._numbers[0]
             or self._marker.full
             or (seconds > SLOW_SECONDS and not piece.flags & WHOLE)
         ):
-            self._hand_back(piece, position)
+            self._hand_back(piece, position, len(list(self._held[1])))
             return True
         return False
 
-    def _hand_back(self, piece: Frame, position: int) -> None:
-        left = piece.end - position
-        held, requests = self._held
-        if piece is held:  # count what the flusher has not taken
-            left = 0
-            try:
-                while True:
-                    requests.pop()
-                    left += 1
-            except IndexError:
-                pass
-        if left:
+    def _hand_back(self, piece: Frame, position: int, calls: int) -> None:
+        if calls:
             with self._lock:
-                self._out.append(handed_back(piece, position, position + left))
+                self._out.append(handed_back(piece, position, position + calls))
         self.push()
 
     def _keep(self, position: int, value: Any, before: float) -> float:
@@ -419,9 +390,6 @@ class Flusher:
 def handed_back(piece: Frame, begin: int, end: int | None = None) -> Frame:
     """The frame that hands calls of a piece back."""
     return Frame(HANDED_BACK, ticket=piece.ticket, begin=begin, end=piece.end if end is None else end)
-
-
-_NOTHING_LEFT: Final = object()
 
 
 class _NotReturned(BaseException):
