@@ -64,10 +64,12 @@ def nothing_is_left() -> Iterator[None]:
     yield
     from manyhands.controller.pool import close_shared
     from manyhands.workers.guard import guard
+    from manyhands.workers.launch import fork_server
 
     gc.collect()  # results that were dropped unfinished say so now, and let go of their pools
     close_shared()
     guard.close()
+    fork_server.close()
     ours = [process for process in children() if process.pid not in started]
     _, alive = psutil.wait_procs(ours, timeout=LINGER_SECONDS)
     left = [described(process) for process in alive]

@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from manyhands.claims import gc
-from manyhands.controller.pool import Controller
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from manyhands.decorators.claimed import claimed_output
 from manyhands.decorators.parallel import parallel
 from manyhands.decorators.retry import retry_on
@@ -34,6 +35,10 @@ from manyhands.outcome import Counts, Discarded, Elsewhere, Failure, Outcome
 from manyhands.policies.parameters import OUTPUT
 from manyhands.settings import configure
 from manyhands.workers.child import WorkerInfo, worker_info
+
+if TYPE_CHECKING:
+    from manyhands.claims import gc
+    from manyhands.controller.pool import Controller
 
 __version__ = "0.1.0"
 
@@ -70,3 +75,18 @@ __all__ = [
     "validated",
     "worker_info",
 ]
+
+
+_LATER = {"Controller": "manyhands.controller.pool", "gc": "manyhands.claims"}
+
+
+def __getattr__(name: str) -> Any:
+    """What workers don't need is imported when it is asked for, so that they start sooner."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(_LATER[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -402,7 +402,7 @@ def test_results_wait_over_pieces_no_longer_than_in_one(bench: Bench) -> None:
 
 
 def test_the_clock_is_read_less_often_for_tiny_calls(bench: Bench) -> None:
-    """After a piece of them, and then a slow piece is noticed all the same within sixteen calls."""
+    """After a piece of them, and then a slow piece is noticed all the same, after some calls."""
     bench.lane.run(piece(list(range(100))), Task(takes(bench, {}, rest=0.0)))
     bench.lane.push()
     bench.lane.run(piece(list(range(100, 200)), begin=100), Task(takes(bench, {}, rest=VERY_LONG)))
@@ -767,7 +767,7 @@ def test_the_flusher_takes_while_the_lane_goes_on(
                 motion.begin()
             elif item == min(2 + more, count - 1):
                 motion.end()
-            return item if item else [item]
+            return item or [item]
 
         bench.lane.run(piece(list(range(count))), Task(step))
         motion.end()
@@ -776,9 +776,9 @@ def test_the_flusher_takes_while_the_lane_goes_on(
         bench.close()
         assert list(fates) == list(range(count))
         assert ran == [item for item in fates if fates[item] != BACK]
-        assert all(fates[item] == Done(item if item else [item]) for item in ran)
+        assert all(fates[item] == Done(item or [item]) for item in ran)
         if not motion.has_stopped:
-            assert line > 10
+            assert line >= 3
             return
     raise AssertionError("a look has no end")
 

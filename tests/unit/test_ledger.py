@@ -70,7 +70,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @initialize(
         limit=st.integers(1, 3),
-        threads=st.integers(1, 2),
+        threads=st.sampled_from([2, 1, 2]),
         max_tasks=st.none() | st.integers(1, 6),
         chunks=st.lists(CHUNKSIZES, min_size=3, max_size=3),
     )
@@ -241,10 +241,21 @@ class AnyOrder(RuleBasedStateMachine):
             self.calls.update((key, Call(group)) for key in calls(ticket, begin, end))
         return ticket
 
+    @precondition(lambda self: self.is_open and self.chunks)
+    @rule(data=st.data(), numbers=st.lists(st.integers(1, 9), min_size=1, max_size=3))
+    def submit_to_ready_workers(self, data: st.DataObject, numbers: list[int]) -> None:
+        """Calls arrive, and all workers that start for them get ready."""
+        for number in numbers:
+            self.submit_to(data.draw(st.sampled_from(sorted(self.chunks))), number)
+        for number in self.those("starting"):
+            self.get_ready(number)
+
     @rule(data=st.data(), number=st.integers(1, 9))
     def submit(self, data: st.DataObject, number: int) -> None:
         """Calls arrive; a pool that takes none says so, and so does a group that was abandoned."""
-        group = data.draw(st.integers(0, self.groups - 1))
+        self.submit_to(data.draw(st.integers(0, self.groups - 1)), number)
+
+    def submit_to(self, group: int, number: int) -> None:
         ticket = self.add(group, [(0, number)])
         actions = self.act(self.ledger.submit(ticket, group, number))
         if not self.is_open:
@@ -348,7 +359,9 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(data=st.data())
     def worker_ready(self, data: st.DataObject) -> None:
         """One is set up, perhaps after it was told to end."""
-        number = self.pick(data, "starting")
+        self.get_ready(self.pick(data, "starting"))
+
+    def get_ready(self, number: int) -> None:
         worker = self.living[number]
         worker.ready = True
         if not worker.ending:
@@ -419,6 +432,14 @@ class AnyOrder(RuleBasedStateMachine):
         old = [key for key in self.calls if key not in self.living[number].held]
         mark = st.sampled_from([*self.living[number].held, *old[-5:], (LOADING, 0)])
         return st.lists(mark, max_size=self.ledger.threads, unique=True) if self.calls else st.just([])
+
+    @precondition(lambda self: self.those("busy"))
+    @rule(data=st.data(), at=st.sampled_from([(0, 1), (0,), (1,), (2, 0), (1, 3)]))
+    def busy_worker_ended(self, data: st.DataObject, at: tuple[int, ...]) -> None:
+        """Its process is gone, while each of its threads was at a call."""
+        number = self.pick(data, "busy")
+        held = self.living[number].held
+        self.end(number, [held[place] for place in at[: self.ledger.threads] if place < len(held)])
 
     @precondition(lambda self: self.living)
     @rule(data=st.data())

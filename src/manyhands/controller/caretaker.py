@@ -24,7 +24,7 @@ from manyhands.controller.reader import CARETAKER
 from manyhands.outcome import ends_by_error
 from manyhands.workers.channel import ParentChannel, control
 from manyhands.workers.guard import guard
-from manyhands.workers.launch import LAUNCHERS, Ended, Started, end_group, forks_worker
+from manyhands.workers.launch import LAUNCHERS, Ended, Started, end_group, fork_server, forks_worker
 from manyhands.workers.marker import send_marker
 
 if TYPE_CHECKING:
@@ -295,7 +295,7 @@ class Caretaker:
                 ours, theirs = map(undo.enter_context, socket.socketpair())
                 marker = undo.enter_context(closing(send_marker(ours, dispatcher.settings.threads)))
                 channel = ParentChannel(ours)
-                channel.send([control(dispatcher.setup(number=number))])
+                channel.send([control(dispatcher.setup(number))])
                 with dispatcher.lock:
                     if dispatcher.ledger.workers.get(number) is not WorkerState.STARTING:
                         self._not_wanted(number)
@@ -418,6 +418,7 @@ def close_all() -> None:
         for dispatcher in pools:
             dispatcher.close(kill=True)
         guard.close()
+        fork_server.close()
 
 
 def _disown_all() -> None:

@@ -100,7 +100,7 @@ class Dispatcher:
         self._closed = "the pool is closed"
         self._changing = False
         self._rebuilding = False
-        self.setup = partial(
+        self._setup = partial(
             Setup,
             host=_host(),
             threads=settings.threads,
@@ -138,6 +138,18 @@ class Dispatcher:
             self._note_limits()
             self.end()
         self.caretaker.start()
+
+    def setup(self, number: int) -> Setup:
+        """What a worker is told first."""
+        # The fork server may be older than what its parent has set since.
+        variables = dict(os.environ) if self.settings.start_method == "forkserver" else None
+        try:
+            directory = os.getcwd()
+        except OSError:
+            directory = "/"  # where this process was is gone
+        return self._setup(
+            number=number, variables=variables, directory=directory, sys_path=list(search_path())
+        )
 
     def new_ticket(self) -> int:
         """The next ticket: a share notes it before it submits."""

@@ -208,11 +208,18 @@ class _Child:
         assert frame.kind == CONTROL
         setup = message_of(frame)
         assert isinstance(setup, Setup)
+        if setup.variables is not None:
+            os.environ.clear()
+            os.environ.update(setup.variables)
         for name, value in setup.environment.items():
             os.environ.setdefault(name, value)
         _setup = setup
         namespaces.share()
         try:
+            try:
+                _go_to(setup)
+            except OSError:
+                pass  # the caller's directory is gone; an initializer may not need it
             end = payload.loads(setup.finalizer) if setup.finalizer else None
             if setup.initializer:
                 payload.loads(setup.initializer)()
@@ -325,7 +332,7 @@ def _loaded(load: Load) -> Work | Failed:
         return Failed(error, traceback_text(error))
 
 
-def _go_to(load: Load) -> None:
+def _go_to(load: Load | Setup) -> None:
     """Be where the caller is, and import from where it does."""
     if sys.path != load.sys_path:
         sys.path[:] = load.sys_path

@@ -1,8 +1,9 @@
 """The fork server: a small process without threads that forks workers for its parent.
 
-It has imported what a worker needs and nothing of the user's, so a fork is quick and safe. A request on its
-control socket is the worker's number, with the worker's end of its channel attached. It reports each start and
-each end of a worker, and ends when the control socket closes; should workers live then, they are killed.
+It has imported what a worker needs and nothing of the user's, so a fork is quick and safe. There is one for all pools
+of a program. Through its door, a socket, come other sockets, one from each pool. A request on one of those is the
+worker's number, with the worker's end of its channel attached; each start and each end of a worker is reported there.
+The server ends when the door closes; should workers live then, they are killed.
 """
 
 from __future__ import annotations
@@ -12,75 +13,124 @@ import select
 import signal
 import socket
 import struct
+from importlib import import_module
 from typing import Final
 
 from manyhands.workers import child
+
+_PRELOADED: Final = "manyhands.decorators.work"
+"""What every map sends needs it: it is better imported here than in each worker."""
 
 REQUEST: Final = struct.Struct("<q")
 REPORT: Final = struct.Struct("<cqqq")
 """``b"S"`` started or ``b"E"`` ended; the worker's number; its process id; its exit status as from waitpid."""
 
+_NOT_STARTED: Final = 1 << 8
+
 
 def main(descriptor: int) -> None:
     """The whole life of a fork server."""
-    workers: dict[int, int] = {}
-    try:
-        with socket.socket(fileno=descriptor) as control:
-            _serve(control, workers)
-    except ConnectionError:
-        pass  # the parent is gone, and hears no report
-    for pid in workers:
-        _kill_group(pid)
+    import_module(_PRELOADED)
+    with socket.socket(fileno=descriptor) as door:
+        _Server(door).serve()
 
 
-def _serve(control: socket.socket, workers: dict[int, int]) -> None:
-    woken, wake = os.pipe()
-    os.set_blocking(wake, False)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    while True:
-        ready, _, _ = select.select([control.fileno(), woken], [], [])
-        if woken in ready:
-            os.read(woken, 4096)
-            _report_ended(control, workers)
-        if control.fileno() in ready:
-            data, descriptors, _, _ = socket.recv_fds(control, REQUEST.size, 1)
-            if not data:
-                return
-            (worker,) = REQUEST.unpack(data)
-            if not descriptors:  # there was none left for it
-                control.send(REPORT.pack(b"E", worker, 0, 1 << 8))
-                continue
-            end = socket.socket(fileno=descriptors[0])
-            try:
-                pid = os.fork()
-            except OSError:  # there are too many processes
-                end.close()
-                control.send(REPORT.pack(b"E", worker, 0, 1 << 8))
-                continue
-            if pid == 0:
-                signal.set_wakeup_fd(-1)
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                for unneeded in (woken, wake):
-                    os.close(unneeded)
-                control.close()
-                os.setpgid(0, 0)
-                child.serve(end)
-            end.close()
-            child.lead_group(pid)
-            workers[pid] = worker
-            control.send(REPORT.pack(b"S", worker, pid, 0))
+class _Server:
+    def __init__(self, door: socket.socket) -> None:
+        self._door = door
+        self._pools: dict[int, socket.socket] = {}  # by descriptor
+        self._workers: dict[int, tuple[socket.socket, int]] = {}  # by process id: whose, and its number
+        self._woken, self._wake = os.pipe()
 
+    def serve(self) -> None:
+        os.set_blocking(self._wake, False)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        while True:
+            ready, _, _ = select.select([self._door.fileno(), self._woken, *self._pools], [], [])
+            if self._woken in ready:
+                os.read(self._woken, 4096)
+                self._report_ended()
+            if self._door.fileno() in ready and not self._admit():
+                break
+            for descriptor in ready:
+                if descriptor in self._pools:
+                    self._attend(self._pools[descriptor])
+        for pid in self._workers:
+            _kill_group(pid)
 
-def _report_ended(control: socket.socket, workers: dict[int, int]) -> None:
-    while workers:
-        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if ended is None:
+    def _admit(self) -> bool:
+        """A new pool; returns whether the parent is there still."""
+        data, descriptors, _, _ = _receive(self._door, 1)
+        for descriptor in descriptors:
+            self._pools[descriptor] = socket.socket(fileno=descriptor)
+        return bool(data)
+
+    def _attend(self, pool: socket.socket) -> None:
+        data, descriptors, _, _ = _receive(pool, REQUEST.size)
+        if not data:
+            self._dismiss(pool)
             return
-        _kill_group(ended.si_pid)  # what the worker started and left behind
-        _, status = os.waitpid(ended.si_pid, 0)
-        control.send(REPORT.pack(b"E", workers.pop(ended.si_pid), ended.si_pid, status))
+        (number,) = REQUEST.unpack(data)
+        if not descriptors:  # there was none left for it
+            _report(pool, b"E", number, 0, _NOT_STARTED)
+            return
+        end = socket.socket(fileno=descriptors[0])
+        try:
+            pid = os.fork()
+        except OSError:  # there are too many processes
+            end.close()
+            _report(pool, b"E", number, 0, _NOT_STARTED)
+            return
+        if pid == 0:
+            self._become_worker(end)
+        end.close()
+        child.lead_group(pid)
+        self._workers[pid] = pool, number
+        _report(pool, b"S", number, pid, 0)
+
+    def _become_worker(self, end: socket.socket) -> None:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for unneeded in (self._woken, self._wake):
+            os.close(unneeded)
+        for other in (self._door, *self._pools.values()):
+            other.close()
+        os.setpgid(0, 0)
+        child.serve(end)
+
+    def _dismiss(self, pool: socket.socket) -> None:
+        """The pool has closed; its workers have ended before, or else they end now."""
+        for pid, (owner, _) in self._workers.items():
+            if owner is pool:
+                _kill_group(pid)
+        del self._pools[pool.fileno()]
+        pool.close()
+
+    def _report_ended(self) -> None:
+        while self._workers:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is None:
+                return
+            _kill_group(ended.si_pid)  # what the worker started and left behind
+            _, status = os.waitpid(ended.si_pid, 0)
+            pool, number = self._workers.pop(ended.si_pid)
+            _report(pool, b"E", number, ended.si_pid, status)
+
+
+def _receive(end: socket.socket, size: int) -> tuple[bytes, list[int], int, object]:
+    try:
+        return socket.recv_fds(end, size, 1)
+    except ConnectionError:
+        return b"", [], 0, None
+
+
+def _report(pool: socket.socket, kind: bytes, number: int, pid: int, status: int) -> None:
+    try:
+        pool.send(REPORT.pack(kind, number, pid, status))
+    except OSError:
+        pass  # it has closed
 
 
 def _kill_group(pid: int) -> None:

@@ -168,12 +168,68 @@ class SpawnLauncher(_Children):
         return process.pid
 
 
+class ForkServer:
+    """The parent's handle on its fork server: a process without threads that has the library imported."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._door: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def connect(self) -> socket.socket:
+        """A pool's own socket to the server, which is started if there is none; raises OSError if it can't be."""
+        ours, theirs = socket.socketpair()
+        with theirs, self._lock:
+            for _ in range(2):
+                if self._door is None:
+                    self._start()
+                try:
+                    assert self._door is not None
+                    socket.send_fds(self._door, [b"+"], [theirs.fileno()])
+                except OSError:  # somebody has ended it
+                    self._end()
+                else:
+                    return ours
+        ours.close()
+        raise ChildProcessError("the fork server ended at once")
+
+    def _start(self) -> None:
+        self._door, theirs = socket.socketpair()
+        with theirs:
+            # A session of its own keeps the terminal's signals away from it.
+            self._process = _interpreter("manyhands.workers.forkserver", theirs, start_new_session=True)
+
+    def close(self) -> None:
+        """Ends the server; the workers must have ended before."""
+        with self._lock:
+            self._end()
+
+    def _end(self) -> None:
+        door, self._door = self._door, None
+        process, self._process = self._process, None
+        if door is not None:
+            door.close()
+        if process is not None:
+            process.wait()
+
+    def abandon(self) -> None:
+        """In a forked child: the server is the parent's."""
+        self._lock = threading.Lock()
+        if self._process is not None:
+            self._process.returncode = 0  # so that nobody here waits for it
+        self._end()
+
+
+fork_server = ForkServer()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=fork_server.abandon)
+
+
 class ForkServerLauncher:
-    """Asks a fork server, a process without threads that has the library imported, to fork workers."""
+    """Asks the fork server to fork workers."""
 
     def __init__(self) -> None:
         self._control: socket.socket | None = None
-        self._server: subprocess.Popen[bytes] | None = None
         self._workers: set[int] = set()
 
     def launch(self, worker: int, end: socket.socket) -> None:
@@ -182,10 +238,7 @@ class ForkServerLauncher:
 
         with end:
             if self._control is None:
-                self._control, theirs = socket.socketpair()
-                with theirs:
-                    # A session of its own keeps the terminal's signals away from it.
-                    self._server = _interpreter("manyhands.workers.forkserver", theirs, start_new_session=True)
+                self._control = fork_server.connect()
             socket.send_fds(self._control, [REQUEST.pack(worker)], [end.fileno()])
         self._workers.add(worker)
 
@@ -217,20 +270,12 @@ class ForkServerLauncher:
         return reports
 
     def close(self) -> None:
-        """Ends the server by closing its control socket."""
+        """Closes the pool's socket."""
         control, self._control = self._control, None
-        server, self._server = self._server, None
         if control is not None:
             control.close()
-        if server is not None:
-            server.wait()
 
-    def disown(self) -> None:
-        """Closes this process's end; the server is another's child."""
-        if self._server is not None:
-            self._server.returncode = 0
-        self._server = None
-        self.close()
+    disown = close
 
 
 LAUNCHERS: dict[StartMethod, Callable[[], Launcher]] = {

@@ -15,6 +15,8 @@ class Setup(NamedTuple):
         initializer, finalizer: pickled functions without arguments, or empty.
         max_memory: bytes of resident memory above which it is to be replaced; 0: no limit.
         environment: variables that are set unless they are.
+        variables: all others, where the worker does not have them from its parent; else None.
+        directory, sys_path: where the caller is, and imports from.
     """
 
     host: str
@@ -24,6 +26,9 @@ class Setup(NamedTuple):
     finalizer: bytes
     max_memory: int
     environment: dict[str, str]
+    variables: dict[str, str] | None
+    directory: str
+    sys_path: list[str]
 
 
 class Load(NamedTuple):

@@ -1,0 +1,145 @@
+"""Ends of the parent that leave workers no chance to notice by themselves, and signals to the whole group."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.contract import fate_tasks
+from tests.helpers import Fifo, descendants, ends_of, finish, started, write_script
+
+BUSY = """
+import ctypes
+import os
+import subprocess
+import sys
+
+from manyhands import parallel
+from tests.helpers import tell, wait_for
+
+method, begun, gate, way = sys.argv[1:]
+
+def work(x):
+    if way == "children":
+        child = subprocess.Popen(["sleep", "3600"])
+        detached = subprocess.Popen(["sleep", "3600"], start_new_session=True)
+        tell(begun, f"{os.getpid()} {child.pid} {detached.pid}")
+        child.wait()
+    tell(begun, os.getpid())
+    if way == "gil":
+        ctypes.PyDLL(None).sleep(3600)
+    wait_for(gate)
+
+results = parallel(work).map(range(2), workers=2, start_method=method)
+if way == "gil":
+    sibling = os.fork()  # it holds what it inherited
+    if sibling == 0:
+        wait_for(gate)
+        os._exit(0)
+    tell(begun, f"sibling {sibling}")
+list(results)
+"""
+
+
+@pytest.fixture
+def busy(tmp_path: Path) -> Path:
+    """A script whose two workers are busy until they are let go, if ever."""
+    return write_script(tmp_path / "busy.py", BUSY)
+
+
+def test_killed_while_c_code_runs_and_a_fork_lives(busy: Path, method: str, begun: Fifo, gate: Fifo) -> None:
+    """Workers whose C code holds the GIL end with their parent, though a fork of it keeps its descriptors."""
+    with started(busy, method, begun.path, gate.path, "gil") as parent:
+        told = [begun.line() for _ in range(3)]
+        (sibling,) = (int(line.split()[1]) for line in told if line.startswith("sibling"))
+        workers = [int(line) for line in told if not line.startswith("sibling")]
+        assert len(workers) == 2
+        with ends_of([sibling]) as wait_for_sibling:
+            with ends_of(workers) as wait:
+                parent.kill()
+                wait()
+            assert fate_tasks.alive(sibling)
+            gate.let_go()
+            wait_for_sibling()
+
+
+def test_killed_while_workers_have_children(busy: Path, method: str, begun: Fifo, gate: Fifo) -> None:
+    """What workers have started ends with them; what has made itself a session of its own lives on."""
+    with started(busy, method, begun.path, gate.path, "children") as parent:
+        told = [tuple(map(int, begun.line().split())) for _ in range(2)]
+        detached = [pids[2] for pids in told]
+        with ends_of(detached), ends_of(pid for pids in told for pid in pids[:2]) as wait:
+            parent.kill()
+            wait()
+            assert all(map(fate_tasks.alive, detached))
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_to_the_group(
+    busy: Path, method: str, begun: Fifo, gate: Fifo, signum: signal.Signals
+) -> None:
+    """The program ends as that signal ends any, with all its processes, and no worker says a word."""
+    with started(busy, method, begun.path, gate.path, "wait", process_group=0) as parent:
+        begun.line(), begun.line()
+        with ends_of(descendants(parent.pid)) as wait:
+            os.killpg(parent.pid, signum)
+            wait()
+        out, err = parent.communicate(timeout=90)
+        assert (parent.returncode, out) == (-signum, "")
+        if signum == signal.SIGINT:
+            assert err.count("Traceback") == 1
+            assert err.rstrip().endswith("KeyboardInterrupt")
+        else:
+            assert err == ""
+
+
+def test_a_handler_of_the_users(tmp_path: Path, begun: Fifo, gate: Fifo) -> None:
+    """A SIGTERM that the program turns into its own exit ends everything, with the exit code it chose."""
+    script = write_script(
+        tmp_path / "script.py",
+        """
+        import signal, sys
+        from tests.contract import tasks
+
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(42))
+        list(tasks.meet.map(range(2), args=tuple(sys.argv[1:]), workers=2))
+        """,
+    )
+    with started(script, begun.path, gate.path, process_group=0) as parent:
+        begun.line(), begun.line()
+        with ends_of(descendants(parent.pid)) as wait:
+            os.killpg(parent.pid, signal.SIGTERM)
+            wait()
+        _, err = parent.communicate(timeout=90)
+        assert (parent.returncode, err) == (42, "")
+
+
+def test_forks_of_the_parent(tmp_path: Path, method: str) -> None:
+    """A fork amid an open map has a pool of its own, the parent goes on, and either ends by itself."""
+    script = write_script(
+        tmp_path / "script.py",
+        """
+        import os, sys
+        from manyhands import PoolClosed, parallel
+
+        double = parallel(lambda x: 2 * x, workers=2, start_method=sys.argv[1])
+        results = double.map(iter(range(100)), buffersize=10)
+        assert next(results) == 0
+        for _ in range(3):
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    list(results)
+                except PoolClosed:
+                    print("closed", list(double.map([1, 2])), double.submit(3).result(), flush=True)
+                sys.exit(0)
+            assert os.waitpid(pid, 0)[1] == 0
+        assert list(results) == [2 * x for x in range(1, 100)]
+        print("done")
+        """,
+    )
+    with started(script, method) as parent:
+        assert finish(parent) == "closed [2, 4] 6\n" * 3 + "done\n"
