@@ -115,6 +115,10 @@ class Caretaker:
         self._starts.append(number)
         self.wake()
 
+    def forget_starts(self) -> None:
+        """Those that were to be started were a torn ledger's. Called under the lock."""
+        self._starts.clear()
+
     def hurry(self) -> None:
         """Somebody wants to be called back: no nap."""
         self._hurried = True
@@ -171,7 +175,6 @@ class Caretaker:
                 dispatcher.begin()
                 dispatcher.end()
             if dispatcher.must_rebuild and not dispatcher.handles:
-                self._starts.clear()  # they were of the old ledger
                 dispatcher.rebuilt()
             if dispatcher.finishing and dispatcher.ledger.state is not PoolState.CLOSED and self._may_finish():
                 dispatcher.act(dispatcher.ledger.close())

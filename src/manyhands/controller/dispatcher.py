@@ -82,7 +82,8 @@ class Dispatcher:
             )
         self.settings = settings
         self.lock = threading.Lock()
-        self.ledger = Ledger(settings.workers, settings.threads, settings.max_tasks)
+        self._worker_numbers = count()
+        self.ledger = self._new_ledger(settings.workers)
         self.handles: dict[int, Handle] = {}
         self.works: dict[int, OpenWork] = {}
         self.forgetting: dict[int, Forgetting] = {}
@@ -287,33 +288,42 @@ class Dispatcher:
         return self._changing
 
     def _rebuild(self) -> None:
-        """After an interrupt within a change: ends all workers; their calls go again when these are gone."""
+        """After an interrupt within a change: ends all workers; the calls of which nothing was heard wait again.
+
+        No worker is started before the last of the old ones has ended. May itself be interrupted, and is done again.
+        """
         self._rebuilding = True
         for handle in self.handles.values():
             self._end(handle)
+        self.caretaker.forget_starts()
+        ledger = self._new_ledger(limit=0)
+        ledger.state = self.ledger.state
+        for group, work in self.works.items():
+            ledger.open_group(group, work.chunksize)
+        waiting = {}
+        actions: list[Action] = []
+        for number in sorted(self._tickets):
+            ticket = self._tickets[number]
+            if ticket.share.group not in self.works:
+                continue  # it was being closed
+            for begin, end in ticket.share.unheard(number):
+                waiting[number] = ticket
+                actions += ledger.submit_again(number, ticket.share.group, begin, end)
+        self.ledger, self._tickets = ledger, waiting
         self._changing = False
+        self._act(actions)
         self.caretaker.wake()
 
     def rebuilt(self) -> None:
-        """All workers of the damaged ledger have ended: the caretaker makes a new one."""
+        """All workers of the torn ledger have ended: there may be new ones."""
         self._rebuilding = False
-        state, self.ledger = (
-            self.ledger.state,
-            Ledger(self.settings.workers, self.settings.threads, self.settings.max_tasks),
-        )
-        self.ledger.state = state
-        self._by_descriptor.clear()
         for forgetting in self.forgetting.values():
             forgetting.done = True
         self.forgetting.clear()
-        for group, work in self.works.items():
-            self.ledger.open_group(group, work.chunksize)
-        tickets, self._tickets = self._tickets, {}
-        for old in sorted(tickets):
-            ticket = tickets[old]
-            for begin, end in ticket.share.unheard(old):
-                self._tickets[old] = ticket
-                self._act(self.ledger.submit_again(old, ticket.share.group, begin, end))
+        self._act(self.ledger.resume(self.settings.workers))
+
+    def _new_ledger(self, limit: int) -> Ledger:
+        return Ledger(limit, self.settings.threads, self.settings.max_tasks, self._worker_numbers)
 
     # -- what arrives ---------------------------------------------------------------------------------------
 

@@ -171,14 +171,21 @@ class Ledger:
         limit: how many workers it may have.
         threads: how many calls run in each at the same time.
         max_tasks: calls after which a worker is replaced; None: never.
+        numbers: of the workers; no two get the same.
     """
 
-    def __init__(self, limit: int, threads: int = 1, max_tasks: int | None = None) -> None:
+    def __init__(
+        self,
+        limit: int,
+        threads: int = 1,
+        max_tasks: int | None = None,
+        numbers: Iterator[int] | None = None,
+    ) -> None:
         self.limit = limit
         self.threads = threads
         self.max_tasks = max_tasks
         self.state = PoolState.OPEN
-        self._numbers = count()
+        self._numbers = count() if numbers is None else numbers
         self._workers: dict[int, _Worker] = {}
         self._groups: dict[int, _Group] = {}
         self._turns: deque[int] = deque()  # the groups that have calls waiting
@@ -289,6 +296,11 @@ class Ledger:
             self._stop(number) for number, worker in self._workers.items() if worker.state is WorkerState.IDLE
         ]
 
+    def resume(self, limit: int) -> list[Action]:
+        """Now there may be so many workers."""
+        self.limit = limit
+        return self._dispatch()
+
     def close(self) -> list[Action]:
         """No call is taken any more; those that wait are cancelled, those that run are finished."""
         self.state = PoolState.CLOSED
@@ -309,8 +321,8 @@ class Ledger:
 
     def worker_ready(self, number: int) -> list[Action]:
         """The worker is set up."""
-        worker = self._workers[number]
-        if worker.state is not WorkerState.STARTING:
+        worker = self._workers.get(number)
+        if worker is None or worker.state is not WorkerState.STARTING:
             return []  # it was told to end meanwhile
         self._failed_starts = 0
         worker.state = WorkerState.IDLE
