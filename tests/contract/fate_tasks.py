@@ -62,7 +62,7 @@ def get_stuck(x: int, victims: tuple[int, ...], way: str = "sleep", seconds: flo
 @retry_on(InvalidResult, attempts=2, wait=0)
 def follow(script: str, directory: str) -> str:
     """Its n-th call does what the n-th letter says: time out, die, exception, invalid result; others return."""
-    calls = Path(directory) / script
+    calls = Path(directory) / f"calls of {script}"
     tell(calls, "called")
     letter = script[len(lines(calls)) - 1]
     if letter == "t":

@@ -250,6 +250,25 @@ def test_cancel(pool: Any, begun: Fifo, gate: Fifo, tmp_path: Path) -> None:
     assert lines(tmp_path / "calls") == []
 
 
+def test_cancel_is_told_to_who_waits(pool: Any, begun: Fifo, gate: Fifo) -> None:
+    """A thread that waits for the result gets CancelledError as soon as another cancels."""
+    with held(pool, begun, gate):
+        for _ in range(20):
+            last = behind(pool)[-1]
+            looks = threading.Event()
+
+            def look(last: Future[int] = last, looks: threading.Event = looks) -> None:
+                looks.set()
+                with pytest.raises(CancelledError):
+                    last.result(DEADLINE)
+
+            def cancel(last: Future[int] = last, looks: threading.Event = looks) -> None:
+                assert looks.wait(DEADLINE)
+                assert last.cancel()
+
+            in_threads(look, look, cancel)
+
+
 def test_cancelled_futures_are_waited_for(pool: Any, begun: Fifo, gate: Fifo) -> None:
     """``wait`` and ``as_completed`` take a cancelled future for one that is done."""
     with held(pool, begun, gate):

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -33,7 +33,7 @@ class Interrupt:
         self._number = number
         self.at = ""
 
-    def __enter__(self) -> Interrupt:
+    def __enter__(self) -> Self:
         self._before = sys.gettrace()
         sys.settrace(self._call)
         return self
@@ -98,8 +98,18 @@ def pool() -> Iterator[Controller]:
     until(lambda: set(descendants(os.getpid())) <= before, "the pool's processes end")
 
 
+@pytest.fixture
+def ignored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What Python itself swallows: an interrupt that hits a finaliser, while another thing is let go."""
+    found: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda told: found.append(told.exc_type.__name__))
+    return found
+
+
 @pytest.mark.parametrize(("action", "least"), [(mapped, 60), (failing, 25), (closed, 25), (submitted, 40)])
-def test_interrupts_at_every_line(pool: Controller, action: Callable[[Controller], None], least: int) -> None:
+def test_interrupts_at_every_line(
+    pool: Controller, ignored: list[str], action: Callable[[Controller], None], least: int
+) -> None:
     """Wherever it comes it is raised, or comes too late; then the pool's next maps and calls are right."""
     with Interrupt(NEVER) as whole:
         action(pool)
@@ -112,7 +122,8 @@ def test_interrupts_at_every_line(pool: Controller, action: Callable[[Controller
         except KeyboardInterrupt:
             pass
         else:
-            assert not interrupt.at, f"swallowed at {interrupt.at}"
+            assert not interrupt.at or ignored == ["KeyboardInterrupt"], f"swallowed at {interrupt.at}"
+        ignored.clear()
         where = f"after an interrupt at {interrupt.at}"
         assert list(tasks.double.map(range(30), backend=pool)) == [2 * x for x in range(30)], where
         assert pool.submit(pow, 2, 5).result(60) == 32, where

@@ -126,7 +126,7 @@ def test_a_finalizer_that_raises(tmp_path: Path, capfd: pytest.CaptureFixture[st
     def last() -> None:
         raise RuntimeError("no way to say goodbye")
 
-    with Controller(1, finalizer=last) as pool:
+    with Controller(1, finalizer=last, start_method="spawn") as pool:  # which has the standard error of this test
         assert list(tasks.double.map(range(5), backend=pool)) == [0, 2, 4, 6, 8]
     assert "no way to say goodbye" in capfd.readouterr().err
 

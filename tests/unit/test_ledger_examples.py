@@ -97,7 +97,7 @@ def test_workers_told_to_end_are_no_failed_starts() -> None:
     seconds=st.sampled_from([1e-6, 1e-3, 1.0]),
 )
 def test_chunks_are_fair(limit: int, threads: int, waiting: int, seconds: float) -> None:
-    """Without a chunk size, so few calls go at once that every worker gets a share, twice."""
+    """Without a chunk size, every worker gets a share, twice; but what takes next to no time is not cut for that."""
     ledger = Ledger(limit, threads)
     ledger.open_group(0, None)
     for count in (1, 2, 4, 8, 16):
@@ -108,7 +108,9 @@ def test_chunks_are_fair(limit: int, threads: int, waiting: int, seconds: float)
         for action in ledger.worker_ready(number):
             if isinstance(action, SendCalls):
                 size = sum(end - begin for _, _, begin, end in action.pieces)
-                assert size == max(1, min(ledger.pace(0).chunksize, left // (2 * limit * threads)))
+                most = ledger.pace(0).chunksize
+                share = max(1, left // (2 * limit * threads), most // 8)
+                assert size == min(most, share, left)
                 assert not action.whole
                 left -= size
     assert left < waiting
@@ -206,6 +208,21 @@ def test_of_several_that_ran_none_is_told_dead_before_it_ran_alone() -> None:
     assert sends(answer(ledger, 1)) == [(0, 0, 0, 1)]
     assert ledger.worker_ended(1, [(0, 0)]) == [TellDied(0, 0, 1), StartWorker(2)]
     assert sends(ledger.worker_ready(2)) == [(0, 0, 2, 3), (0, 0, 3, 4)]
+
+
+def test_a_suspect_that_comes_back_still_runs_alone() -> None:
+    """Its worker was recalled before it began it: the next one gets it with nothing beside it either."""
+    ledger = Ledger(1, threads=2)
+    ledger.open_group(0)
+    ledger.submit(0, 0, 4)
+    ledger.worker_ready(0)
+    ledger.worker_ended(0, [(0, 0), (0, 1)])
+    assert sends(ledger.worker_ready(1)) == [(0, 0, 0, 1)]
+    ledger.handed_back(1, 0, 0, 1)
+    for place in (0, 1):
+        assert sends(ledger.proceed(1)) == [(0, 0, place, place + 1)]
+        assert ledger.answered(1, 0, place, place + 1)
+    assert sends(ledger.proceed(1)) == [(0, 0, 2, 3), (0, 0, 3, 4)]
 
 
 def test_suspects_of_a_closed_pool_are_told() -> None:
@@ -471,6 +488,17 @@ def test_what_is_left_of_a_ticket_runs() -> None:
     assert ledger.knows(4)
     assert ledger.answered(0, 4, 7, 8)
     assert not ledger.knows(4)
+
+
+def test_a_ledger_may_have_to_wait_for_its_workers() -> None:
+    """With none allowed it takes calls and starts nobody; then as many as it may, with the numbers it was given."""
+    ledger = Ledger(0, numbers=iter([7, 9]))
+    ledger.open_group(0)
+    assert ledger.submit(0, 0, 3) == []
+    assert ledger.expects and not ledger.at_rest
+    assert ledger.resume(2) == [StartWorker(7), StartWorker(9)]
+    assert ledger.worker_ready(0) == []
+    assert sends(ledger.worker_ready(9)) == [(0, 0, 0, 1)]
 
 
 def test_answers_of_nobody_are_left_aside() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ def afresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
+def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     """A script of this process's own."""
-    yield Script(monkeypatch)
+    return Script(monkeypatch)
 
 
 class Script:
@@ -39,7 +39,7 @@ class Script:
 
     def run(self, code: str) -> None:
         """Runs lines of the script."""
-        exec(code, self._module.__dict__)  # noqa: S102
+        exec(code, self._module.__dict__)
 
     def sent(self, name: str) -> bytes:
         """What travels when the function of this name does."""

@@ -288,7 +288,7 @@ class Caretaker:
         done = 0
         while self._starts:
             self._start(self._starts.popleft())
-            done += 1
+            done += 1 + self._reap()
         return done
 
     def _start(self, number: int) -> None:
@@ -298,7 +298,6 @@ class Caretaker:
                 ours, theirs = map(undo.enter_context, socket.socketpair())
                 marker = undo.enter_context(closing(send_marker(ours, dispatcher.settings.threads)))
                 channel = ParentChannel(ours)
-                channel.send([control(dispatcher.setup(number))])
                 with dispatcher.lock:
                     if dispatcher.ledger.workers.get(number) is not WorkerState.STARTING:
                         self._not_wanted(number)
@@ -342,9 +341,10 @@ class Caretaker:
                     match report:
                         case Started(_, pid):
                             handle.pid = pid
-                            guard.watch(pid)
+                            guard.watch(pid)  # before it can run anything
                             if handle.doomed:
                                 end_group(pid)
+                            dispatcher.tell(report.worker, control(dispatcher.setup(report.worker)))
                         case Ended(number, exitcode):
                             if handle.pid is not None:
                                 if exitcode is None:

@@ -483,7 +483,7 @@ class Dispatcher:
                 case StartWorker(worker):
                     self.caretaker.start_worker(worker)
                 case StopWorker(worker):
-                    self._tell(worker, control(Stop()))
+                    self.tell(worker, control(Stop()))
                 case Recall(worker):
                     self.handles[worker].epoch = self.handles[worker].marker.recall()
                 case KillWorker(worker):
@@ -523,7 +523,8 @@ class Dispatcher:
             owner.share.sent(ticket)
         self._write(handle, frames)
 
-    def _tell(self, worker: int, frame: Frame) -> None:
+    def tell(self, worker: int, frame: Frame) -> None:
+        """Sends a worker something. Under the lock."""
         handle = self.handles.get(worker)
         if handle is not None:
             self._write(handle, [frame])
@@ -550,7 +551,7 @@ class Dispatcher:
         for number, handle in self.handles.items():
             if group in handle.loaded:
                 handle.loaded.discard(group)
-                self._tell(number, control(Forget(group)))
+                self.tell(number, control(Forget(group)))
                 if number in idle:
                     forgetting.workers.add(number)
         if forgetting.workers:

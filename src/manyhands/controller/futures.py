@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from concurrent.futures._base import CANCELLED
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -76,6 +76,7 @@ class PoolFuture(Future[T]):
                 desk.dispatcher.cancel(self._ticket)
             finally:
                 self._cancelled_now()
+                desk.dispatcher.reader.ring()  # somebody may wait for it
         return self.cancelled()
 
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
@@ -97,28 +98,32 @@ class PoolFuture(Future[T]):
 
     def _wait(self, timeout: float | None) -> None:
         desk = self._desk
-        if desk is not None and not self.done():
-            desk.dispatcher.reader.wait(self.done, timeout)
-        self._open()
+        if desk is not None:
+            desk.dispatcher.reader.wait(self._is_over, timeout)
+        if self._news is not None:
+            self._open()
+
+    def _is_over(self) -> bool:
+        return self._desk is None  # cheaper to ask than ``done``
 
     def _open(self) -> None:
-        if self._news is not None:
-            with self._condition:
-                if self._news is not None:
-                    self._result, self._exception = _opened(*self._news)
-                    self._news = None
+        with self._condition:
+            if self._news is not None:
+                self._result, self._exception = _opened(*self._news)
+                self._news = None
 
     # -- the desk's side --------------------------------------------------------------------------------------
 
     def settle(self, news: News, worker: str) -> None:
         """The call has ended. Called under the dispatcher's lock, so callbacks are left to the caretaker."""
-        desk, self._desk = self._desk, None
+        desk = self._desk
         assert desk is not None
         if isinstance(news, Dropped) and self._is_cancelling:
             return  # it is ended by who cancels it, who calls its callbacks too
         with self._condition:
             callbacks, self._done_callbacks = self._done_callbacks, []
             self._end(news, worker)
+        self._desk = None
         for callback in callbacks:
             desk.dispatcher.caretaker.call_back(partial(callback, self))
 
@@ -128,13 +133,14 @@ class PoolFuture(Future[T]):
                 self._cancelled_now()
                 return
             news = Failed(PoolClosed("the pool was closed before this call could run again"))
-        if self.done():
-            return
         self._news = news, worker
-        if isinstance(news, Frame) and news.kind == RETURNED:
-            self.set_result(None)  # type: ignore[arg-type]
-        else:
-            self.set_exception(_NotOpened())
+        try:
+            if isinstance(news, Frame) and news.kind == RETURNED:
+                self.set_result(None)  # type: ignore[arg-type]
+            else:
+                self.set_exception(_NotOpened())
+        except InvalidStateError:
+            self._news = None  # it was cancelled
 
     def _cancelled_now(self) -> None:
         """No worker will get the call: says so to all who wait. May be called twice."""
@@ -142,6 +148,7 @@ class PoolFuture(Future[T]):
             with self._condition:
                 if self._state == CANCELLED:
                     self.set_running_or_notify_cancel()
+            self._desk = None
 
 
 def _call_back(fn: Callable[[Future[T]], object], future: Future[T]) -> None:

@@ -53,7 +53,7 @@ class OpenWork:
     chunksize: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ticket:
     """Calls that wait or run: whose they are, and their pickles."""
 

@@ -53,7 +53,7 @@ class StartWorker:
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, since that would triple the cost of making one
 class SendCalls:
     """Send these pieces to the worker.
 
@@ -243,6 +243,11 @@ class Ledger:
         if group not in self._groups:
             return [TellCancelled(ticket, 0, calls)]  # no worker could run them, nor let go of their work
         self._tickets[ticket] = _Ticket(group, calls)
+        if calls == 1 and not self._waiting:  # the short way of what happens all the time: somebody is free for it
+            for number, worker in self._workers.items():
+                if worker.state is WorkerState.IDLE:
+                    self._waiting = 1
+                    return [self._send(number, [Piece(group, ticket, 0, 1)], self._groups[group].pace)]
         self._enqueue(Piece(group, ticket, 0, calls))
         return self._dispatch()
 
@@ -489,7 +494,7 @@ class Ledger:
     def _dispatch(self) -> list[Action]:
         """Gives what waits to workers that take it, and starts workers for the rest."""
         actions: list[Action] = []
-        if self.state is not PoolState.OPEN:
+        if not self._waiting or self.state is not PoolState.OPEN:
             return actions
         while self._suspects:
             idle = next((n for n, worker in self._workers.items() if worker.state is WorkerState.IDLE), None)
@@ -555,7 +560,7 @@ class Ledger:
 
     def _send(self, number: int, pieces: list[Piece], pace: Pace | None = None) -> SendCalls:
         worker = self._workers[number]
-        calls = sum(map(len, pieces))
+        calls = sum([piece.end - piece.begin for piece in pieces])
         self._waiting -= calls
         worker.held += calls
         worker.given += calls
@@ -567,7 +572,7 @@ class Ledger:
         worker.watched = self._waiting > 0
         return SendCalls(
             number,
-            tuple((piece.group, piece.ticket, piece.begin, piece.end) for piece in pieces),
+            tuple([(piece.group, piece.ticket, piece.begin, piece.end) for piece in pieces]),
             whole,
             worker.watched,
         )
