@@ -243,7 +243,9 @@ class Ledger:
         if group not in self._groups:
             return [TellCancelled(ticket, 0, calls)]  # no worker could run them, nor let go of their work
         self._tickets[ticket] = _Ticket(group, calls)
-        if calls == 1 and not self._waiting:  # the short way of what happens all the time: somebody is free for it
+        if (
+            calls == 1 and not self._waiting
+        ):  # the short way of what happens all the time: somebody is free for it
             for number, worker in self._workers.items():
                 if worker.state is WorkerState.IDLE:
                     self._waiting = 1

@@ -19,8 +19,9 @@ from typing import Protocol
 
 from manyhands.settings import StartMethod
 
-starting = threading.Lock()
-"""Held while a process is started: one that is forked meanwhile would keep the other's pipes open."""
+starting = threading.RLock()
+"""Held while a process is started, and by every fork: one that is forked meanwhile would keep the other's pipes open,
+and who waits for their end would wait for it."""
 
 
 _forking = 0
@@ -31,13 +32,21 @@ def forks_worker() -> bool:
     return _forking == threading.get_ident()
 
 
+def _before_fork() -> None:
+    starting.acquire()
+
+
+def _after_fork() -> None:
+    starting.release()
+
+
 def _renew_lock() -> None:
     global starting
-    starting = threading.Lock()
+    starting = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_renew_lock)
 
 
 @dataclass(frozen=True, slots=True)

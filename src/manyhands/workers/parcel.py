@@ -28,7 +28,10 @@ def atomic(values: Sequence[Any]) -> bool:
     try:
         kinds = set(map(type, values))
         return kinds <= ATOMIC or (kinds == {tuple} and set(map(type, chain.from_iterable(values))) <= ATOMIC)
-    except (Exception, SystemExit):  # a metaclass of the user's, which may do anything when it is asked for its hash
+    except (
+        Exception,
+        SystemExit,
+    ):  # a metaclass of the user's, which may do anything when it is asked for its hash
         return False
 
 
