@@ -49,6 +49,7 @@ def check(outcome: Outcome[Any]) -> None:
         assert error.pid not in (0, os.getpid())
     elif fate in RAISES:
         assert outcome.failure is not None, fate
+        assert isinstance(outcome.failure.error, Exception), fate  # none that would end who raises it
         assert type_name(outcome.failure.error) == RAISES[fate], fate
     elif fate in {"shy", "unfriendly"}:
         assert outcome.value.x == 5
@@ -125,8 +126,9 @@ def test_items_that_can_not_be_pickled(processes: How) -> None:
     with parallel(lambda item: item).map(iter(items), **processes) as results:
         outcomes = list(results.outcomes())
     assert [outcome.ok for outcome in outcomes] == [True, False, True, False, False, False, True]
-    names = [type_name(outcome.failure.error) for outcome in outcomes if outcome.failure]
-    assert names == ["RuntimeError", "SystemExit", "SystemExit", "RuntimeError"]
+    errors = [outcome.failure.error for outcome in outcomes if outcome.failure]
+    assert all(isinstance(error, Exception) for error in errors)
+    assert list(map(type_name, errors)) == ["RuntimeError", "SystemExit", "SystemExit", "RuntimeError"]
 
 
 # -- values ---------------------------------------------------------------------------------------------------

@@ -126,7 +126,9 @@ def test_a_finalizer_that_raises(tmp_path: Path, capfd: pytest.CaptureFixture[st
     def last() -> None:
         raise RuntimeError("no way to say goodbye")
 
-    with Controller(1, finalizer=last, start_method="spawn") as pool:  # which has the standard error of this test
+    with Controller(
+        1, finalizer=last, start_method="spawn"
+    ) as pool:  # which has the standard error of this test
         assert list(tasks.double.map(range(5), backend=pool)) == [0, 2, 4, 6, 8]
     assert "no way to say goodbye" in capfd.readouterr().err
 
@@ -182,12 +184,12 @@ def test_nested_maps_take_no_more_processes(inner: How, begun: Fifo, gate: Fifo)
 
 @pytest.mark.parametrize(("workers", "threads"), [(1, 1), (2, 1), (2, 4), (500, 1)])
 def test_numerical_libraries_share_the_cores(
-    workers: int, threads: int, method: str, monkeypatch: pytest.MonkeyPatch
+    workers: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In workers the variables say cores / (workers x threads), at least 1; here nothing is set."""
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    with Controller(workers, threads=threads, start_method=method) as pool:
+    with Controller(workers, threads=threads) as pool:
         (found,) = fate_tasks.environment.map([VARIABLES], backend=pool)
     assert found == [str(max(1, available_cores() // (workers * threads)))] * len(VARIABLES)
     assert not set(VARIABLES) & set(os.environ)

@@ -182,7 +182,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert size <= pace.chunksize
         if fixed is None:
             share = len(self.waiting()) // (2 * ledger.limit * ledger.threads)
-            assert size <= max(1, share, pace.chunksize // 8)
+            assert size <= max(1, share, pace.least)
         assert ledger.max_tasks is None or worker.given + size <= ledger.max_tasks
         if len(self.pieces(action.worker)) >= ledger.threads:
             # Calls wait behind others only if they are known to be short, at a worker that expects it.

@@ -529,7 +529,7 @@ class Ledger:
                 continue  # it only finishes what nobody waits for, and that may take long
             free = len(worker.pieces) < self.threads
             if not free and pace.ahead and worker.watched and not worker.slow:
-                free = worker.held <= max(self.threads, pace.chunksize * self.threads // 2)
+                free = worker.held <= pace.chunksize * self.threads
             if free and (best is None or worker.held < least):
                 best, least = number, worker.held
         return best
@@ -541,7 +541,7 @@ class Ledger:
             # A chunk takes no more than its fair share of what waits, so that nobody idles at the end; but what
             # takes next to no time is not split for that.
             share = self._waiting // (2 * self.limit * self.threads)
-            most = max(1, min(most, max(share, most // 8)))
+            most = max(1, min(most, max(share, group.pace.least)))
         if self.max_tasks is not None:
             most = min(most, self.max_tasks - worker.given)
         pieces = []

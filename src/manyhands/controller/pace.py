@@ -10,6 +10,9 @@ TARGET_SECONDS: Final = 0.005
 AHEAD_SECONDS: Final = 0.01
 """Calls that take longer are not sent before a worker is free for them: to wait behind one would cost more."""
 
+LEAST_SECONDS: Final = 0.001
+"""Chunks are not cut for fairness to less than this: it is lost sooner by sending them."""
+
 MOST: Final = 8192
 
 
@@ -48,6 +51,11 @@ class Pace:
         if self._seconds is None:
             return 1
         return max(1, min(self._largest, int(TARGET_SECONDS / max(self._seconds, 1e-9))))
+
+    @property
+    def least(self) -> int:
+        """How many calls are too few to be worth a chunk of their own; may be 0."""
+        return 0 if self._seconds is None else min(self.chunksize, int(LEAST_SECONDS / max(self._seconds, 1e-9)))
 
     @property
     def ahead(self) -> bool:
