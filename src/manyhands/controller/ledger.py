@@ -529,7 +529,7 @@ class Ledger:
                 continue  # it only finishes what nobody waits for, and that may take long
             free = len(worker.pieces) < self.threads
             if not free and pace.ahead and worker.watched and not worker.slow:
-                free = worker.held <= pace.chunksize * self.threads
+                free = worker.held <= pace.in_hand * self.threads
             if free and (best is None or worker.held < least):
                 best, least = number, worker.held
         return best

@@ -15,12 +15,15 @@ LEAST_SECONDS: Final = 0.001
 
 MOST: Final = 8192
 
+GROWTH: Final = 8
+"""A chunk is at most so many times as large as the largest that was measured."""
+
 
 class Pace:
     """The chunk size of one map: fixed, or following the measured times.
 
-    Runs that were slower than expected count half, faster ones likewise, and a chunk is at most twice as large as
-    the largest that was measured: so the first chunks grow quickly, but not on the word of one call.
+    Runs that were slower than expected count half, faster ones likewise, and a chunk is at most GROWTH times
+    as large as the largest that was measured: so the first chunks grow quickly, but not on the word of one call.
     """
 
     def __init__(self, fixed: int | None = None) -> None:
@@ -32,7 +35,7 @@ class Pace:
         """So many calls took so long, together, in their worker."""
         each = seconds / count
         self._seconds = each if self._seconds is None else (self._seconds + each) / 2
-        self._largest = max(self._largest, min(2 * count, MOST))
+        self._largest = max(self._largest, min(GROWTH * count, MOST))
 
     def died(self) -> None:
         """A call ended its worker: what its chunk-mates had finished is lost, so chunks are small for a while."""
@@ -56,6 +59,14 @@ class Pace:
     def least(self) -> int:
         """How many calls are too few to be worth a chunk of their own; may be 0."""
         return 0 if self._seconds is None else min(self.chunksize, int(LEAST_SECONDS / max(self._seconds, 1e-9)))
+
+    @property
+    def in_hand(self) -> int:
+        """With how many calls before it a worker may be sent more: a chunk, or a few, where they are shorter than wanted."""
+        chunk = self.chunksize
+        if self.fixed is not None or self._seconds is None:
+            return chunk
+        return max(chunk, min(3 * chunk, int(TARGET_SECONDS / max(self._seconds, 1e-9))))
 
     @property
     def ahead(self) -> bool:

@@ -133,7 +133,7 @@ class Session:
     def submit_block(self, ticket: int, items: list[Any]) -> None:
         """Hands items to the pool; those that can't be pickled come back at once."""
         if atomic(items):
-            self._submit(ticket, Parcel(list(items), ATOMS), block=True)
+            self._submit(ticket, Parcel(items, ATOMS), block=True)
             return
         blobs: list[bytes] = []
         for index, item in enumerate(items, ticket):
