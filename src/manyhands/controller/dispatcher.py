@@ -135,7 +135,7 @@ class Dispatcher:
             self.begin()
             group = share.group = next(self._numbers)
             self.works[group] = OpenWork(Load(group, os.getcwd(), list(search_path()), work), share, chunksize)
-            self.ledger.open_group(group, chunksize)
+            self.ledger.open_group(group, chunksize, share.most)
             self._note_limits()
             self.end()
         self.caretaker.start()
@@ -299,7 +299,7 @@ class Dispatcher:
         ledger = self._new_ledger(limit=0)
         ledger.state = self.ledger.state
         for group, work in self.works.items():
-            ledger.open_group(group, work.chunksize)
+            ledger.open_group(group, work.chunksize, work.share.most)
         waiting = {}
         actions: list[Action] = []
         for number in sorted(self._tickets):
@@ -369,6 +369,9 @@ class Dispatcher:
             else:
                 actions += self._take_message(number, handle, frame)
         if frames:
+            for ticket in self.ledger.begun(number):
+                if (owner := self._tickets.get(ticket)) is not None:
+                    owner.share.begun(ticket)
             self._act(actions + self.ledger.proceed(number))
         if handle.channel.at_end:
             self._by_descriptor.pop(handle.channel.fileno(), None)
@@ -477,9 +480,9 @@ class Dispatcher:
             if self._rebuilding and isinstance(action, SendCalls | StartWorker | StopWorker | Recall):
                 continue  # the workers are being ended, and what they had is asked of the shares
             match action:
-                case SendCalls(worker, pieces, whole, watch):
+                case SendCalls(worker, pieces, whole, watch, begins):
                     flags = (WHOLE if whole else 0) | (WATCH if watch else 0)
-                    self._send(self.handles[worker], pieces, flags)
+                    self._send(self.handles[worker], pieces, flags, begins)
                 case StartWorker(worker):
                     self.caretaker.start_worker(worker)
                 case StopWorker(worker):
@@ -510,7 +513,9 @@ class Dispatcher:
         if owner is not None:
             owner.share.put(ticket, begin, end, news, worker)
 
-    def _send(self, handle: Handle, pieces: tuple[tuple[int, int, int, int], ...], flags: int) -> None:
+    def _send(
+        self, handle: Handle, pieces: tuple[tuple[int, int, int, int], ...], flags: int, begins: bool
+    ) -> None:
         frames = []
         for group, ticket, begin, end in pieces:
             if group not in handle.loaded:
@@ -520,7 +525,8 @@ class Dispatcher:
             form, body = owner.parcel.piece(begin, end)
             kinds = flags | (CALLS if owner.calls else 0)
             frames.append(Frame(RUN, form, kinds, handle.epoch, group, ticket, begin, end, body=body))
-            owner.share.sent(ticket)
+            if begins:
+                owner.share.begun(ticket)
         self._write(handle, frames)
 
     def tell(self, worker: int, frame: Frame) -> None:

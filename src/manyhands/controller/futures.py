@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
-from concurrent.futures._base import CANCELLED
+from concurrent.futures._base import CANCELLED, PENDING
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +14,7 @@ from manyhands.controller.session import Dead, Dropped, News, unloadable, unpick
 from manyhands.errors import PoolClosed
 from manyhands.outcome import Done, Failed, explain, traceback_text
 from manyhands.workers import payload
-from manyhands.workers.channel import RETURNED, Frame
+from manyhands.workers.channel import RETURNED, SPIN_SECONDS, Frame
 from manyhands.workers.parcel import EACH, Parcel, unpack
 
 if TYPE_CHECKING:
@@ -75,8 +75,10 @@ class PoolFuture(Future[T]):
             try:
                 desk.dispatcher.cancel(self._ticket)
             finally:
-                self._cancelled_now()
-                desk.dispatcher.reader.ring()  # somebody may wait for it
+                self._is_cancelling = False
+                if not desk.knows(self._ticket):
+                    self._cancelled_now()
+                    desk.dispatcher.reader.ring()  # somebody may wait for it
         return self.cancelled()
 
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
@@ -99,7 +101,7 @@ class PoolFuture(Future[T]):
     def _wait(self, timeout: float | None) -> None:
         desk = self._desk
         if desk is not None:
-            desk.dispatcher.reader.wait(self._is_over, timeout)
+            desk.dispatcher.reader.wait(self._is_over, timeout, spin=desk.is_quick)
         if self._news is not None:
             self._open()
 
@@ -175,6 +177,7 @@ class Desk:
 
     lasting = True
     is_map = False
+    most = 4  # few, since what a worker holds can't be cancelled
 
     def __init__(self, dispatcher: Dispatcher, work: bytes, calls: bool, timeout: float | None = None) -> None:
         self.dispatcher = dispatcher
@@ -205,6 +208,16 @@ class Desk:
             raise self.dispatcher.broken.error
         return future
 
+    def knows(self, ticket: int) -> bool:
+        """Whether the call has not ended."""
+        return ticket in self._futures
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether the last calls took less time than to be woken takes."""
+        pace = self.dispatcher.pace(self.group)
+        return pace is not None and pace.seconds is not None and pace.seconds < SPIN_SECONDS
+
     def kill(self, future: PoolFuture[Any]) -> bool:
         """Ends the call, with its worker if one has it; returns whether it had not ended."""
         return self.dispatcher.kill(future._ticket)
@@ -234,10 +247,10 @@ class Desk:
         for future in self._futures.values():
             future._condition = threading.Condition()
 
-    def sent(self, ticket: int) -> None:
-        """A worker has the call: it can't be cancelled any more."""
+    def begun(self, ticket: int) -> None:
+        """A worker is at the call: it can't be cancelled any more."""
         future = self._futures.get(ticket)
-        if future is not None and not future.running():
+        if future is not None and future._state == PENDING:
             future.set_running_or_notify_cancel()
 
     def put(self, ticket: int, begin: int, end: int, news: News, worker: str) -> None:

@@ -25,7 +25,7 @@ from enum import Enum, auto
 from itertools import count
 from typing import Final
 
-from manyhands.controller.pace import Pace
+from manyhands.controller.pace import MOST, Pace
 from manyhands.workers.marker import LOADING
 
 START_ATTEMPTS: Final = 3
@@ -62,12 +62,14 @@ class SendCalls:
         pieces: group, ticket, begin and end of each.
         whole: it is not to hand parts of them back.
         watch: more may be sent while it runs them.
+        begins: it begins them at once; otherwise they wait behind others.
     """
 
     worker: int
     pieces: tuple[tuple[int, int, int, int], ...]
     whole: bool = False
     watch: bool = False
+    begins: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +227,11 @@ class Ledger:
             tuple((piece.ticket, piece.begin, piece.end) for piece in held.pieces) if held is not None else ()
         )
 
+    def begun(self, worker: int) -> list[int]:
+        """The tickets of the pieces that a worker is at, as far as that is known."""
+        held = self._workers.get(worker)
+        return [] if held is None else [piece.ticket for piece in held.pieces[: self.threads]]
+
     def pace(self, group: int) -> Pace | None:
         """What was measured of an open group."""
         opened = self._groups.get(group)
@@ -232,9 +239,9 @@ class Ledger:
 
     # -- what the users of the pool say -------------------------------------------------------------------
 
-    def open_group(self, group: int, chunksize: int | None = 1) -> None:
-        """Calls of this group will come, ``chunksize`` of them sent at once; None: as their times suggest."""
-        self._groups[group] = _Group(Pace(chunksize))
+    def open_group(self, group: int, chunksize: int | None = 1, most: int = MOST) -> None:
+        """Calls of this group will come, ``chunksize`` of them sent at once; None: by their times, to ``most``."""
+        self._groups[group] = _Group(Pace(chunksize, most))
 
     def submit(self, ticket: int, group: int, calls: int = 1) -> list[Action]:
         """Calls are to be run; those of a group which is not open are cancelled."""
@@ -564,6 +571,7 @@ class Ledger:
         worker = self._workers[number]
         calls = sum([piece.end - piece.begin for piece in pieces])
         self._waiting -= calls
+        begins = len(worker.pieces) < self.threads
         worker.held += calls
         worker.given += calls
         worker.pieces += pieces
@@ -577,6 +585,7 @@ class Ledger:
             tuple([(piece.group, piece.ticket, piece.begin, piece.end) for piece in pieces]),
             whole,
             worker.watched,
+            begins,
         )
 
     # -- inside: workers and tickets ------------------------------------------------------------------------

@@ -20,14 +20,15 @@ GROWTH: Final = 8
 
 
 class Pace:
-    """The chunk size of one map: fixed, or following the measured times.
+    """The chunk size of one map: fixed, or following the measured times, up to ``most``.
 
     Runs that were slower than expected count half, faster ones likewise, and a chunk is at most GROWTH times
     as large as the largest that was measured: so the first chunks grow quickly, but not on the word of one call.
     """
 
-    def __init__(self, fixed: int | None = None) -> None:
+    def __init__(self, fixed: int | None = None, most: int = MOST) -> None:
         self.fixed = fixed
+        self._most = most
         self._seconds: float | None = None
         self._largest = 1
 
@@ -35,7 +36,7 @@ class Pace:
         """So many calls took so long, together, in their worker."""
         each = seconds / count
         self._seconds = each if self._seconds is None else (self._seconds + each) / 2
-        self._largest = max(self._largest, min(GROWTH * count, MOST))
+        self._largest = max(self._largest, min(GROWTH * count, self._most))
 
     def died(self) -> None:
         """A call ended its worker: what its chunk-mates had finished is lost, so chunks are small for a while."""
@@ -58,13 +59,15 @@ class Pace:
     @property
     def least(self) -> int:
         """How many calls are too few to be worth a chunk of their own; may be 0."""
-        return 0 if self._seconds is None else min(self.chunksize, int(LEAST_SECONDS / max(self._seconds, 1e-9)))
+        return (
+            0 if self._seconds is None else min(self.chunksize, int(LEAST_SECONDS / max(self._seconds, 1e-9)))
+        )
 
     @property
     def in_hand(self) -> int:
-        """With how many calls before it a worker may be sent more: a chunk, or a few, where they are shorter than wanted."""
+        """With how many calls a worker may be sent more: a chunk, or a few, where they are shorter than wanted."""
         chunk = self.chunksize
-        if self.fixed is not None or self._seconds is None:
+        if self.fixed is not None or self._seconds is None or self._most < MOST:
             return chunk
         return max(chunk, min(3 * chunk, int(TARGET_SECONDS / max(self._seconds, 1e-9))))
 

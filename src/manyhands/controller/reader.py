@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from manyhands.controller.poller import Poller
+from manyhands.workers.channel import SPIN_SECONDS, let_others_run
 
 if TYPE_CHECKING:
     from manyhands.controller.dispatcher import Dispatcher
@@ -51,8 +52,14 @@ class Reader:
         """Whether threads wait for somebody to read."""
         return bool(self._bells)
 
-    def wait(self, ready: Callable[[], bool], timeout: float | None = None) -> None:
-        """Returns when ``ready`` (called without a lock) or after ``timeout`` seconds; reads meanwhile, or follows."""
+    def wait(self, ready: Callable[[], bool], timeout: float | None = None, spin: bool = False) -> None:
+        """Returns when ``ready`` (called without a lock) or after ``timeout`` seconds; reads meanwhile, or follows.
+
+        Args:
+            ready: whether what is waited for has come.
+            timeout: seconds; None: for ever.
+            spin: it is likely to come within ``SPIN_SECONDS``.
+        """
         me = threading.get_ident()
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
@@ -63,6 +70,8 @@ class Reader:
                 self._take_lead(me)
                 if self.leader == me:
                     self.led = True
+                    if spin:
+                        self._spin(ready, deadline)
                     self._lead(ready, deadline)
                     return
                 self._follow(ready, left)
@@ -83,6 +92,14 @@ class Reader:
         self.ring_one()
         if self.closed:
             self.close()
+
+    def _spin(self, ready: Callable[[], bool], deadline: float | None) -> None:
+        until = time.monotonic() + SPIN_SECONDS
+        if deadline is not None:
+            until = min(until, deadline)
+        while not ready() and not self.closed and time.monotonic() < until:
+            self.step(0.0)
+            let_others_run()
 
     def _lead(self, ready: Callable[[], bool], deadline: float | None) -> None:
         while not ready() and not self.closed:  # it may have become so just before this thread began to lead

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from manyhands.controller.pace import MOST
 from manyhands.errors import TaskTimeout, WorkerDied
 from manyhands.outcome import (
     Answer,
@@ -54,6 +55,8 @@ class Share(Protocol):
     """Seconds that a call may take."""
     lasting: bool
     """Whether it stays open without calls, so that it keeps no idle pool alive."""
+    most: int
+    """Calls that are sent to a worker at once, at most, where their times decide."""
     is_map: bool
     """Whether its calls are of no use once who consumes their results has gone."""
 
@@ -65,8 +68,8 @@ class Share(Protocol):
         """In a forked child: other threads may have held them, and there are no others here."""
         ...
 
-    def sent(self, ticket: int) -> None:
-        """Some of the ticket's calls are with a worker."""
+    def begun(self, ticket: int) -> None:
+        """A worker is at some of the ticket's calls; may be told again."""
         ...
 
     def put(self, ticket: int, begin: int, end: int, news: News, worker: str) -> None:
@@ -92,6 +95,7 @@ class Session:
 
     lasting = False
     batches = True
+    most = MOST
     is_map = True
 
     def __init__(self, dispatcher: Dispatcher, timeout: float | None = None) -> None:
@@ -230,7 +234,7 @@ class Session:
     def renew_locks(self) -> None:
         """There are none."""
 
-    def sent(self, ticket: int) -> None:
+    def begun(self, ticket: int) -> None:
         """Nobody asks."""
 
     def put(self, ticket: int, begin: int, end: int, news: News, worker: str) -> None:

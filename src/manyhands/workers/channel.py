@@ -7,18 +7,24 @@ the socket does not take waits in an outbox, and what has arrived in part waits 
 
 from __future__ import annotations
 
+import os
 import pickle
 import select
 import socket
 import struct
 import threading
 from collections import deque
+from time import perf_counter, sleep
 from typing import Any, Final, NamedTuple
 
 from manyhands.workers.messages import Message
 
 _HEADER: Final = struct.Struct("<BBHIqqqqddQ")
 _READ: Final = 1 << 18
+SPIN_SECONDS: Final = 0.0001
+"""For so long either side looks again and again for what comes next, where calls are as short as that, before it
+goes to sleep: to be woken takes as long, on most machines."""
+
 _SMALL: Final = 1 << 16
 """Up to so many bytes a body is joined to its header: one write is cheaper than two."""
 
@@ -96,16 +102,16 @@ class Inbox:
         self._body: bytearray | None = None
         self._filled = 0
 
-    def receive(self, end: socket.socket) -> list[Frame]:
+    def receive(self, end: socket.socket, flags: int = 0) -> list[Frame]:
         """Reads once; the frames that this completes. Raises EOFError at the end, and what the socket raises."""
         if self._body is not None:
             with memoryview(self._body) as view:
-                got = end.recv_into(view[self._filled :])
+                got = end.recv_into(view[self._filled :], 0, flags)
             if not got:
                 raise EOFError("the other side is gone")
             self._filled += got
             return self._large()
-        got = end.recv_into(self._buffer)
+        got = end.recv_into(self._buffer, 0, flags)
         if not got:
             raise EOFError("the other side is gone")
         return self.feed(bytes(self._buffer[:got]))
@@ -149,6 +155,16 @@ class Inbox:
         return [_frame(self._head, body)]
 
 
+def let_others_run() -> None:
+    """Lets another process, or thread of this one, have the processor if it waits for it."""
+    if _sched_yield is not None:
+        _sched_yield()
+    sleep(0)
+
+
+_sched_yield = getattr(os, "sched_yield", None)
+
+
 def _frame(head: tuple[Any, ...], body: bytes | bytearray) -> Frame:
     return Frame._make((*head, body))
 
@@ -177,13 +193,28 @@ class WorkerChannel:
         """Whether ``receive`` would return at once."""
         return bool(self._frames)
 
-    def receive(self) -> Frame:
-        """Waits for the next frame; raises EOFError or OSError if the parent is gone."""
+    def receive(self, spin: bool = False) -> Frame:
+        """Waits for the next frame; raises EOFError or OSError if the parent is gone.
+
+        Args:
+            spin: it is likely to come within ``SPIN_SECONDS``.
+        """
+        if spin and not self._frames:
+            self._spin()
         while True:
             with self._receiving:
                 if self._frames:
                     return self._frames.popleft()
                 self._frames.extend(self._inbox.receive(self._end))
+
+    def _spin(self) -> None:
+        until = perf_counter() + SPIN_SECONDS
+        with self._receiving:
+            while not self._frames and perf_counter() < until:
+                try:
+                    self._frames.extend(self._inbox.receive(self._end, socket.MSG_DONTWAIT))
+                except BlockingIOError:
+                    let_others_run()
 
     def take_unbegun(self) -> list[Frame]:
         """Takes the RUN frames away that have arrived; for another thread, while the first does not receive."""

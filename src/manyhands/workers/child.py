@@ -164,7 +164,7 @@ class _Child:
             if not self._channel.has_frame:
                 lane.push()
                 self._look_at_memory()
-            frame = self._channel.receive()
+            frame = self._channel.receive(spin=lane.was_quick)
             if frame.kind == RUN:
                 self.run(lane, frame)
             else:

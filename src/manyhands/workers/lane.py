@@ -19,7 +19,16 @@ from typing import Any, Final, Protocol
 
 from manyhands.outcome import Answer, Done, Failed, traceback_text
 from manyhands.workers import payload
-from manyhands.workers.channel import ANSWERED, CALLS, HANDED_BACK, RETURNED, WATCH, WHOLE, Frame
+from manyhands.workers.channel import (
+    ANSWERED,
+    CALLS,
+    HANDED_BACK,
+    RETURNED,
+    SPIN_SECONDS,
+    WATCH,
+    WHOLE,
+    Frame,
+)
 from manyhands.workers.marker import NOTHING, Marker
 from manyhands.workers.parcel import ATOMIC, ATOMS, EACH, ONE, unpack
 
@@ -72,6 +81,7 @@ class Lane:
         self._flusher = flusher
         self._out: list[Frame] = []
         self._due = 0.0
+        self.was_quick = False  # whether the last piece was shorter than it takes to be woken for another
         self._several = 1  # calls between two looks at the clock
         # The open run of plain values. The flusher may take from its front while the lane adds to its end.
         self._values: list[Any] = []
@@ -160,6 +170,7 @@ class Lane:
         now = clock()
         # Of a run that is short as a whole, each call is taken to have had the same share.
         self._close_runs(now, None)
+        self.was_quick = now - begin < SPIN_SECONDS
         self._several = _SEVERAL if now - begin < _TINY_SECONDS * (position + 1 - piece.begin) else 1
         self._due = due
 
