@@ -14,7 +14,8 @@ import socket
 import struct
 import threading
 from collections import deque
-from time import perf_counter, sleep
+from collections.abc import Callable
+from time import perf_counter
 from typing import Any, Final, NamedTuple
 
 from manyhands.workers.messages import Message
@@ -155,14 +156,8 @@ class Inbox:
         return [_frame(self._head, body)]
 
 
-def let_others_run() -> None:
-    """Lets another process, or thread of this one, have the processor if it waits for it."""
-    if _sched_yield is not None:
-        _sched_yield()
-    sleep(0)
-
-
-_sched_yield = getattr(os, "sched_yield", None)
+let_others_run: Callable[[], object] = getattr(os, "sched_yield", lambda: None)
+"""Lets another process have the processor if it waits for it. (``sleep(0)`` takes far longer.)"""
 
 
 def _frame(head: tuple[Any, ...], body: bytes | bytearray) -> Frame:
