@@ -14,8 +14,9 @@ from manyhands.controller.session import Dead, Dropped, News, unloadable, unpick
 from manyhands.errors import PoolClosed
 from manyhands.outcome import Done, Failed, explain, traceback_text
 from manyhands.workers import payload
-from manyhands.workers.channel import RETURNED, SPIN_SECONDS, Frame
+from manyhands.workers.channel import RETURNED, Frame
 from manyhands.workers.parcel import EACH, Parcel, unpack
+from manyhands.workers.spin import SPIN_SECONDS
 
 if TYPE_CHECKING:
     from manyhands.controller.dispatcher import Dispatcher

@@ -15,10 +15,11 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from manyhands.controller.poller import Poller
-from manyhands.workers.channel import SPIN_SECONDS, let_others_run
+from manyhands.workers.spin import Spin
 
 if TYPE_CHECKING:
     from manyhands.controller.dispatcher import Dispatcher
@@ -42,6 +43,7 @@ class Reader:
         self.led = False
         self.closed = False
         self._bells: set[threading.Event] = set()
+        self._spin = Spin()
         self._woken, self._wake_end = os.pipe()
         for end in (self._woken, self._wake_end):
             os.set_blocking(end, False)
@@ -71,7 +73,7 @@ class Reader:
                 if self.leader == me:
                     self.led = True
                     if spin:
-                        self._spin(ready, deadline)
+                        self._spin.until(partial(self._look_for, ready))
                     self._lead(ready, deadline)
                     return
                 self._follow(ready, left)
@@ -93,13 +95,10 @@ class Reader:
         if self.closed:
             self.close()
 
-    def _spin(self, ready: Callable[[], bool], deadline: float | None) -> None:
-        until = time.monotonic() + SPIN_SECONDS
-        if deadline is not None:
-            until = min(until, deadline)
-        while not ready() and not self.closed and time.monotonic() < until:
+    def _look_for(self, ready: Callable[[], bool]) -> bool:
+        if not ready() and not self.closed:
             self.step(0.0)
-            let_others_run()
+        return ready() or self.closed
 
     def _lead(self, ready: Callable[[], bool], deadline: float | None) -> None:
         while not ready() and not self.closed:  # it may have become so just before this thread began to lead

@@ -7,25 +7,19 @@ the socket does not take waits in an outbox, and what has arrived in part waits 
 
 from __future__ import annotations
 
-import os
 import pickle
 import select
 import socket
 import struct
 import threading
 from collections import deque
-from collections.abc import Callable
-from time import perf_counter
 from typing import Any, Final, NamedTuple
 
 from manyhands.workers.messages import Message
+from manyhands.workers.spin import Spin
 
 _HEADER: Final = struct.Struct("<BBHIqqqqddQ")
 _READ: Final = 1 << 18
-SPIN_SECONDS: Final = 0.0001
-"""For so long either side looks again and again for what comes next, where calls are as short as that, before it
-goes to sleep: to be woken takes as long, on most machines."""
-
 _SMALL: Final = 1 << 16
 """Up to so many bytes a body is joined to its header: one write is cheaper than two."""
 
@@ -156,10 +150,6 @@ class Inbox:
         return [_frame(self._head, body)]
 
 
-let_others_run: Callable[[], object] = getattr(os, "sched_yield", lambda: None)
-"""Lets another process have the processor if it waits for it. (``sleep(0)`` takes far longer.)"""
-
-
 def _frame(head: tuple[Any, ...], body: bytes | bytearray) -> Frame:
     return Frame._make((*head, body))
 
@@ -172,6 +162,7 @@ class WorkerChannel:
         self._inbox = Inbox()
         self._frames: deque[Frame] = deque()
         self._receiving = threading.Lock()
+        self._spin = Spin()
         end.setblocking(True)
 
     def send(self, *frames: Frame) -> None:
@@ -195,21 +186,20 @@ class WorkerChannel:
             spin: it is likely to come within ``SPIN_SECONDS``.
         """
         if spin and not self._frames:
-            self._spin()
+            with self._receiving:
+                self._spin.until(self._has_come)
         while True:
             with self._receiving:
                 if self._frames:
                     return self._frames.popleft()
                 self._frames.extend(self._inbox.receive(self._end))
 
-    def _spin(self) -> None:
-        until = perf_counter() + SPIN_SECONDS
-        with self._receiving:
-            while not self._frames and perf_counter() < until:
-                try:
-                    self._frames.extend(self._inbox.receive(self._end, socket.MSG_DONTWAIT))
-                except BlockingIOError:
-                    let_others_run()
+    def _has_come(self) -> bool:
+        try:
+            self._frames.extend(self._inbox.receive(self._end, socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            pass
+        return bool(self._frames)
 
     def take_unbegun(self) -> list[Frame]:
         """Takes the RUN frames away that have arrived; for another thread, while the first does not receive."""

@@ -24,13 +24,13 @@ from manyhands.workers.channel import (
     CALLS,
     HANDED_BACK,
     RETURNED,
-    SPIN_SECONDS,
     WATCH,
     WHOLE,
     Frame,
 )
 from manyhands.workers.marker import NOTHING, Marker
 from manyhands.workers.parcel import ATOMIC, ATOMS, EACH, ONE, unpack
+from manyhands.workers.spin import SPIN_SECONDS
 
 FLUSH_SECONDS: Final = 0.005
 SLOW_SECONDS: Final = 0.025
