@@ -97,7 +97,7 @@ class PoolFuture(Future[T]):
     def _get_snapshot(self) -> Any:
         """As asyncio asks for it, from Python 3.14 on."""
         self._open()
-        return super()._get_snapshot()  # type: ignore[misc]
+        return super()._get_snapshot()  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 
     def _wait(self, timeout: float | None) -> None:
         desk = self._desk
@@ -139,7 +139,7 @@ class PoolFuture(Future[T]):
         self._news = news, worker
         try:
             if isinstance(news, Frame) and news.kind == RETURNED:
-                self.set_result(None)  # type: ignore[arg-type]
+                self.set_result(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
             else:
                 self.set_exception(_NotOpened())
         except InvalidStateError:

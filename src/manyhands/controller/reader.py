@@ -182,7 +182,8 @@ class Reader:
         """In a forked child: nobody reads here, and nobody but this thread waits."""
         self.leader = None
         for bell in self._bells:
-            bell._at_fork_reinit()  # type: ignore[attr-defined]  # another thread may have held its lock
+            # Another thread may have held its lock.
+            bell._at_fork_reinit()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
         self.close()
 
     def close(self) -> None:

@@ -78,6 +78,7 @@ class Share(Protocol):
 
     def unheard(self, ticket: int) -> list[tuple[int, int]]:
         """The stretches of a ticket of which nothing was heard."""
+        ...
 
 
 @dataclass(slots=True)
