@@ -7,6 +7,7 @@ import itertools
 import os
 import signal
 import threading
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -336,6 +337,7 @@ def test_a_task_that_changes_the_directory(processes: How, tmp_path: Path) -> No
     def wander(to: str) -> str:
         before = os.getcwd()
         os.chdir(to)
+        time.sleep(0.001)  # calls of some microseconds may run several before anybody looks
         return before
 
     options = {**processes, "workers": 1}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manyhands.controller.pace import AHEAD_SECONDS, MOST, TARGET_SECONDS, Pace
+from manyhands.controller.pace import AHEAD_SECONDS, GROWTH, LEAST_SECONDS, MOST, TARGET_SECONDS, Pace
 
 SECONDS = st.floats(0, 1000)
 RUNS = st.lists(st.tuples(SECONDS, st.integers(1, 10_000)))
@@ -23,14 +23,14 @@ def test_short_calls_go_together() -> None:
     assert pace.chunksize == MOST
 
 
-def test_chunks_grow_by_doubling() -> None:
-    """Each is at most twice as large as the largest that was seen to be short."""
+def test_chunks_grow_step_by_step() -> None:
+    """Each is at most eight times as large as the largest that was seen to be short."""
     pace = Pace()
     sizes = []
     for _ in range(15):
         sizes.append(pace.chunksize)
         pace.took(0.0, pace.chunksize)
-    assert sizes == [min(2**n, MOST) for n in range(15)]
+    assert sizes == [min(GROWTH**n, MOST) for n in range(15)]
 
 
 @given(RUNS, SECONDS, st.integers(1, 10_000))
@@ -40,7 +40,7 @@ def test_no_chunk_is_expected_to_be_long(earlier: list[tuple[float, int]], last:
     for seconds, calls in [*earlier, (last, count)]:
         pace.took(seconds, calls)
     assert 1 <= pace.chunksize <= MOST
-    assert pace.chunksize <= 2 * max(calls for _, calls in [*earlier, (last, count)])
+    assert pace.chunksize <= GROWTH * max(calls for _, calls in [*earlier, (last, count)])
     assert pace.chunksize == 1 or pace.chunksize * (last / count) <= 2 * TARGET_SECONDS * (1 + 1e-9)
 
 
@@ -84,7 +84,25 @@ def test_a_death_makes_chunks_small() -> None:
     assert pace.chunksize == 1
     assert pace.seconds == 0.0
     pace.took(0.0, 1)
-    assert pace.chunksize == 2
+    assert pace.chunksize == GROWTH
+
+
+def test_no_more_than_was_allowed() -> None:
+    """A limit on the chunks is one on what a worker has in hand, too."""
+    pace = Pace(most=4)
+    for _ in range(20):
+        pace.took(0.0, pace.chunksize)
+    assert (pace.chunksize, pace.in_hand) == (4, 4)
+
+
+@given(SECONDS, st.integers(1, 10_000))
+def test_what_is_in_hand(seconds: float, count: int) -> None:
+    """A worker has a chunk in hand at least, and three only where one is shorter than wanted."""
+    pace = Pace()
+    pace.took(seconds, count)
+    assert pace.chunksize <= pace.in_hand <= 3 * pace.chunksize
+    assert pace.in_hand == pace.chunksize or pace.in_hand * pace.seconds <= TARGET_SECONDS * (1 + 1e-9)
+    assert pace.least <= pace.chunksize and pace.least * pace.seconds <= LEAST_SECONDS * (1 + 1e-9)
 
 
 @given(st.integers(1, 1000), RUNS)

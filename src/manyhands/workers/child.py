@@ -128,6 +128,13 @@ class _Opened:
     users: int = 0
     forgotten: bool = False
 
+    def go_home(self) -> None:
+        """Back to where the caller was, if that is there."""
+        try:
+            _go_to(self.load)
+        except OSError:
+            pass
+
     def close_if_unused(self) -> None:
         close = getattr(self.work, "close", None)
         if self.forgotten and not self.users and close is not None:
@@ -196,7 +203,11 @@ class _Child:
             lane.refuse(piece)
             return
         try:
-            lane.run(piece, _placed(opened))
+            work = _placed(opened)
+            if self._marker.threads == 1:
+                lane.run(piece, work, opened.go_home)
+            else:  # the directory is everybody's
+                lane.run(piece, work)
         finally:
             with self._opening:
                 opened.users -= 1

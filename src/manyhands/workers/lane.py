@@ -101,8 +101,14 @@ class Lane:
         """Hands a RUN frame back, unbegun."""
         self._hand_back(piece, piece.begin, piece.end - piece.begin)
 
-    def run(self, piece: Frame, work: Work | Failed) -> None:
-        """Runs the calls of a RUN frame. Its answers are sent at once, or by a later ``run`` or ``push``."""
+    def run(self, piece: Frame, work: Work | Failed, go_home: Callable[[], object] = lambda: None) -> None:
+        """Runs the calls of a RUN frame. Its answers are sent at once, or by a later ``run`` or ``push``.
+
+        Args:
+            piece: the frame.
+            work: what the calls are of, or why they can't run.
+            go_home: called after each call (where they are tiny, after some), which may have changed the directory.
+        """
         numbers, at = self._numbers, self._at
         if piece.epoch < numbers[0] or self._marker.full:
             self.refuse(piece)
@@ -125,11 +131,11 @@ class Lane:
             self._held = piece, iter(requests)
             if self._flusher is not None and (piece.flags & WATCH or len(requests) > 1 or self._out):
                 self._flusher.attend()
-            self._run(piece, step, work)
+            self._run(piece, step, work, go_home)
         finally:
             numbers[at] = self._ticket = NOTHING
 
-    def _run(self, piece: Frame, step: Callable[[Any], Any], work: Work) -> None:
+    def _run(self, piece: Frame, step: Callable[[Any], Any], work: Work, go_home: Callable[[], object]) -> None:
         numbers, place, atomic, several = self._numbers, self._at + 1, ATOMIC, self._several
         requests, append = self._held[1], self._values.append
         position = piece.begin - 1
@@ -160,6 +166,7 @@ class Lane:
                 if position < last:
                     break  # these were all, or the flusher took the rest
                 now = clock()
+            go_home()
             if now > due:
                 self._flush(now, now - before)
                 due = now + FLUSH_SECONDS
