@@ -118,6 +118,15 @@ def test_a_timeout_blames_its_item() -> None:
     assert all(isinstance(o.failure.error, TaskTimeout) for o in outcomes if o.failure)
 
 
+@pytest.mark.parametrize("way", ["sleep_with_the_gil", "stop"])
+def test_mates_that_are_held_up_are_not_blamed(way: str) -> None:
+    """Where one call stops all threads of its worker, they are over their time too, and yet not at fault."""
+    get_stuck = fate_tasks.get_stuck.options(timeout=0.3, **ONE)
+    outcomes = list(get_stuck.map(range(30), args=((10,), way, 0.001)).outcomes())
+    assert [o.index for o in outcomes if not o.ok] == [10]
+    assert isinstance(outcomes[10].failure.error, TaskTimeout)
+
+
 def test_several_are_over_their_time_at_once() -> None:
     """Each is told."""
     get_stuck = fate_tasks.get_stuck.options(timeout=0.3, **ONE)

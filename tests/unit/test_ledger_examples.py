@@ -213,6 +213,32 @@ def test_of_several_that_ran_none_is_told_dead_before_it_ran_alone() -> None:
     assert sends(ledger.worker_ready(2)) == [(0, 0, 2, 3), (0, 0, 3, 4)]
 
 
+def test_a_worker_that_is_ended_on_suspicion() -> None:
+    """All that it was at, even if only one call was left then, is run alone and not told dead before."""
+    for running in ([(0, 1), (0, 0)], [(0, 1)]):
+        ledger = Ledger(1, threads=2)
+        ledger.open_group(0)
+        ledger.submit(0, 0, 3)
+        ledger.worker_ready(0)
+        assert ledger.suspect(0) == [KillWorker(0)]
+        assert ledger.suspect(0) == []
+        assert ledger.worker_ended(0, running) == [StartWorker(1)]
+        assert sends(ledger.worker_ready(1)) == [(0, 0, 1, 2)]
+
+
+def test_no_suspicion_beside_certainty() -> None:
+    """Who is ended for a certain call is not suspected; nor is one that has none."""
+    ledger = Ledger(1, threads=2)
+    ledger.open_group(0)
+    ledger.submit(0, 0, 2)
+    assert ledger.suspect(0) == []
+    ledger.worker_ready(0)
+    ledger.kill(0, 1)
+    assert ledger.suspect(0) == []
+    assert ledger.worker_ended(0, [(0, 0), (0, 1)])[0] == TellDied(0, 1, 0, killed=True)
+    assert ledger.suspect(7) == []
+
+
 def test_a_suspect_that_comes_back_still_runs_alone() -> None:
     """Its worker was recalled before it began it: the next one gets it with nothing beside it either."""
     ledger = Ledger(1, threads=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import pytest
@@ -42,6 +43,22 @@ def test_calls_are_told_apart(other: Running) -> None:
     overtime.sample([Running(0, 5, 7, 2.0)], 10.0)
     assert overtime.sample([other], 12.0) == []
     assert overtime.sample([other], 14.0) == [other]
+
+
+def test_who_is_alone_to_blame() -> None:
+    """Not a call whose mates, in the same worker, began with it or before it and got no further since."""
+    overtime = Overtime()
+    first, mate, elsewhere = Running(0, 0, 0, 2.0), Running(0, 0, 1, math.inf), Running(1, 0, 2, 2.0)
+    overtime.sample([first, elsewhere], 10.0)
+    assert overtime.is_alone_to_blame(first, 0.2)
+    overtime.sample([first, elsewhere, mate], 10.2)
+    assert not overtime.is_alone_to_blame(first, 0.2)
+    assert not overtime.is_alone_to_blame(mate, 0.2)
+    assert overtime.is_alone_to_blame(elsewhere, 0.2)
+    later = Running(0, 0, 3, 2.0)
+    overtime.sample([first, elsewhere, later], 10.5)
+    assert overtime.is_alone_to_blame(first, 0.2)
+    assert not overtime.is_alone_to_blame(later, 0.2)
 
 
 @given(st.lists(st.tuples(st.sets(st.sampled_from(CALLS)), st.floats(0.0, 3.0)), max_size=20))

@@ -229,20 +229,21 @@ def test_a_lead_that_is_given_up_just_before_is_taken(pool: Pool) -> None:
     pool.lock = threading.Lock()
 
 
-def test_the_caretaker_gives_the_lead_to_who_waits(pool: Pool) -> None:
-    """It is woken by who follows it, and rings."""
-
-    def step_down() -> None:
-        with pool.lock:
-            assert pool.reader.leader == CARETAKER and pool.reader.has_followers
-            pool.reader.leader = None
-            pool.reader.ring_one()
-
+@pytest.mark.parametrize("way", ["wait", "look"])
+def test_the_caretaker_s_lead_is_anybody_s(pool: Pool, way: str) -> None:
+    """Who waits, or looks, takes it, and wakes the caretaker, which would sleep until something arrives."""
+    woken: list[int | None] = []
     pool.reader.leader = CARETAKER
-    pool.on_wake = step_down
-    waiter = Waiter(pool, pool.has(1)).waits()
+    pool.on_wake = lambda: woken.append(pool.reader.leader)
     pool.say(1)
-    waiter.ends()
+    if way == "wait":
+        waiter = Waiter(pool, pool.has(1))
+        waiter.ends()
+        assert woken == [waiter.number]
+    else:
+        pool.reader.look()
+        assert woken == [threading.get_ident()]
+    assert pool.arrived == {1}
     assert pool.reader.leader is None and pool.reader.led
 
 

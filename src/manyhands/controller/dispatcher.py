@@ -11,6 +11,7 @@ pool is rebuilt: all workers are ended, and the calls of which nothing was heard
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import sys
@@ -439,27 +440,28 @@ class Dispatcher:
     def _sample(self) -> None:
         """Ends calls that have run for longer than they may."""
         running = [
-            Running(number, ticket, position, owner.share.timeout)
+            Running(number, ticket, position, self._limit(ticket))
             for number, handle in self.handles.items()
             for ticket, position in handle.marker.running()
-            if (owner := self._tickets.get(ticket)) is not None and owner.share.timeout is not None
         ]
-        running += self._sample_abandoned()
-        for call in self._overtime.sample(running, time.monotonic()):
-            self._kill_call(call.ticket, call.position, partial(timed_out, limit=call.limit))
-
-    def _sample_abandoned(self) -> list[Running]:
-        """Calls that nobody waits for any more have their time limit all the same."""
-        running = [
-            Running(number, ticket, position, self._abandoned[ticket])
-            for number, handle in self.handles.items()
-            for ticket, position in handle.marker.running()
-            if ticket in self._abandoned
-        ]
-        if self._abandoned and not running:
+        if self._abandoned and not any(call.ticket in self._abandoned for call in running):
             self._abandoned.clear()
             self._note_limits()
-        return running
+        over = self._overtime.sample(running, time.monotonic())
+        margin = 2 * (self.sample_interval or 0.0)
+        suspects = [call for call in over if not self._overtime.is_alone_to_blame(call, margin)]
+        for call in over:
+            if call not in suspects:
+                self._kill_call(call.ticket, call.position, partial(timed_out, limit=call.limit))
+        for call in suspects:
+            self._act(self.ledger.suspect(call.worker))
+
+    def _limit(self, ticket: int) -> float:
+        """The seconds that calls of a ticket may take; those that nobody waits for any more keep theirs."""
+        owner = self._tickets.get(ticket)
+        if owner is None:
+            return self._abandoned.get(ticket, math.inf)
+        return math.inf if owner.share.timeout is None else owner.share.timeout
 
     def _kill_call(self, ticket: int, position: int, reason: Reason) -> None:
         for number, handle in self.handles.items():

@@ -150,6 +150,7 @@ class _Worker:
     given: int = 0  # calls it ever got
     watched: bool = False  # whether it was told that more may be sent
     slow: bool = False  # whether it handed calls back, and has answered none since
+    suspected: bool = False  # whether it was killed for one of its calls, whichever it was
     blamed: set[tuple[int, int]] = field(default_factory=set)
     """The calls that the worker was killed for."""
 
@@ -281,6 +282,14 @@ class Ledger:
                 worker.blamed.add((ticket, position))
                 return self._end(number, worker)
         return self._drop_waiting(ticket, position, position + 1)
+
+    def suspect(self, number: int) -> list[Action]:
+        """One of the calls that the worker is at must be ended, and nobody knows which: each is to be run alone."""
+        worker = self._workers.get(number)
+        if worker is None or worker.blamed or worker.state not in (WorkerState.BUSY, WorkerState.RETIRING):
+            return []
+        worker.suspected = True
+        return self._end(number, worker)
 
     def abandon(self, group: int, kill: bool = False) -> list[Action]:
         """Nobody waits for the calls of this group any more; with ``kill``, what runs of it is ended."""
@@ -416,7 +425,7 @@ class Ledger:
         pieces = [piece for piece in worker.pieces if piece.ticket in self._tickets]
         blamed = self._find_guilty(worker, pieces, running or [])
         alone: list[tuple[int, int]] = []
-        if len(blamed) > 1 and not worker.blamed:
+        if (len(blamed) > 1 or worker.suspected) and not worker.blamed:
             blamed, alone = [], blamed
         actions: list[Action] = []
         for ticket, position in blamed:

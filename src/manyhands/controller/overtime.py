@@ -26,15 +26,18 @@ class Overtime:
 
     def sample(self, running: Iterable[Running], now: float) -> list[Running]:
         """Takes in what runs at ``now``; returns what was seen for longer than its limit."""
-        seen = {}
-        over = []
-        for call in running:
-            key = call[:3]
-            since = seen[key] = self._seen.get(key, now)
-            if now - since >= call.limit:
-                over.append(call)
-        self._seen = seen
-        return over
+        running = list(running)
+        self._seen = {call[:3]: self._seen.get(call[:3], now) for call in running}
+        return [call for call in running if now - self._seen[call[:3]] >= call.limit]
+
+    def is_alone_to_blame(self, call: Running, margin: float) -> bool:
+        """Whether a call that is over its time has kept no other from going on.
+
+        In a worker with threads, one that holds the GIL stops all of them. Then nothing began there since: what runs
+        beside it was seen first at about the same time, within ``margin`` seconds, or earlier.
+        """
+        mates = [since for key, since in self._seen.items() if key[0] == call.worker and key != call[:3]]
+        return not mates or max(mates) > self._seen[call[:3]] + margin
 
 
 def interval(limits: Iterable[float]) -> float | None:

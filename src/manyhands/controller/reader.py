@@ -86,8 +86,11 @@ class Reader:
     def _take_lead(self, me: int) -> None:
         """This thread leads if nobody does, or only the caretaker: should that be reading just now, no harm is done."""
         with self._dispatcher.lock:
-            if self.leader in (None, CARETAKER) and not self.closed:
+            before = self.leader
+            if before in (None, CARETAKER) and not self.closed:
                 self.leader = me
+        if before == CARETAKER:
+            self._dispatcher.caretaker.wake()  # it sleeps until something arrives, and has other things to look after
 
     def _step_down(self) -> None:
         self.leader = None
