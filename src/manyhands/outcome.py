@@ -7,7 +7,6 @@ told apart by the wrapper's type, never by what is inside.
 
 from __future__ import annotations
 
-import sys
 import traceback as _traceback
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -283,11 +282,6 @@ def traceback_text(error: BaseException) -> str:
         return "".join(_traceback.format_exception(type(error), error, frames))
     except (Exception, SystemExit):  # a user's exception may do anything when it is looked at
         return f"{qualified_name(type(error))}: {error_text(error)}\n"
-
-
-def ends_by_error() -> bool:
-    """Asked at the end of the program: whether that is because of an exception that nobody caught, Ctrl-C say."""
-    return getattr(sys, "last_value", None) is not None
 
 
 def add_note(error: BaseException, note: str) -> None:

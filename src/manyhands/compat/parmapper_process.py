@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import itertools
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future, wait
 from typing import Any, Self
@@ -16,6 +16,7 @@ from manyhands.compat.checks import OnException, a_function, on_exception
 from manyhands.policies.parameters import name_of
 from manyhands.policies.star import StarRule, short_repr
 from manyhands.settings import StartMethod
+from manyhands.shutdown import at_end
 
 _numbers = itertools.count(1)
 
@@ -74,7 +75,7 @@ class ReturnProcess:
         if self._future is None:
             self._submit(Inherited(self._call), "fork")
         if self.daemon:
-            atexit.register(self.terminate)
+            _daemons.add(self)
         threading.Thread(target=self._close_after, name=self.name, daemon=self.daemon).start()
         return self
 
@@ -137,4 +138,15 @@ class ReturnProcess:
             self._pool.close()
         finally:
             self._ended.set()
-            atexit.unregister(self.terminate)
+            _daemons.discard(self)
+
+
+_daemons: weakref.WeakSet[ReturnProcess] = weakref.WeakSet()
+
+
+def _end_daemons() -> None:
+    for process in list(_daemons):
+        process.terminate()
+
+
+at_end(_end_daemons)  # before pools wait for what was submitted to them, since they registered before

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from manyhands.controller.handles import Handle
 from manyhands.controller.ledger import Action, PoolState, WorkerState
 from manyhands.controller.reader import CARETAKER
-from manyhands.outcome import ends_by_error
+from manyhands.shutdown import at_end, ends_by_error
 from manyhands.workers.channel import ParentChannel, control
 from manyhands.workers.guard import guard
 from manyhands.workers.launch import LAUNCHERS, Ended, Started, end_group, fork_server, forks_worker
@@ -306,7 +306,7 @@ class Caretaker:
                 undo.pop_all()
                 with theirs:
                     self._launcher.launch(number, theirs)
-            except OSError as error:
+            except (OSError, RuntimeError) as error:  # at its very end a program can't start anything
                 self._not_started(number, error)
 
     def _not_wanted(self, number: int) -> None:
@@ -317,7 +317,7 @@ class Caretaker:
             dispatcher.act(dispatcher.ledger.worker_ended(number))
             dispatcher.end()
 
-    def _not_started(self, number: int, error: OSError) -> None:
+    def _not_started(self, number: int, error: OSError | RuntimeError) -> None:
         dispatcher = self._dispatcher
         with dispatcher.lock:
             dispatcher.begin()
@@ -402,11 +402,21 @@ def _unregister(dispatcher: Dispatcher) -> None:
         _living.discard(dispatcher)
 
 
-def close_all() -> None:
-    """Ends all pools of this process, and its guard.
+def finish_all() -> None:
+    """Waits for what was submitted one by one, as executors do at the end of a program, unless an error ends that."""
+    with _living_lock:
+        pools = list(_living)
+    for dispatcher in pools if not ends_by_error() else []:
+        dispatcher.wait_for_promises()
 
-    What was submitted one by one is run first, as executors do at the end of a program, unless that ends by an
-    error; what maps have in workers is ended.
+
+at_end(finish_all)
+
+
+def close_all() -> None:
+    """Ends all pools of this process, and its guard and fork server; what maps have in workers is ended with them.
+
+    What other threads have submitted since ``finish_all`` is run first.
     """
     with _living_lock:
         pools = list(_living)

@@ -222,6 +222,17 @@ class Dispatcher:
 
         self.reader.wait(rests)
 
+    def wait_for_promises(self) -> None:
+        """Waits until all that was submitted one by one has ended, or the pool is of no use any more."""
+
+        def kept() -> bool:
+            with self.lock:
+                return self.ledger.state is not PoolState.OPEN or not any(
+                    work.share.promised() for work in self.works.values()
+                )
+
+        self.reader.wait(kept)
+
     @property
     def rests(self) -> bool:
         """Whether no call waits or runs, and none is promised. Ask under the lock."""

@@ -240,8 +240,8 @@ class Desk:
     # -- the dispatcher's side ----------------------------------------------------------------------------
 
     def promised(self) -> bool:
-        """Nothing but what the ledger knows."""
-        return False
+        """Whether calls have not ended."""
+        return bool(self._futures)
 
     def renew_locks(self) -> None:
         """In a forked child: another thread may have been looking at a future."""

@@ -6,7 +6,6 @@ again, so a stream drives them: one thread per function, while any of them is pe
 
 from __future__ import annotations
 
-import atexit
 import os
 import queue
 import sys
@@ -33,9 +32,10 @@ from manyhands.handler.gate import Away, Gate, Pass
 from manyhands.handler.pump import Halted, Pump
 from manyhands.handler.runner import Runner
 from manyhands.handler.stream import Stream
-from manyhands.outcome import Call, Done, Failed, Later, Outcome, ends_by_error, explain
+from manyhands.outcome import Call, Done, Failed, Later, Outcome, explain
 from manyhands.policies.star import StarRule
 from manyhands.settings import MapOptions
+from manyhands.shutdown import at_end, ends_by_error
 from manyhands.workers.child import worker_name
 
 if TYPE_CHECKING:
@@ -49,13 +49,6 @@ _lock = threading.Lock()
 _submitters: weakref.WeakSet[Submitter] = weakref.WeakSet()
 
 
-def _finish_at_exit(submitter: Submitter) -> None:
-    if not _submitters:
-        atexit.unregister(_finish_all)
-        atexit.register(_finish_all)
-    _submitters.add(submitter)
-
-
 def _finish_all() -> None:
     """At the end of a program what was submitted is finished first, unless that ends by an error."""
     submitters = list(_submitters)
@@ -66,6 +59,9 @@ def _finish_all() -> None:
     finally:
         for submitter in submitters:
             submitter.give_up()
+
+
+at_end(_finish_all)
 
 
 def _start_afresh() -> None:
@@ -200,7 +196,7 @@ class Submitter:
         name = f"manyhands-submit-{getattr(function, '__name__', 'function')}"
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
-        _finish_at_exit(self)
+        _submitters.add(self)
 
     def take(self, call: Call, future: Future[Any]) -> bool:
         """Takes a call, unless the thread has ended. Called under the module's lock."""

@@ -42,10 +42,18 @@ class ThreadRunner:
                 thread = threading.Thread(
                     target=self._serve, name=f"manyhands-thread-{len(self._threads)}", daemon=True
                 )
-                self._threads.append(thread)
-                self._alive += 1
-                thread.start()
-        self._calls.put((ticket, call))
+                try:
+                    thread.start()
+                except RuntimeError:  # once the main thread has ended, there may be no new ones
+                    pass
+                else:
+                    self._threads.append(thread)
+                    self._alive += 1
+            somebody = bool(self._threads)
+        if somebody:
+            self._calls.put((ticket, call))
+        else:
+            self._run(ticket, call)
 
     def submit_block(self, ticket: int, items: list[Any]) -> None:
         """Not taken here."""
@@ -111,21 +119,23 @@ class ThreadRunner:
 
     def _run_calls(self) -> None:
         while (taken := self._calls.get()) is not None and not self._closed:
-            ticket, call = taken
-            with self._lock:
-                if ticket not in self._waiting:
-                    continue
-                self._waiting.remove(ticket)
-                self._busy += 1
-            start = time.perf_counter()
-            answer: Answer
-            try:
-                answer = self._work(call)
-            except BaseException as error:  # sys.exit in a task is that item's failure
-                from manyhands.workers.payload import carried
+            self._run(*taken)
+            del taken
 
-                answer = Failed(carried(error), traceback_text(error))
-            with self._lock:
-                self._busy -= 1
-            self._arrived.put(Answered(ticket, answer, time.perf_counter() - start, self._name))
-            del taken, call, answer
+    def _run(self, ticket: int, call: Call) -> None:
+        with self._lock:
+            if ticket not in self._waiting:
+                return
+            self._waiting.remove(ticket)
+            self._busy += 1
+        start = time.perf_counter()
+        answer: Answer
+        try:
+            answer = self._work(call)
+        except BaseException as error:  # sys.exit in a task is that item's failure
+            from manyhands.workers.payload import carried
+
+            answer = Failed(carried(error), traceback_text(error))
+        with self._lock:
+            self._busy -= 1
+        self._arrived.put(Answered(ticket, answer, time.perf_counter() - start, self._name))

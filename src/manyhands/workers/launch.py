@@ -146,8 +146,17 @@ class _Children:
     disown = close
 
 
+def _spawn(end: socket.socket) -> int:
+    process = _interpreter("manyhands.workers.child", end, process_group=0)
+    process.returncode = 0  # reaped here, by process id, so that subprocess leaves it alone
+    return process.pid
+
+
 class ForkLauncher(_Children):
-    """Forks this very process: fast, and risky where other threads hold locks."""
+    """Forks this very process: fast, and risky where other threads hold locks.
+
+    Once the main thread has ended, Python forks no more (from 3.12 on): then a new interpreter is started.
+    """
 
     def _start(self, end: socket.socket) -> int:
         from manyhands.workers import child
@@ -158,8 +167,12 @@ class ForkLauncher(_Children):
         global _forking
         with starting:
             _forking = threading.get_ident()
-            pid = os.fork()
-            _forking = 0
+            try:
+                pid = os.fork()
+            except RuntimeError:
+                return _spawn(end)
+            finally:
+                _forking = 0
         if pid == 0:
             os.setpgid(0, 0)
             child.forget_inherited()
@@ -172,9 +185,7 @@ class SpawnLauncher(_Children):
     """Starts a new interpreter for every worker."""
 
     def _start(self, end: socket.socket) -> int:
-        process = _interpreter("manyhands.workers.child", end, process_group=0)
-        process.returncode = 0  # reaped here, by process id, so that subprocess leaves it alone
-        return process.pid
+        return _spawn(end)
 
 
 class ForkServer:
