@@ -8,7 +8,6 @@ The helper is there before any signal comes, because no thread can be started at
 
 from __future__ import annotations
 
-import atexit
 import faulthandler
 import os
 import queue
@@ -18,6 +17,9 @@ import threading
 from collections.abc import Iterable
 from types import FrameType
 from typing import Any, Final, Protocol
+
+from manyhands.controller import caretaker as _  # noqa: F401  # it registers its own end as it is imported
+from manyhands.shutdown import at_end
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGABRT)
 
@@ -48,9 +50,6 @@ def keep(something: Open) -> None:
     Handlers for signals can be installed in the main thread only; called in another one, this leaves them.
     """
     _open[id(something)] = something
-    # The last to be registered is the first to run, and pools register their own end, which waits for nobody.
-    atexit.unregister(_end_of_program)
-    atexit.register(_end_of_program)
     if _in_main_thread():
         _help()
         for signum in SIGNALS:
@@ -150,6 +149,9 @@ def _end_of_program() -> None:
             something.end_now()
         else:
             something.quit()
+
+
+at_end(_end_of_program)  # before pools wait for what was submitted to them, since they registered before
 
 
 def _forget() -> None:

@@ -92,13 +92,16 @@ class Caretaker:
 
     def start(self) -> None:
         """Starts the thread, once."""
-        if self._thread is None:
+        if not self._has_thread():
             with self._starting:
-                if self._thread is None:
+                if not self._has_thread():
                     name = f"manyhands-caretaker-{self._dispatcher.settings.workers}"
-                    thread = threading.Thread(target=self._serve, name=name, daemon=True)
-                    thread.start()
-                    self._thread = thread
+                    # Noted before it starts: an interrupt in between must not hide a thread that runs.
+                    self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+                    self._thread.start()
+
+    def _has_thread(self) -> bool:
+        return self._thread is not None and self._thread.ident is not None
 
     def order(self, what: Callable[[], list[Action]]) -> None:
         """Has something done under the lock, soon; takes no lock itself."""
@@ -137,7 +140,7 @@ class Caretaker:
             self._patience = KILL_SECONDS
         self.order(self._dispatcher.ledger_close)
         with self._starting:
-            thread = self._thread
+            thread = self._thread if self._has_thread() else None
             if thread is None:
                 self._dispatcher.ledger_close()
                 self._release()
