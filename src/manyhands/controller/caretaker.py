@@ -64,6 +64,7 @@ class Caretaker:
             os.set_blocking(end, False)
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
+        self._serving = False  # the thread has begun
         self._ended = False  # the thread has ended, or is about to
         self._patience = CLOSE_SECONDS
         self._closed_at: float | None = None
@@ -92,16 +93,13 @@ class Caretaker:
 
     def start(self) -> None:
         """Starts the thread, once."""
-        if not self._has_thread():
+        if not self._serving:
             with self._starting:
-                if not self._has_thread():
+                if not self._serving and (self._thread is None or self._thread.ident is None):
                     name = f"manyhands-caretaker-{self._dispatcher.settings.workers}"
-                    # Noted before it starts: an interrupt in between must not hide a thread that runs.
-                    self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+                    # An interrupt here may leave a thread that begins later, or none: what counts is ``_serving``.
+                    self._thread = threading.Thread(target=self._begin, name=name, daemon=True)
                     self._thread.start()
-
-    def _has_thread(self) -> bool:
-        return self._thread is not None and self._thread.ident is not None
 
     def order(self, what: Callable[[], list[Action]]) -> None:
         """Has something done under the lock, soon; takes no lock itself."""
@@ -140,14 +138,22 @@ class Caretaker:
             self._patience = KILL_SECONDS
         self.order(self._dispatcher.ledger_close)
         with self._starting:
-            thread = self._thread if self._has_thread() else None
-            if thread is None:
+            thread = self._thread if self._serving else None
+            if thread is None and not self._ended:
                 self._dispatcher.ledger_close()
                 self._release()
         if thread is not None and thread is not threading.current_thread():
             thread.join()
 
     # -- the thread -----------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        with self._starting:
+            if self._serving or self._ended:
+                return
+            self._serving = True
+            self._thread = threading.current_thread()
+        self._serve()
 
     def _serve(self) -> None:
         dispatcher = self._dispatcher
@@ -381,6 +387,7 @@ class Caretaker:
         """In a forked child: the thread and the workers are the parent's."""
         self._thread = None
         self._starting = threading.Lock()
+        self._serving = False
         self._ended = True
         self._orders.clear()
         self._callbacks.clear()

@@ -203,8 +203,13 @@ class Desk:
             future.set_exception(unpicklable(error).error)
             return future
         ticket = future._ticket = self.dispatcher.new_ticket()
-        self._futures[ticket] = future
-        if not self.dispatcher.submit(self, ticket, Parcel([blob], EACH), self._calls):
+        try:
+            self._futures[ticket] = future
+            taken = self.dispatcher.submit(self, ticket, Parcel([blob], EACH), self._calls)
+        except BaseException:  # an interrupt: nobody will have the future, so nobody is to wait for it
+            self._futures.pop(ticket, None)
+            raise
+        if not taken:
             del self._futures[ticket]
             raise self.dispatcher.broken.error
         return future
