@@ -194,3 +194,16 @@ def test_a_program_that_reaps_its_children_itself(tmp_path: Path, start_method: 
         """,
     )
     assert run_script(script) == "[0, 2, 3] ['WorkerDied']\n"
+
+
+def test_a_fork_that_comes_back_from_its_task(processes: dict[str, Any]) -> None:
+    """It ends there, and nobody takes it for the worker: the item has one answer, and the next items too."""
+
+    @parallel(chunksize=5)
+    def fork(x: int) -> tuple[int, int]:
+        pid = os.fork()
+        if pid == 0:
+            raise LookupError("the child does not end by itself")
+        return x, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    assert list(fork.map(range(20), **processes)) == [(x, 1) for x in range(20)]

@@ -48,6 +48,7 @@ class Call:
     times_given: int = 0
     suspect: bool = False
     killed: bool = False
+    unwanted: bool = False
 
 
 @dataclass
@@ -209,6 +210,7 @@ class AnyOrder(RuleBasedStateMachine):
         for key in keys:
             self.calls[key].place = "waits"
             self.calls[key].suspect |= suspects
+            self.calls[key].unwanted &= not suspects
 
     # -- drawing --
 
@@ -285,6 +287,10 @@ class AnyOrder(RuleBasedStateMachine):
         actions = self.act(self.ledger.cancel(ticket))
         assert all(isinstance(action, TellCancelled) for action in actions)
         assert all(self.calls[key].place == "cancelled" for key in waits)
+        for number in self.living:  # what waits in a worker is cancelled should it come back
+            for piece in self.ledger.running(number)[self.ledger.threads :]:
+                for key in calls(*piece):
+                    self.calls[key].unwanted |= piece[0] == ticket
 
     @precondition(lambda self: self.calls)
     @rule(data=st.data())
@@ -465,7 +471,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert {(action.ticket, action.position) for action in told} == set(dead)
         assert all(action.worker == number and action.killed == worker.killed for action in told)
         if not self.is_open:
-            assert all(self.calls[key].place == "broken" for key in back)
+            assert all(self.calls[key].place in ("broken", "cancelled") for key in back)
 
     def guilty(self, worker: Worker, mine: list[Key], running: list[Key]) -> tuple[list[Key], list[Key]]:
         """Of the calls of a worker that has ended, those that are told dead, and those that go again alone."""

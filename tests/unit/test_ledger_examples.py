@@ -213,6 +213,27 @@ def test_of_several_that_ran_none_is_told_dead_before_it_ran_alone() -> None:
     assert sends(ledger.worker_ready(2)) == [(0, 0, 2, 3), (0, 0, 3, 4)]
 
 
+@pytest.mark.parametrize("dies", [False, True])
+def test_what_is_cancelled_in_a_worker_s_hand(dies: bool) -> None:
+    """It is not dropped at once, since it may begin just then; but when it comes back, it does not run."""
+    ledger = Ledger(1)
+    ledger.open_group(0, 3)
+    for ticket in range(3):
+        ledger.submit(ticket, 0)
+    assert sends(ledger.worker_ready(0)) == [(0, 0, 0, 1), (0, 1, 0, 1), (0, 2, 0, 1)]
+    assert ledger.cancel(1) == [] and ledger.knows(1)
+    assert ledger.cancel(0) == []  # which runs: it is as good as finished
+    if dies:
+        actions = ledger.worker_ended(0, [(0, 0)])
+        assert actions[:2] == [TellDied(0, 0, 0), TellCancelled(1, 0, 1)]
+        assert sends(ledger.worker_ready(1)) == [(0, 2, 0, 1)]
+    else:
+        ledger.handed_back(0, 1, 0, 1)
+        assert ledger.proceed(0) == [TellCancelled(1, 0, 1)]
+        assert [ledger.answered(0, ticket, 0, 1) for ticket in (0, 2)] == [True, True]
+    assert not ledger.knows(1)
+
+
 def test_a_worker_that_is_ended_on_suspicion() -> None:
     """All that it was at, even if only one call was left then, is run alone and not told dead before."""
     for running in ([(0, 1), (0, 0)], [(0, 1)]):

@@ -26,12 +26,20 @@ T = TypeVar("T")
 _log = logging.getLogger("manyhands")
 
 
-class Apply:
-    """The work of an executor: calls that bring their function along."""
+class _Applied:
+    """What the works of an executor have in common."""
 
     def __call__(self, call: Any) -> Any:
         """Not used: what is submitted is plain."""
-        raise NotImplementedError
+        raise AssertionError("an executor submits no Call objects")
+
+    def failed(self, error: Exception) -> Failed:
+        """What the function raised, as an answer."""
+        return Failed(error, traceback_text(error))
+
+
+class Apply(_Applied):
+    """The work of an executor: calls that bring their function along."""
 
     @staticmethod
     def plain(request: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]) -> Any:
@@ -39,9 +47,12 @@ class Apply:
         function, args, kwargs = request
         return function(*args, **kwargs)
 
-    def failed(self, error: Exception) -> Failed:
-        """What the function raised, as an answer."""
-        return Failed(error, traceback_text(error))
+
+class ApplyOne(_Applied):
+    """The work of one map of an executor: calls of one function, each with one argument."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self.plain = function
 
 
 class PoolFuture(Future[T]):
@@ -239,8 +250,16 @@ class Desk:
         if not self._futures:
             self._close()
 
-    def _close(self) -> None:
-        self.dispatcher.close_session(self.group, kill=False, wait=False)
+    def abandon(self, wait: bool) -> None:
+        """Nobody waits for the calls any more: those that no worker has begun will not run.
+
+        Without ``wait`` that is so soon, and no lock is taken.
+        """
+        self._futures.clear()
+        self._close(wait)
+
+    def _close(self, wait: bool = False) -> None:
+        self.dispatcher.close_session(self.group, kill=False, wait=wait)
 
     # -- the dispatcher's side ----------------------------------------------------------------------------
 

@@ -34,13 +34,20 @@ START_ATTEMPTS: Final = 3
 
 @dataclass(slots=True)
 class Piece:
-    """The calls ``begin`` to ``end`` of a ticket; ``alone``: with no other call in the same worker."""
+    """The calls ``begin`` to ``end`` of a ticket.
+
+    Attributes:
+        group, ticket, begin, end: which calls.
+        alone: to be run with no other call in the same worker.
+        unwanted: not to be run at all, should the worker that has them hand them back.
+    """
 
     group: int
     ticket: int
     begin: int
     end: int
     alone: bool = False
+    unwanted: bool = False
 
     def __len__(self) -> int:
         return self.end - self.begin
@@ -196,6 +203,7 @@ class Ledger:
         self._waiting = 0  # calls in all queues
         self._tickets: dict[int, _Ticket] = {}
         self._failed_starts = 0
+        self._dropped: list[Action] = []  # what ``proceed`` is to tell
         self._unbegun: dict[tuple[int, int], int] = {}  # of calls, how many workers died before they began them
 
     # -- facts ------------------------------------------------------------------------------------------
@@ -270,9 +278,12 @@ class Ledger:
         return self._dispatch()
 
     def cancel(self, ticket: int) -> list[Action]:
-        """Those calls of a ticket that were not sent are to be dropped."""
+        """Those calls of a ticket that were not sent are to be dropped, and those that may come back, then."""
         if ticket not in self._tickets:
             return []
+        for worker in self._workers.values():
+            for piece in worker.pieces[self.threads :]:
+                piece.unwanted |= piece.ticket == ticket
         return self._drop_waiting(ticket)
 
     def kill(self, ticket: int, position: int = 0) -> list[Action]:
@@ -378,7 +389,11 @@ class Ledger:
         if piece is not None:
             self._workers[number].slow = True
         if piece is not None and ticket in self._tickets:
-            self._requeue([Piece(piece.group, ticket, begin, end, piece.alone)])
+            if piece.unwanted:
+                self._ended(ticket, end - begin)
+                self._dropped.append(TellCancelled(ticket, begin, end))
+            else:
+                self._requeue([Piece(piece.group, ticket, begin, end, piece.alone)])
 
     def doom(self, number: int) -> None:
         """The worker is ending: it gets nothing more."""
@@ -398,7 +413,7 @@ class Ledger:
         worker = self._workers.get(number)
         if worker is None:
             return []
-        actions: list[Action] = []
+        actions, self._dropped = self._dropped, []
         if self.state is not PoolState.OPEN:
             actions += self._drop(self._take_all_waiting())  # what was handed back
         if not worker.held and worker.state is WorkerState.BUSY:
@@ -433,7 +448,14 @@ class Ledger:
             self._groups[self._tickets[ticket].group].pace.died()
             self._ended(ticket, 1)
             actions.append(TellDied(ticket, position, number, bool(worker.blamed)))
-        rest = [part for piece in pieces for part in _without(piece, {*blamed, *alone})]
+        rest = []
+        for piece in pieces:
+            for part in _without(piece, {*blamed, *alone}):
+                if piece.unwanted:
+                    self._ended(part.ticket, len(part))
+                    actions.append(TellCancelled(part.ticket, part.begin, part.end))
+                else:
+                    rest.append(part)
         if self.state is PoolState.OPEN:
             self._requeue([part for part in rest if part.ticket in self._tickets])
             for ticket, position in alone:
@@ -613,7 +635,7 @@ class Ledger:
                 elif end == piece.end:
                     piece.end = begin
                 else:
-                    after = Piece(piece.group, ticket, end, piece.end, piece.alone)
+                    after = Piece(piece.group, ticket, end, piece.end, piece.alone, piece.unwanted)
                     piece.end = begin
                     worker.pieces.insert(place + 1, after)
                 worker.held -= end - begin

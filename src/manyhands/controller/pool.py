@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
@@ -16,7 +17,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from manyhands.controller.dispatcher import Dispatcher
-from manyhands.controller.futures import Apply, Desk, PoolFuture
+from manyhands.controller.futures import Apply, ApplyOne, Desk, PoolFuture
 from manyhands.errors import PoolClosed
 from manyhands.settings import MapOptions, PoolSettings, StartMethod, check_positive, resolve_workers
 from manyhands.workers import payload
@@ -88,6 +89,7 @@ class Controller(Executor):
         )
         self._dispatcher = Dispatcher(options.pool())
         self._desk: Desk | None = None
+        self._desks: weakref.WeakSet[Desk] = weakref.WeakSet()
         self._opening = threading.Lock()
         self._shut = False
 
@@ -107,12 +109,11 @@ class Controller(Executor):
         Raises:
             PoolClosed: the pool was shut down.
         """
-        if self._shut or self._dispatcher.finishing:
-            raise PoolClosed("the pool is closed: it takes no more calls")
+        self._check_open()
         desk = self._desk
         if desk is None:
             with self._opening:
-                desk = self._desk = self._desk or Desk(self._dispatcher, payload.dumps(Apply()), calls=False)
+                desk = self._desk = self._desk or self._open_desk(payload.dumps(Apply()))
         return desk.submit((fn, args, kwargs))
 
     def map(
@@ -139,20 +140,45 @@ class Controller(Executor):
         deadline = None if timeout is None else time.monotonic() + timeout
         source = zip(*iterables, strict=False)
         chunks = iter(lambda: list(islice(source, chunksize)), [])
-        call = partial(_call_each, fn)
-        futures = deque(self.submit(call, chunk) for chunk in islice(chunks, buffersize))
-        results = self._results(futures, chunks, call, deadline)
+        call: Callable[[list[Any]], list[R]] = partial(_call_each, fn)
+        submit, abandon = self._submitting(call)
+        futures: deque[Future[list[R]]] = deque()
+        results = self._results(futures, chunks, submit, abandon, deadline)
         next(results)  # it has begun now, so that dropping it cancels
+        futures.extend(map(submit, islice(chunks, buffersize)))
         return cast("Iterator[R]", results)
+
+    def _submitting(
+        self, call: Callable[[list[Any]], list[R]]
+    ) -> tuple[Callable[[list[Any]], Future[list[R]]], Callable[[bool], object]]:
+        """How to submit calls of one function, and what to call then: it is sent only once to each worker."""
+        self._check_open()
+        try:
+            work = payload.dumps(ApplyOne(call))
+        except Exception:
+            return lambda chunk: self.submit(call, chunk), lambda _: None  # each future tells why
+        desk = self._open_desk(work)
+        return desk.submit, desk.abandon
+
+    def _open_desk(self, work: bytes) -> Desk:
+        desk = Desk(self._dispatcher, work, calls=False)
+        self._desks.add(desk)
+        return desk
+
+    def _check_open(self) -> None:
+        if self._shut or self._dispatcher.finishing:
+            raise PoolClosed("the pool is closed: it takes no more calls")
 
     def _results(
         self,
         futures: deque[Future[list[R]]],
         chunks: Iterator[list[Any]],
-        call: Callable[[list[Any]], list[R]],
+        submit: Callable[[list[Any]], Future[list[R]]],
+        abandon: Callable[[bool], object],
         deadline: float | None,
     ) -> Iterator[R | None]:
         error: Exception | None = None
+        wait = True  # but not in a finaliser, which must take no lock, and not when all have ended
         try:
             yield None
             while futures:
@@ -161,17 +187,20 @@ class Controller(Executor):
                 futures.popleft()
                 try:
                     if error is None:
-                        futures.extend(self.submit(call, chunk) for chunk in islice(chunks, 1))
+                        futures.extend(map(submit, islice(chunks, 1)))
                 except Exception as raised:  # by the input: results before it come first
                     error = raised
                 results.reverse()
                 while results:
                     yield results.pop()  # and it is not kept here
+            wait = False
             if error is not None:
                 raise error
+        except GeneratorExit:
+            wait = False
+            raise
         finally:
-            for future in futures:
-                future.cancel()
+            abandon(wait)
 
     def kill(self, future: Future[Any]) -> bool:
         """Ends a call that was submitted here, together with its worker; its future fails with ``WorkerDied``.
@@ -194,8 +223,9 @@ class Controller(Executor):
             cancel_futures: cancel the calls that no worker has.
         """
         self._shut = True
-        if cancel_futures and self._desk is not None:
-            self._desk.cancel_all()
+        if cancel_futures:
+            for desk in list(self._desks):
+                desk.cancel_all()
         if wait:
             self.close()
         elif self._dispatcher.has_started:

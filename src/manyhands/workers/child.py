@@ -165,8 +165,7 @@ class _Child:
 
     def _work_alone(self) -> None:
         flusher = Flusher(self._channel.take_unbegun, self._send_frames)
-        lane = Lane(0, self._marker, self._send_frames, flusher)
-        flusher.watch(lane)
+        lane = self.new_lane(0, self._marker, flusher)
         while True:
             if not self._channel.has_frame:
                 lane.push()
@@ -178,6 +177,13 @@ class _Child:
                 lane.push()
                 if not self.take(message_of(frame)):
                     return
+
+    def new_lane(self, number: int, marker: Marker, flusher: Flusher) -> Lane:
+        """A lane that the flusher looks after."""
+        lane = Lane(number, marker, self._send_frames, flusher)
+        flusher.watch(lane)
+        os.register_at_fork(after_in_child=lane.forked)
+        return lane
 
     def take(self, message: Message) -> bool:
         """Does what the parent says; returns whether to go on."""
@@ -308,8 +314,7 @@ class _Crew:
 
     def _run(self, number: int, marker: Marker) -> None:
         _here.lane = number
-        lane = Lane(number, marker, self._child._send_frames, self._flusher)
-        self._flusher.watch(lane)
+        lane = self._child.new_lane(number, marker, self._flusher)
         try:
             while (piece := self._pieces.get()) is not None:
                 self._child.run(lane, piece)

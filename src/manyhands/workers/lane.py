@@ -10,6 +10,7 @@ A result that is not a plain number, text or the like is pickled before the next
 
 from __future__ import annotations
 
+import os
 import pickle
 import threading
 import time
@@ -95,6 +96,7 @@ class Lane:
         # The piece that runs, and what is left of it. Whoever makes a list of that has taken it: one step of the
         # interpreter, so the lane and the flusher never take the same call.
         self._held: tuple[Frame | None, Iterator[Any]] = None, iter(())
+        self._in_fork = False
         self._lock = threading.Lock()  # over all of these, except for adding a value
 
     def refuse(self, piece: Frame) -> None:
@@ -157,6 +159,7 @@ class Lane:
                     else:
                         before = self._keep(position, value, before)
             except BaseException as error:
+                self._end_fork()
                 answer = _answer_to(error, work)
                 now = clock()
                 self._close_runs(before, None)
@@ -164,6 +167,7 @@ class Lane:
                 self._first, self._begun = position + 1, now
             else:
                 if position < last:
+                    self._end_fork()
                     break  # these were all, or the flusher took the rest
                 now = clock()
             go_home()
@@ -180,6 +184,18 @@ class Lane:
         self.was_quick = now - begin < SPIN_SECONDS
         self._several = _SEVERAL if now - begin < _TINY_SECONDS * (position + 1 - piece.begin) else 1
         self._due = due
+
+    # -- in a process that a call has forked ----------------------------------------------------------------
+
+    def forked(self) -> None:
+        """In the child: what is left of the piece is the worker's to run, and so is its memory."""
+        list(self._held[1])
+        self._in_fork = True
+
+    def _end_fork(self) -> None:
+        if self._in_fork:
+            os.write(2, b"a process that a call had forked came back from that call; it ends here\n")
+            os._exit(1)
 
     # -- what goes out ------------------------------------------------------------------------------------
 
