@@ -281,11 +281,11 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
-        """What waits of a ticket is told cancelled, and nothing else happens."""
+        """What waits of a ticket is told cancelled; what waits in a worker is asked back; nothing else happens."""
         ticket = self.a_ticket(data)
         waits = [key for key in self.waiting() if key[0] == ticket]
         actions = self.act(self.ledger.cancel(ticket))
-        assert all(isinstance(action, TellCancelled) for action in actions)
+        assert all(isinstance(action, TellCancelled | Recall) for action in actions)
         assert all(self.calls[key].place == "cancelled" for key in waits)
         for number in self.living:  # what waits in a worker is cancelled should it come back
             for piece in self.ledger.running(number)[self.ledger.threads :]:

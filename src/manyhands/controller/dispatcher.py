@@ -178,7 +178,7 @@ class Dispatcher:
             self._act(actions)
             self.end()
         self.reader.ring()
-        return bool(actions)
+        return any(isinstance(action, TellCancelled) for action in actions)
 
     def kill(self, ticket: int, position: int = 0, reason: Reason | None = None) -> bool:
         """Drops a call, with its worker if one has it; returns whether it had not ended."""

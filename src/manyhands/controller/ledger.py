@@ -281,10 +281,13 @@ class Ledger:
         """Those calls of a ticket that were not sent are to be dropped, and those that may come back, then."""
         if ticket not in self._tickets:
             return []
-        for worker in self._workers.values():
+        actions = self._drop_waiting(ticket)
+        for number, worker in self._workers.items():
             for piece in worker.pieces[self.threads :]:
-                piece.unwanted |= piece.ticket == ticket
-        return self._drop_waiting(ticket)
+                if piece.ticket == ticket and not piece.unwanted:
+                    piece.unwanted = True
+                    actions.append(Recall(number))
+        return actions
 
     def kill(self, ticket: int, position: int = 0) -> list[Action]:
         """A call is to be dropped, with its worker if one has it."""
