@@ -18,7 +18,10 @@ from tests.contract import tasks
 from tests.helpers import descendants, until
 
 _ROOM = Path(manyhands.controller.__file__).parent
-FILES = {str(_ROOM / f"{name}.py") for name in ("reader", "dispatcher", "session", "ledger", "futures")}
+FILES = {
+    str(_ROOM / f"{name}.py")
+    for name in ("reader", "dispatcher", "session", "ledger", "queues", "hands", "limits", "futures")
+}
 
 
 class Interrupt:

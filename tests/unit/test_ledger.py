@@ -9,12 +9,9 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from manyhands.controller.ledger import (
-    START_ATTEMPTS,
+from manyhands.controller.actions import (
     Action,
     KillWorker,
-    Ledger,
-    PoolState,
     Recall,
     SendCalls,
     StartWorker,
@@ -22,8 +19,9 @@ from manyhands.controller.ledger import (
     TellBroken,
     TellCancelled,
     TellDied,
-    WorkerState,
 )
+from manyhands.controller.hands import WorkerState
+from manyhands.controller.ledger import START_ATTEMPTS, Ledger, PoolState
 from manyhands.workers.marker import LOADING
 
 Key = tuple[int, int]

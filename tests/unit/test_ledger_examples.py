@@ -8,12 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manyhands.controller.ledger import (
-    START_ATTEMPTS,
+from manyhands.controller.actions import (
     Action,
     KillWorker,
-    Ledger,
-    PoolState,
     Recall,
     SendCalls,
     StartWorker,
@@ -22,6 +19,7 @@ from manyhands.controller.ledger import (
     TellCancelled,
     TellDied,
 )
+from manyhands.controller.ledger import START_ATTEMPTS, Ledger, PoolState
 from manyhands.workers.marker import LOADING
 
 

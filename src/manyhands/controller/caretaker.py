@@ -18,8 +18,10 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Final
 
+from manyhands.controller.actions import Action
 from manyhands.controller.handles import Handle
-from manyhands.controller.ledger import Action, PoolState, WorkerState
+from manyhands.controller.hands import WorkerState
+from manyhands.controller.ledger import PoolState
 from manyhands.controller.reader import CARETAKER
 from manyhands.shutdown import at_end, ends_by_error
 from manyhands.workers.channel import ParentChannel, control

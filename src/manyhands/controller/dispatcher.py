@@ -11,23 +11,17 @@ pool is rebuilt: all workers are ended, and the calls of which nothing was heard
 
 from __future__ import annotations
 
-import math
 import os
 import socket
 import sys
 import threading
-import time
 from functools import cache, partial
 from itertools import count
 from typing import Final
 
-from manyhands.controller.caretaker import CLOSE_SECONDS, Caretaker
-from manyhands.controller.handles import Forgetting, Handle, OpenWork, Reason, Ticket
-from manyhands.controller.ledger import (
+from manyhands.controller.actions import (
     Action,
     KillWorker,
-    Ledger,
-    PoolState,
     Recall,
     SendCalls,
     StartWorker,
@@ -35,12 +29,17 @@ from manyhands.controller.ledger import (
     TellBroken,
     TellCancelled,
     TellDied,
-    WorkerState,
 )
-from manyhands.controller.overtime import Overtime, Running, interval
+from manyhands.controller.caretaker import CLOSE_SECONDS, Caretaker
+from manyhands.controller.endings import died, how_it_ended, timed_out
+from manyhands.controller.handles import Forgetting, Handle, OpenWork, Reason, Ticket
+from manyhands.controller.hands import WorkerState
+from manyhands.controller.ledger import Ledger, PoolState
+from manyhands.controller.limits import Limits
 from manyhands.controller.pace import Pace
 from manyhands.controller.reader import Reader
-from manyhands.controller.session import Dead, Dropped, Session, Share, died, how_it_ended, timed_out
+from manyhands.controller.session import Session
+from manyhands.controller.share import Dead, Dropped, Share
 from manyhands.errors import PoolBroken, PoolClosed
 from manyhands.outcome import Failed
 from manyhands.settings import PoolSettings
@@ -88,16 +87,12 @@ class Dispatcher:
         self.handles: dict[int, Handle] = {}
         self.works: dict[int, OpenWork] = {}
         self.forgetting: dict[int, Forgetting] = {}
-        self.sample_interval: float | None = None
         self.finishing = False  # it closes as soon as it rests
         self._by_descriptor: dict[int, int] = {}
         self._tickets: dict[int, Ticket] = {}
         self._numbers = count()
         self._tokens = count()
-        self._overtime = Overtime()
-        self._abandoned: dict[
-            int, float
-        ] = {}  # tickets of closed shares, and the seconds that their calls may take
+        self._limits = Limits()
         self._broken = ""
         self._closed = "the pool is closed"
         self._changing = False
@@ -137,7 +132,7 @@ class Dispatcher:
             group = share.group = next(self._numbers)
             self.works[group] = OpenWork(Load(group, os.getcwd(), list(search_path()), work), share, chunksize)
             self.ledger.open_group(group, chunksize, share.most)
-            self._note_limits()
+            self._renew_limits()
             self.end()
         self.caretaker.start()
 
@@ -348,7 +343,7 @@ class Dispatcher:
                 if number is not None:
                     self.take_in_from(number)
             if self.sample_interval is not None:
-                self._sample()
+                self._end_what_is_late()
             self.end()
         if self.reader.has_followers:
             self.reader.ring_all()
@@ -448,31 +443,18 @@ class Dispatcher:
         """Whether a new ledger waits for the last worker to end."""
         return self._rebuilding
 
-    def _sample(self) -> None:
-        """Ends calls that have run for longer than they may."""
-        running = [
-            Running(number, ticket, position, self._limit(ticket))
-            for number, handle in self.handles.items()
-            for ticket, position in handle.marker.running()
-        ]
-        if self._abandoned and not any(call.ticket in self._abandoned for call in running):
-            self._abandoned.clear()
-            self._note_limits()
-        over = self._overtime.sample(running, time.monotonic())
-        margin = 2 * (self.sample_interval or 0.0)
-        suspects = [call for call in over if not self._overtime.is_alone_to_blame(call, margin)]
-        for call in over:
-            if call not in suspects:
-                self._kill_call(call.ticket, call.position, partial(timed_out, limit=call.limit))
+    @property
+    def sample_interval(self) -> float | None:
+        """Seconds between two looks at what workers are at; None: nothing depends on that."""
+        return self._limits.interval
+
+    def _end_what_is_late(self) -> None:
+        guilty, suspects = self._limits.look(self.handles, self._tickets)
+        self._renew_limits()
+        for call in guilty:
+            self._kill_call(call.ticket, call.position, partial(timed_out, limit=call.limit))
         for call in suspects:
             self._act(self.ledger.suspect(call.worker))
-
-    def _limit(self, ticket: int) -> float:
-        """The seconds that calls of a ticket may take; those that nobody waits for any more keep theirs."""
-        owner = self._tickets.get(ticket)
-        if owner is None:
-            return self._abandoned.get(ticket, math.inf)
-        return math.inf if owner.share.timeout is None else owner.share.timeout
 
     def _kill_call(self, ticket: int, position: int, reason: Reason) -> None:
         for number, handle in self.handles.items():
@@ -563,10 +545,8 @@ class Dispatcher:
         actions = self.ledger.abandon(group, kill)
         self.works.pop(group, None)
         for ticket in [ticket for ticket, owner in self._tickets.items() if owner.share.group == group]:
-            limit = self._tickets.pop(ticket).share.timeout
-            if limit is not None:
-                self._abandoned[ticket] = limit
-        self._note_limits()
+            self._limits.abandon(ticket, self._tickets.pop(ticket))
+        self._renew_limits()
         for number, handle in self.handles.items():
             if group in handle.loaded:
                 handle.loaded.discard(group)
@@ -579,10 +559,8 @@ class Dispatcher:
             forgetting.done = True
         return actions
 
-    def _note_limits(self) -> None:
-        limits = [work.share.timeout for work in self.works.values() if work.share.timeout is not None]
-        before, self.sample_interval = self.sample_interval, interval([*limits, *self._abandoned.values()])
-        if self.sample_interval != before:
+    def _renew_limits(self) -> None:
+        if self._limits.renew(work.share for work in self.works.values()):
             self.caretaker.wake()  # it may be the one who waits
 
     # -- when it ends -------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from concurrent.futures._base import CANCELLED, PENDING
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from manyhands.controller.session import Dead, Dropped, News, unloadable, unpicklable, unpickled_answer
+from manyhands.controller.answers import unloadable, unpicklable, unpickled_answer
+from manyhands.controller.share import Dead, Dropped, News
 from manyhands.errors import PoolClosed
 from manyhands.outcome import Done, Failed, explain, traceback_text
 from manyhands.workers import payload

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from manyhands.controller.session import Share
+from manyhands.controller.share import Share
 from manyhands.errors import TaskTimeout, WorkerDied
 from manyhands.workers.channel import ParentChannel
 from manyhands.workers.marker import Marker

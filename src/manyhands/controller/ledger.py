@@ -18,127 +18,31 @@ is a *piece*: a stretch of one ticket. Its guarantees, whatever the order of eve
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import count
 from typing import Final
 
+from manyhands.controller.actions import (
+    Action,
+    KillWorker,
+    Recall,
+    SendCalls,
+    StartWorker,
+    StopWorker,
+    TellBroken,
+    TellCancelled,
+    TellDied,
+)
+from manyhands.controller.hands import Hand, WorkerState
 from manyhands.controller.pace import MOST, Pace
+from manyhands.controller.pieces import Piece
+from manyhands.controller.queues import Queues
 from manyhands.workers.marker import LOADING
 
 START_ATTEMPTS: Final = 3
 """After so many workers in a row that ended before they were ready, the pool gives up."""
-
-
-@dataclass(slots=True)
-class Piece:
-    """The calls ``begin`` to ``end`` of a ticket.
-
-    Attributes:
-        group, ticket, begin, end: which calls.
-        alone: to be run with no other call in the same worker.
-        unwanted: not to be run at all, should the worker that has them hand them back.
-    """
-
-    group: int
-    ticket: int
-    begin: int
-    end: int
-    alone: bool = False
-    unwanted: bool = False
-
-    def __len__(self) -> int:
-        return self.end - self.begin
-
-
-@dataclass(frozen=True, slots=True)
-class StartWorker:
-    """Start a worker and call it ``worker``."""
-
-    worker: int
-
-
-@dataclass(slots=True)  # not frozen, since that would triple the cost of making one
-class SendCalls:
-    """Send these pieces to the worker.
-
-    Attributes:
-        worker: its number.
-        pieces: group, ticket, begin and end of each.
-        whole: it is not to hand parts of them back.
-        watch: more may be sent while it runs them.
-        begins: it begins them at once; otherwise they wait behind others.
-    """
-
-    worker: int
-    pieces: tuple[tuple[int, int, int, int], ...]
-    whole: bool = False
-    watch: bool = False
-    begins: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Recall:
-    """Ask the worker to hand back what it has not begun."""
-
-    worker: int
-
-
-@dataclass(frozen=True, slots=True)
-class StopWorker:
-    """Ask the worker to end in order."""
-
-    worker: int
-
-
-@dataclass(frozen=True, slots=True)
-class KillWorker:
-    """End the worker at once."""
-
-    worker: int
-
-
-@dataclass(frozen=True, slots=True)
-class TellDied:
-    """The call's worker ended while it was at it; ``killed``: it was ended for that."""
-
-    ticket: int
-    position: int
-    worker: int
-    killed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class TellCancelled:
-    """These calls were cancelled before they were sent."""
-
-    ticket: int
-    begin: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class TellBroken:
-    """These calls will never run: no worker can be started."""
-
-    ticket: int
-    begin: int
-    end: int
-
-
-Action = StartWorker | SendCalls | Recall | StopWorker | KillWorker | TellDied | TellCancelled | TellBroken
-
-
-class WorkerState(Enum):
-    """Where a worker is in its life."""
-
-    STARTING = auto()
-    IDLE = auto()
-    BUSY = auto()
-    RETIRING = auto()  # finishes what it has, and gets nothing more
-    ENDING = auto()
 
 
 class PoolState(Enum):
@@ -147,25 +51,6 @@ class PoolState(Enum):
     OPEN = auto()
     BROKEN = auto()
     CLOSED = auto()
-
-
-@dataclass(slots=True)
-class _Worker:
-    state: WorkerState = WorkerState.STARTING
-    pieces: list[Piece] = field(default_factory=list)
-    held: int = 0  # calls in its pieces
-    given: int = 0  # calls it ever got
-    watched: bool = False  # whether it was told that more may be sent
-    slow: bool = False  # whether it handed calls back, and has answered none since
-    suspected: bool = False  # whether it was killed for one of its calls, whichever it was
-    blamed: set[tuple[int, int]] = field(default_factory=set)
-    """The calls that the worker was killed for."""
-
-
-@dataclass(slots=True)
-class _Group:
-    pace: Pace
-    queue: deque[Piece] = field(default_factory=deque)
 
 
 @dataclass(slots=True)
@@ -196,11 +81,8 @@ class Ledger:
         self.max_tasks = max_tasks
         self.state = PoolState.OPEN
         self._numbers = count() if numbers is None else numbers
-        self._workers: dict[int, _Worker] = {}
-        self._groups: dict[int, _Group] = {}
-        self._turns: deque[int] = deque()  # the groups that have calls waiting
-        self._suspects: deque[Piece] = deque()  # to be run alone
-        self._waiting = 0  # calls in all queues
+        self._workers: dict[int, Hand] = {}
+        self._queues = Queues()
         self._tickets: dict[int, _Ticket] = {}
         self._failed_starts = 0
         self._dropped: list[Action] = []  # what ``proceed`` is to tell
@@ -216,12 +98,14 @@ class Ledger:
     @property
     def at_rest(self) -> bool:
         """Whether nothing waits and no worker has a call or is about to change."""
-        return not self._waiting and all(worker.state is WorkerState.IDLE for worker in self._workers.values())
+        return not self._queues.waiting and all(
+            worker.state is WorkerState.IDLE for worker in self._workers.values()
+        )
 
     @property
     def expects(self) -> bool:
         """Whether a worker has calls, or is starting: something will arrive."""
-        return bool(self._waiting) or any(
+        return bool(self._queues.waiting) or any(
             worker.held or worker.state is WorkerState.STARTING for worker in self._workers.values()
         )
 
@@ -243,30 +127,28 @@ class Ledger:
 
     def pace(self, group: int) -> Pace | None:
         """What was measured of an open group."""
-        opened = self._groups.get(group)
-        return opened.pace if opened is not None else None
+        return self._queues.pace(group)
 
     # -- what the users of the pool say -------------------------------------------------------------------
 
     def open_group(self, group: int, chunksize: int | None = 1, most: int = MOST) -> None:
         """Calls of this group will come, ``chunksize`` of them sent at once; None: by their times, to ``most``."""
-        self._groups[group] = _Group(Pace(chunksize, most))
+        self._queues.open(group, Pace(chunksize, most))
 
     def submit(self, ticket: int, group: int, calls: int = 1) -> list[Action]:
         """Calls are to be run; those of a group which is not open are cancelled."""
         if self.state is not PoolState.OPEN:
             return [TellBroken(ticket, 0, calls)]
-        if group not in self._groups:
+        pace = self._queues.pace(group)
+        if pace is None:
             return [TellCancelled(ticket, 0, calls)]  # no worker could run them, nor let go of their work
         self._tickets[ticket] = _Ticket(group, calls)
-        if (
-            calls == 1 and not self._waiting
-        ):  # the short way of what happens all the time: somebody is free for it
-            for number, worker in self._workers.items():
+        piece = Piece(group, ticket, 0, calls)
+        if calls == 1 and not self._queues.waiting:
+            for number, worker in self._workers.items():  # what happens all the time: somebody is free for it
                 if worker.state is WorkerState.IDLE:
-                    self._waiting = 1
-                    return [self._send(number, [Piece(group, ticket, 0, 1)], self._groups[group].pace)]
-        self._enqueue(Piece(group, ticket, 0, calls))
+                    return [self._send(number, [piece], pace)]
+        self._queues.add(piece)
         return self._dispatch()
 
     def submit_again(self, ticket: int, group: int, begin: int, end: int) -> list[Action]:
@@ -274,7 +156,7 @@ class Ledger:
         if self.state is not PoolState.OPEN:
             return [TellBroken(ticket, begin, end)]
         self._tickets.setdefault(ticket, _Ticket(group, 0)).left += end - begin
-        self._enqueue(Piece(group, ticket, begin, end))
+        self._queues.add(Piece(group, ticket, begin, end))
         return self._dispatch()
 
     def cancel(self, ticket: int) -> list[Action]:
@@ -292,7 +174,7 @@ class Ledger:
     def kill(self, ticket: int, position: int = 0) -> list[Action]:
         """A call is to be dropped, with its worker if one has it."""
         for number, worker in self._workers.items():
-            if any(_has(piece, ticket, position) for piece in worker.pieces):
+            if worker.has(ticket, position):
                 worker.blamed.add((ticket, position))
                 return self._end(number, worker)
         return self._drop_waiting(ticket, position, position + 1)
@@ -307,14 +189,7 @@ class Ledger:
 
     def abandon(self, group: int, kill: bool = False) -> list[Action]:
         """Nobody waits for the calls of this group any more; with ``kill``, what runs of it is ended."""
-        opened = self._groups.pop(group, None)
-        if opened is not None:
-            self._waiting -= sum(map(len, opened.queue))
-        if group in self._turns:
-            self._turns.remove(group)
-        for suspects in [piece for piece in self._suspects if piece.group == group]:
-            self._suspects.remove(suspects)
-            self._waiting -= len(suspects)
+        self._queues.close(group)
         for ticket in [ticket for ticket, known in self._tickets.items() if known.group == group]:
             del self._tickets[ticket]
         actions: list[Action] = []
@@ -342,7 +217,7 @@ class Ledger:
         """No call is taken any more; those that wait are cancelled, those that run are finished."""
         self.state = PoolState.CLOSED
         actions: list[Action] = []
-        for piece in self._take_all_waiting():
+        for piece in self._queues.take_all():
             self._ended(piece.ticket, len(piece))
             actions.append(TellCancelled(piece.ticket, piece.begin, piece.end))
         for number, worker in self._workers.items():
@@ -372,12 +247,13 @@ class Ledger:
 
         To be followed by ``proceed``.
         """
-        piece = self._give_up(number, ticket, begin, end)
-        if piece is None:
+        worker = self._workers.get(number)
+        piece = None if worker is None else worker.give_up(ticket, begin, end)
+        if worker is None or piece is None:
             return False
-        self._workers[number].slow = False
-        if seconds is not None and piece.group in self._groups:
-            self._groups[piece.group].pace.took(seconds, end - begin)
+        worker.slow = False
+        if seconds is not None and (pace := self._queues.pace(piece.group)) is not None:
+            pace.took(seconds, end - begin)
         if self._unbegun:
             for position in range(begin, end):
                 self._unbegun.pop((ticket, position), None)
@@ -388,15 +264,16 @@ class Ledger:
         worker = self._workers.get(number)
         if worker is None or worker.blamed:
             return  # they are dealt with when it has ended: some of them are not to run again
-        piece = self._give_up(number, ticket, begin, end)
-        if piece is not None:
-            self._workers[number].slow = True
-        if piece is not None and ticket in self._tickets:
+        piece = worker.give_up(ticket, begin, end)
+        if piece is None:
+            return
+        worker.slow = True
+        if ticket in self._tickets:
             if piece.unwanted:
                 self._ended(ticket, end - begin)
                 self._dropped.append(TellCancelled(ticket, begin, end))
             else:
-                self._requeue([Piece(piece.group, ticket, begin, end, piece.alone)])
+                self._queues.add_again([Piece(piece.group, ticket, begin, end, piece.alone)])
 
     def doom(self, number: int) -> None:
         """The worker is ending: it gets nothing more."""
@@ -418,7 +295,7 @@ class Ledger:
             return []
         actions, self._dropped = self._dropped, []
         if self.state is not PoolState.OPEN:
-            actions += self._drop(self._take_all_waiting())  # what was handed back
+            actions += self._drop(self._queues.take_all())  # what was handed back
         if not worker.held and worker.state is WorkerState.BUSY:
             worker.state = WorkerState.IDLE
             if self.state is not PoolState.OPEN or self._active() > self.limit:
@@ -448,23 +325,22 @@ class Ledger:
         actions: list[Action] = []
         for ticket, position in blamed:
             self._unbegun.pop((ticket, position), None)
-            self._groups[self._tickets[ticket].group].pace.died()
+            if (pace := self._queues.pace(self._tickets[ticket].group)) is not None:
+                pace.died()
             self._ended(ticket, 1)
             actions.append(TellDied(ticket, position, number, bool(worker.blamed)))
         rest = []
         for piece in pieces:
-            for part in _without(piece, {*blamed, *alone}):
+            for part in piece.without({*blamed, *alone}):
                 if piece.unwanted:
                     self._ended(part.ticket, len(part))
                     actions.append(TellCancelled(part.ticket, part.begin, part.end))
                 else:
                     rest.append(part)
         if self.state is PoolState.OPEN:
-            self._requeue([part for part in rest if part.ticket in self._tickets])
+            self._queues.add_again([part for part in rest if part.ticket in self._tickets])
             for ticket, position in alone:
-                group = self._tickets[ticket].group
-                self._suspects.append(Piece(group, ticket, position, position + 1, alone=True))
-                self._waiting += 1
+                self._queues.add_suspect(self._tickets[ticket].group, ticket, position)
         else:
             rest += [Piece(0, ticket, position, position + 1) for ticket, position in alone]
             actions += self._drop(rest)
@@ -474,87 +350,46 @@ class Ledger:
         """Workers can't be set up: nothing that waits will run."""
         if self.state is PoolState.OPEN:
             self.state = PoolState.BROKEN
-        actions = self._drop(self._take_all_waiting())
+        actions = self._drop(self._queues.take_all())
         for number, worker in self._workers.items():
             if worker.state is WorkerState.IDLE:
                 actions.append(self._stop(number))
         return actions
 
-    # -- inside: what waits -------------------------------------------------------------------------------
-
-    def _enqueue(self, piece: Piece) -> None:
-        group = self._groups[piece.group]
-        if not group.queue:
-            self._turns.append(piece.group)
-        group.queue.append(piece)
-        self._waiting += len(piece)
-
-    def _requeue(self, pieces: list[Piece]) -> None:
-        """These were sent before, and go first again."""
-        for piece in sorted(pieces, key=lambda piece: (piece.ticket, piece.begin), reverse=True):
-            if piece.alone:
-                self._suspects.appendleft(piece)
-            else:
-                queue = self._groups[piece.group].queue
-                if not queue and piece.group not in self._turns:
-                    self._turns.append(piece.group)
-                queue.appendleft(piece)
-            self._waiting += len(piece)
-
-    def _take_all_waiting(self) -> list[Piece]:
-        pieces = list(self._suspects)
-        for group in self._turns:
-            pieces += self._groups[group].queue
-            self._groups[group].queue.clear()
-        self._suspects.clear()
-        self._turns.clear()
-        self._waiting = 0
-        return pieces
+    # -- inside: who gets what ------------------------------------------------------------------------------
 
     def _drop_waiting(self, ticket: int, begin: int = 0, end: int | None = None) -> list[Action]:
         """Cancels what waits of some calls of a ticket."""
         if ticket not in self._tickets:
             return []
-        group = self._tickets[ticket].group
         actions: list[Action] = []
-        for queue in (self._groups[group].queue, self._suspects):
-            for piece in [piece for piece in queue if piece.ticket == ticket]:
-                first, last = max(begin, piece.begin), piece.end if end is None else min(end, piece.end)
-                if first >= last:
-                    continue
-                place = queue.index(piece)
-                del queue[place]
-                dropped = {(ticket, position) for position in range(first, last)}
-                for part in reversed(list(_without(piece, dropped))):
-                    queue.insert(place, part)
-                self._waiting -= last - first
-                self._ended(ticket, last - first)
-                actions.append(TellCancelled(ticket, first, last))
-        if group in self._turns and not self._groups[group].queue:
-            self._turns.remove(group)
+        for first, last in self._queues.drop(self._tickets[ticket].group, ticket, begin, end):
+            self._ended(ticket, last - first)
+            actions.append(TellCancelled(ticket, first, last))
         return actions
 
     def _dispatch(self) -> list[Action]:
         """Gives what waits to workers that take it, and starts workers for the rest."""
         actions: list[Action] = []
-        if not self._waiting or self.state is not PoolState.OPEN:
+        queues = self._queues
+        if not queues.waiting or self.state is not PoolState.OPEN:
             return actions
-        while self._suspects:
+        while queues.has_suspects:
             idle = next((n for n, worker in self._workers.items() if worker.state is WorkerState.IDLE), None)
             if idle is None:
                 break
-            actions.append(self._send(idle, [self._suspects.popleft()]))
-        while self._turns:
-            group = self._groups[self._turns[0]]
-            number = self._hungriest(group.pace)
+            actions.append(self._send(idle, [queues.pop_suspect()]))
+        while (pace := queues.next_pace) is not None:
+            number = self._hungriest(pace)
             if number is None:
                 break
-            actions.append(self._send(number, self._cut(group, self._workers[number]), group.pace))
-        if self._waiting:
+            pieces = queues.cut(self._chunk(pace, self._workers[number]))
+            actions.append(self._send(number, pieces, pace))
+        if queues.waiting:
             starting = sum(worker.state is WorkerState.STARTING for worker in self._workers.values())
-            for _ in range(min(self._waiting - starting, self.limit - self._active())):
+            for _ in range(min(queues.waiting - starting, self.limit - self._active())):
                 number = next(self._numbers)
-                self._workers[number] = _Worker()
+                self._workers[number] = Hand()
                 actions.append(StartWorker(number))
         return actions
 
@@ -566,7 +401,7 @@ class Ledger:
                 return number
             if worker.state is not WorkerState.BUSY or worker.pieces[0].alone:
                 continue
-            if not any(piece.ticket in self._tickets for piece in worker.pieces):
+            if not worker.is_at_any_of(self._tickets):
                 continue  # it only finishes what nobody waits for, and that may take long
             free = len(worker.pieces) < self.threads
             if not free and pace.ahead and worker.watched and not worker.slow:
@@ -575,45 +410,27 @@ class Ledger:
                 best, least = number, worker.held
         return best
 
-    def _cut(self, group: _Group, worker: _Worker) -> list[Piece]:
-        """The next chunk of a group, whose turn is over with it."""
-        most = group.pace.chunksize
-        if group.pace.fixed is None:
+    def _chunk(self, pace: Pace, worker: Hand) -> int:
+        """How many calls the worker gets at once."""
+        most = pace.chunksize
+        if pace.fixed is None:
             # A chunk takes no more than its fair share of what waits, so that nobody idles at the end; but what
             # takes next to no time is not split for that.
-            share = self._waiting // (2 * self.limit * self.threads)
-            most = max(1, min(most, max(share, group.pace.least)))
+            share = self._queues.waiting // (2 * self.limit * self.threads)
+            most = max(1, min(most, max(share, pace.least)))
         if self.max_tasks is not None:
             most = min(most, self.max_tasks - worker.given)
-        pieces = []
-        while group.queue and most > 0:
-            piece = group.queue[0]
-            if len(piece) > most:
-                middle = piece.begin + most
-                part = Piece(piece.group, piece.ticket, piece.begin, middle)
-                piece.begin = middle
-            else:
-                part = group.queue.popleft()
-            most -= len(part)
-            pieces.append(part)
-        turn = self._turns.popleft()
-        if group.queue:
-            self._turns.append(turn)
-        return pieces
+        return most
 
     def _send(self, number: int, pieces: list[Piece], pace: Pace | None = None) -> SendCalls:
         worker = self._workers[number]
-        calls = sum([piece.end - piece.begin for piece in pieces])
-        self._waiting -= calls
         begins = len(worker.pieces) < self.threads
-        worker.held += calls
-        worker.given += calls
-        worker.pieces += pieces
+        worker.take(pieces)
         worker.state = WorkerState.BUSY
         if self.max_tasks is not None and worker.given >= self.max_tasks:
             worker.state = WorkerState.RETIRING
         whole = pace is not None and pace.fixed is not None
-        worker.watched = self._waiting > 0
+        worker.watched = self._queues.waiting > 0
         return SendCalls(
             number,
             tuple([(piece.group, piece.ticket, piece.begin, piece.end) for piece in pieces]),
@@ -624,34 +441,13 @@ class Ledger:
 
     # -- inside: workers and tickets ------------------------------------------------------------------------
 
-    def _give_up(self, number: int, ticket: int, begin: int, end: int) -> Piece | None:
-        """Takes calls off what a worker holds; returns the piece that they belonged to."""
-        worker = self._workers.get(number)
-        if worker is None:
-            return None
-        for place, piece in enumerate(worker.pieces):
-            if piece.ticket == ticket and piece.begin <= begin and end <= piece.end:
-                if (begin, end) == (piece.begin, piece.end):
-                    del worker.pieces[place]
-                elif begin == piece.begin:
-                    piece.begin = end
-                elif end == piece.end:
-                    piece.end = begin
-                else:
-                    after = Piece(piece.group, ticket, end, piece.end, piece.alone, piece.unwanted)
-                    piece.end = begin
-                    worker.pieces.insert(place + 1, after)
-                worker.held -= end - begin
-                return piece
-        return None
-
     def _find_guilty(
-        self, worker: _Worker, pieces: list[Piece], running: list[tuple[int, int]]
+        self, worker: Hand, pieces: list[Piece], running: list[tuple[int, int]]
     ) -> list[tuple[int, int]]:
         """The calls that may have ended the worker."""
         if worker.blamed:
-            return [call for call in sorted(worker.blamed) if any(_has(piece, *call) for piece in pieces)]
-        guilty = [call for call in running if any(_has(piece, *call) for piece in pieces)]
+            return [call for call in sorted(worker.blamed) if any(piece.has(*call) for piece in pieces)]
+        guilty = [call for call in running if any(piece.has(*call) for piece in pieces)]
         if guilty or not pieces:
             return guilty
         first = pieces[0].ticket, pieces[0].begin
@@ -673,14 +469,7 @@ class Ledger:
 
     def _active(self) -> int:
         """How many workers count against the limit: not those that only finish what nobody waits for."""
-        return sum(
-            worker.state in (WorkerState.STARTING, WorkerState.IDLE)
-            or (
-                worker.state in (WorkerState.BUSY, WorkerState.RETIRING)
-                and any(piece.ticket in self._tickets for piece in worker.pieces)
-            )
-            for worker in self._workers.values()
-        )
+        return sum(worker.counts(self._tickets) for worker in self._workers.values())
 
     def _drop(self, pieces: list[Piece]) -> list[Action]:
         for piece in pieces:
@@ -691,26 +480,11 @@ class Ledger:
         self._workers[number].state = WorkerState.ENDING
         return StopWorker(number)
 
-    def _end(self, number: int, worker: _Worker) -> list[Action]:
+    def _end(self, number: int, worker: Hand) -> list[Action]:
         worker.state = WorkerState.ENDING
         return [KillWorker(number)]
 
     def __repr__(self) -> str:
         states = [worker.state.name.lower() for worker in self._workers.values()]
         listed = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "no workers"
-        return f"<Ledger {self.state.name.lower()}, {self._waiting} waiting; {listed} of {self.limit}>"
-
-
-def _has(piece: Piece, ticket: int, position: int) -> bool:
-    return piece.ticket == ticket and piece.begin <= position < piece.end
-
-
-def _without(piece: Piece, calls: set[tuple[int, int]]) -> Iterator[Piece]:
-    """What is left of a piece without these calls."""
-    begin = piece.begin
-    for position in sorted(position for ticket, position in calls if _has(piece, ticket, position)):
-        if begin < position:
-            yield Piece(piece.group, piece.ticket, begin, position, piece.alone)
-        begin = position + 1
-    if begin < piece.end:
-        yield Piece(piece.group, piece.ticket, begin, piece.end, piece.alone)
+        return f"<Ledger {self.state.name.lower()}, {self._queues.waiting} waiting; {listed} of {self.limit}>"

@@ -2,83 +2,28 @@
 
 from __future__ import annotations
 
-import signal
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from manyhands.controller.answers import answers, unpicklable
 from manyhands.controller.pace import MOST
-from manyhands.errors import TaskTimeout, WorkerDied
+from manyhands.controller.share import Dead, Dropped, News
 from manyhands.outcome import (
-    Answer,
     Answered,
     Call,
     Cancelled,
     Died,
-    Done,
     Event,
     Failed,
-    Returned,
-    add_note,
-    traceback_text,
 )
 from manyhands.workers import payload
-from manyhands.workers.channel import RETURNED, Frame
-from manyhands.workers.parcel import ATOMS, EACH, Parcel, atomic, unpack
+from manyhands.workers.channel import Frame
+from manyhands.workers.parcel import ATOMS, EACH, Parcel, atomic
 
 if TYPE_CHECKING:
     from manyhands.controller.dispatcher import Dispatcher
-
-
-@dataclass(frozen=True, slots=True)
-class Dead:
-    """The call's worker ended, or was ended, while it was at it."""
-
-    error: WorkerDied | TaskTimeout
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """The calls were cancelled before they were sent."""
-
-
-News = Frame | Dead | Dropped | Failed
-"""What may become of calls, as the dispatcher tells it. A frame is unpickled by whoever waits for it."""
-
-
-class Share(Protocol):
-    """Who submits calls to a dispatcher, and is told what became of them, under the dispatcher's lock."""
-
-    group: int
-    timeout: float | None
-    """Seconds that a call may take."""
-    lasting: bool
-    """Whether it stays open without calls, so that it keeps no idle pool alive."""
-    most: int
-    """Calls that are sent to a worker at once, at most, where their times decide."""
-    is_map: bool
-    """Whether its calls are of no use once who consumes their results has gone."""
-
-    def promised(self) -> bool:
-        """Whether calls that were promised are to come: then the pool waits for them before it closes."""
-        ...
-
-    def renew_locks(self) -> None:
-        """In a forked child: other threads may have held them, and there are no others here."""
-        ...
-
-    def begun(self, ticket: int) -> None:
-        """A worker is at some of the ticket's calls; may be told again."""
-        ...
-
-    def put(self, ticket: int, begin: int, end: int, news: News, worker: str) -> None:
-        """Something became of these calls. What came before may come again: then it is left aside."""
-        ...
-
-    def unheard(self, ticket: int) -> list[tuple[int, int]]:
-        """The stretches of a ticket of which nothing was heard."""
-        ...
 
 
 @dataclass(slots=True)
@@ -264,87 +209,3 @@ def stretches(places: list[int]) -> list[tuple[int, int]]:
         else:
             found.append((place, place + 1))
     return found
-
-
-def answers(index: int, frame: Frame, worker: str, block: bool) -> list[Event]:
-    """What a frame of a worker says, or what unpickling it raised; ``index`` is that of its first call."""
-    if frame.kind != RETURNED:
-        return [Answered(index, unpickled_answer(frame.body), frame.last, worker)]
-    values, pickled = unpack(frame.form, frame.body)
-    faults: dict[int, Failed] = {}
-    if pickled:
-        for place, blob in enumerate(values):
-            try:
-                values[place] = payload.loads(blob)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
-                faults[place] = unloadable(error)
-    if block and not faults:
-        return [Returned(index, values, frame.seconds, frame.last, worker)]
-    share = frame.seconds / max(1, len(values) - 1)
-    return [
-        Answered(
-            index + place,
-            faults.get(place) or Done(value),
-            frame.last if place == len(values) - 1 else share,
-            worker,
-        )
-        for place, value in enumerate(values)
-    ]
-
-
-def unpickled_answer(blob: bytes | bytearray) -> Answer:
-    """An answer, or what unpickling it raised."""
-    try:
-        answer: Answer = payload.loads(blob)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        return unloadable(error)
-    return answer
-
-
-def unpicklable(error: BaseException) -> Failed:
-    """What pickling arguments raised."""
-    told = payload.harmless(error)
-    add_note(told, "raised as the arguments were pickled for a worker")
-    return Failed(told, traceback_text(error))
-
-
-def unloadable(error: BaseException) -> Failed:
-    """What unpickling a result raised; ``sys.exit`` there is no reason to end."""
-    told = payload.harmless(error)
-    add_note(told, "raised as the result of a worker was unpickled")
-    return Failed(told, traceback_text(error))
-
-
-def died(pid: int, exitcode: int | None, ended_by: str = "") -> WorkerDied:
-    """The error of a call whose worker ended."""
-    how = ended_by or how_it_ended(exitcode)
-    error = WorkerDied(f"the worker process {pid} {how} while it ran this item")
-    error.pid, error.exitcode = pid, exitcode
-    return error
-
-
-def timed_out(pid: int, limit: float) -> TaskTimeout:
-    """The error of a call that ran for too long."""
-    error = TaskTimeout(
-        f"the item ran for more than {limit:g} s, so it was ended, with its worker process {pid}"
-    )
-    error.pid, error.timeout = pid, limit
-    return error
-
-
-def how_it_ended(exitcode: int | None) -> str:
-    """An exit status in words: ``was ended by SIGKILL``."""
-    if exitcode is None:
-        return "ended"
-    if exitcode >= 0:
-        return f"ended with exit status {exitcode}"
-    try:
-        name = signal.Signals(-exitcode).name
-    except ValueError:
-        name = f"signal {-exitcode}"
-    hint = " (out of memory, perhaps)" if name == "SIGKILL" else ""
-    return f"was ended by {name}{hint}"

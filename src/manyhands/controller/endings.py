@@ -1,0 +1,38 @@
+"""How workers end, in words."""
+
+from __future__ import annotations
+
+import signal
+
+from manyhands.errors import TaskTimeout, WorkerDied
+
+
+def died(pid: int, exitcode: int | None, ended_by: str = "") -> WorkerDied:
+    """The error of a call whose worker ended."""
+    how = ended_by or how_it_ended(exitcode)
+    error = WorkerDied(f"the worker process {pid} {how} while it ran this item")
+    error.pid, error.exitcode = pid, exitcode
+    return error
+
+
+def timed_out(pid: int, limit: float) -> TaskTimeout:
+    """The error of a call that ran for too long."""
+    error = TaskTimeout(
+        f"the item ran for more than {limit:g} s, so it was ended, with its worker process {pid}"
+    )
+    error.pid, error.timeout = pid, limit
+    return error
+
+
+def how_it_ended(exitcode: int | None) -> str:
+    """An exit status in words: ``was ended by SIGKILL``."""
+    if exitcode is None:
+        return "ended"
+    if exitcode >= 0:
+        return f"ended with exit status {exitcode}"
+    try:
+        name = signal.Signals(-exitcode).name
+    except ValueError:
+        name = f"signal {-exitcode}"
+    hint = " (out of memory, perhaps)" if name == "SIGKILL" else ""
+    return f"was ended by {name}{hint}"
