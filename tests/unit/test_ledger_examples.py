@@ -20,6 +20,7 @@ from manyhands.controller.actions import (
     TellDied,
 )
 from manyhands.controller.ledger import START_ATTEMPTS, Ledger, PoolState
+from manyhands.controller.pace import AHEAD_SECONDS, TARGET_SECONDS
 from manyhands.workers.marker import LOADING
 
 
@@ -143,14 +144,14 @@ def test_groups_take_turns() -> None:
     assert order == [(0, 0, 0, 2), (1, 1, 0, 1), (2, 2, 0, 2), (0, 0, 2, 4), (2, 2, 2, 3), (0, 0, 4, 5)]
 
 
-@pytest.mark.parametrize("seconds", [0.001, 1.0])
+@pytest.mark.parametrize("seconds", [TARGET_SECONDS / 5, 1.0])
 def test_short_calls_are_sent_ahead(seconds: float) -> None:
     """A worker has a chunk in hand beside the one that it is at, unless its calls may take long."""
     ledger = Ledger(1)
     ledger.open_group(0, None)
     ledger.pace(0).took(seconds * 4, 4)
     ledger.submit(0, 0, 20)
-    if seconds > 0.01:
+    if seconds > AHEAD_SECONDS:
         assert sends(ledger.worker_ready(0)) == [(0, 0, 0, 1)]
         return
     assert sends(ledger.worker_ready(0)) == [(0, 0, 0, 5), (0, 0, 5, 10)]

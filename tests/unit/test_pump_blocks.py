@@ -151,6 +151,19 @@ class Source:
         return 1 - self.drawn
 
 
+class Items(list[int]):
+    """The same as a list, which is there as a whole; its source counts what is drawn of it."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(range(0, -(3 * MOST_BUFFER if source.length is None else source.length), -1))
+        self.source = source
+
+    def __getitem__(self, stretch: Any) -> Any:
+        drawn = super().__getitem__(stretch)
+        assert drawn == [next(self.source) for _ in drawn]
+        return drawn
+
+
 class Counting:
     """An observer that counts."""
 
@@ -195,14 +208,13 @@ class Map:
         self.observer = Counting()
         stream = Stream(buffersize=source.buffersize, ordered=ordered, budgets=BUDGETS)
         self.pump = Pump(
-            source,
+            Items(source) if ready else source,
             prepare,
             stream,
             self.player,
             OpenGate(),
             self.observer,
             plain=lambda some: not odd or all(item % odd for item in some),
-            ready=ready,
             adapts=adapts,
             clock=clock,
         )
@@ -305,6 +317,22 @@ def test_blocks_are_as_large_as_can_be_of_use() -> None:
         assert max(running.player.blocks) == most
 
 
+@given(kind=st.sampled_from([list, tuple, range]), length=st.integers(0, 50), primed=st.integers(0, 60))
+def test_a_sequence_is_drawn_from_once(kind: Any, length: int, primed: int) -> None:
+    """A range as ranges; what is appended to a list before its end was drawn belongs to it."""
+    items: Any = range(0, -length, -1) if kind is range else kind(range(0, -length, -1))
+    running = Map([()], random.Random(0), Source(length, 20))
+    taken: list[Any] = []
+    running.player.submit_block = lambda ticket, items: taken.append(items)  # type: ignore[method-assign]
+    pump = Pump(items, prepare, Stream(buffersize=100), running.player, OpenGate(), plain=lambda some: True)
+    pump.prime(primed)
+    if kind is list and primed < length:
+        items.append(-length)
+    pump.prime(100)
+    assert [item for some in taken for item in some] == list(items)
+    assert all(isinstance(some, range if kind is range else kind) for some in taken)
+
+
 def test_items_that_need_a_decision_go_alone() -> None:
     """So do all that were drawn with them; the others go together."""
     running = Map([()], random.Random(0), Source(12, 12), odd=7)
@@ -316,11 +344,10 @@ def test_items_that_need_a_decision_go_alone() -> None:
 
 def test_a_runner_without_blocks_gets_none() -> None:
     """Even if every item is plain."""
-    source = Source(5, 3)
-    running = Map([()], random.Random(0), source)
+    running = Map([()], random.Random(0), Source(5, 3))
     running.player.batches = False  # type: ignore[misc]
     pump = Pump(
-        source, prepare, Stream(buffersize=3), running.player, OpenGate(), plain=lambda some: True, ready=True
+        [0, -1, -2, -3, -4], prepare, Stream(buffersize=3), running.player, OpenGate(), plain=lambda some: True
     )
     pump.prime(5)
     assert running.player.blocks == [] and sorted(running.player.out) == [0, 1, 2]

@@ -41,7 +41,7 @@ KILL_SECONDS: Final = 0.5
 NAP_SECONDS: Final = 0.005
 """So long answers may wait when nobody has led for them; after that the caretaker leads until somebody does."""
 
-MOST_NAP_SECONDS: Final = 0.02
+MOST_NAP_SECONDS: Final = 0.05
 """The same, when somebody had just led."""
 
 DOZE_SECONDS: Final = 1.0

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-TARGET_SECONDS: Final = 0.005
+TARGET_SECONDS: Final = 0.04
 """What a chunk should take: long beside the cost of sending it, short beside a wait at the end of a map."""
 
-AHEAD_SECONDS: Final = 0.01
+AHEAD_SECONDS: Final = 0.02
 """Calls that take longer are not sent before a worker is free for them: to wait behind one would cost more."""
 
 LEAST_SECONDS: Final = 0.001
 """Chunks are not cut for fairness to less than this: it is lost sooner by sending them."""
 
-MOST: Final = 8192
+MOST: Final = 16384
 
 GROWTH: Final = 8
 """A chunk is at most so many times as large as the largest that was measured."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -80,9 +80,9 @@ class Session:
         if blob is not None:
             self._ours[ticket] = self._submit(ticket, Parcel([blob], EACH), block=False)
 
-    def submit_block(self, ticket: int, items: list[Any]) -> None:
+    def submit_block(self, ticket: int, items: Sequence[Any]) -> None:
         """Hands items to the pool; those that can't be pickled come back at once."""
-        if atomic(items):
+        if isinstance(items, range) or atomic(items):
             self._submit(ticket, Parcel(items, ATOMS), block=True)
             return
         blobs: list[bytes] = []

@@ -39,14 +39,14 @@ def start_map(
         total = len(items)
     if total is not None and (not isinstance(total, int) or isinstance(total, bool) or total < 0):
         raise ValueError(f"total must be a number of items, 0 or more, or None; not {total!r}")
-    source = iter(items)
+    # No subclass: its iteration may wait, or raise.
+    ready = type(items) in (list, tuple, range)
     gate = gate_for(function)
     prepare = preparation(function, rule, discards=True)
     if isinstance(items, list | tuple | range) and options.on_error == "raise":
         _check_items(function, items, rule, prepare, gate)
     runner = start_runner(function, options, discards=True, rule=rule)
     observer = _observer(function, options, total)
-    ready = type(items) in (list, tuple, range)  # no subclass: its iteration may wait, or raise
     inline = isinstance(runner, InlineRunner)
     stream = Stream(
         # Inline nothing runs ahead, so nothing needs to be drawn ahead.
@@ -55,14 +55,13 @@ def start_map(
         budgets=function.task.retries,
     )
     pump = Pump(
-        source,
+        items if ready else iter(items),  # type: ignore[arg-type]
         prepare,
         stream,
         runner,
         gate,
         observer,
         plain=_plain_items(rule) if goes_plain(function, rule) else None,
-        ready=ready,
         adapts=options.buffersize is None and not inline,
     )
     results: Results[Any] = Results(pump, options.on_error, name_of(function), total)

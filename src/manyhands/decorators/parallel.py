@@ -73,7 +73,7 @@ def parallel(function: Any = None, /, **options: Any) -> Any:
         backend: None for the pool that all maps with the same settings share; "threads" for ``workers`` times
             ``threads`` threads of this process; "inline" for this very thread; or an open ``Controller``.
         chunksize: items that are sent to a worker at once; "auto" goes by how long the last ones took, and
-            sends about 5 ms of work.
+            sends about 40 ms of work.
         buffersize: bound on items in flight plus results not yet taken; None: about a second of work, as
             measured, from 64 to 65,536 items (one under "inline").
         ordered: results in the order of the items, or as they finish.

@@ -41,7 +41,7 @@ class Run:
 @dataclass(slots=True)
 class _Block:
     start: int
-    items: list[Any]
+    items: list[Any] | range
     out: bytearray  # 1 for each item that is out
     pending: int  # items neither taken nor treated on their own
 
@@ -53,9 +53,10 @@ class Blocks:
         self._blocks: dict[int, _Block] = {}
         self._starts: list[int] = []
 
-    def add(self, index: int, items: list[Any]) -> None:
+    def add(self, index: int, items: Sequence[Any]) -> None:
         """A block is sent whose first item has this index."""
-        self._blocks[index] = _Block(index, items, bytearray(b"\1") * len(items), len(items))
+        kept = items if isinstance(items, list | range) else list(items)
+        self._blocks[index] = _Block(index, kept, bytearray(b"\1") * len(items), len(items))
         insort(self._starts, index)
 
     def returned(self, index: int, values: list[Any], seconds: float, last: float, worker: str) -> Run:
@@ -99,7 +100,8 @@ class Blocks:
         return block, index - block.start
 
     def _forget(self, block: _Block, first: int, count: int) -> None:
-        block.items[first : first + count] = [None] * count  # a slow neighbour must not keep them alive
+        if isinstance(block.items, list):  # a range holds nothing that could be let go of
+            block.items[first : first + count] = [None] * count  # a slow neighbour must not keep them alive
         block.pending -= count
         if not block.pending:
             del self._blocks[block.start]

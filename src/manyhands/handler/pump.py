@@ -6,7 +6,7 @@ It has the clock and the side effects that the stream core has not; every decisi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final, Protocol
 
@@ -20,7 +20,7 @@ from manyhands.outcome import Answered, Call, Cancelled, Died, Done, Event, Fail
 Prepare = Callable[[int, Any], Call | Failed]
 """Makes the call of the item with this index, or says what is wrong with it."""
 
-Plain = Callable[[list[Any]], bool]
+Plain = Callable[[Sequence[Any]], bool]
 """Whether nothing has to be decided for any of these items, so that they can go as one block."""
 
 LEAST_BUFFER: Final = 64
@@ -29,7 +29,7 @@ LEAST_BUFFER: Final = 64
 MOST_BUFFER: Final = 65_536
 """The largest default of ``buffersize``."""
 
-_BLOCK: Final = 8192  # items of one block, at most
+_BLOCK: Final = 16384  # items of one block, at most
 _DRAW_SECONDS: Final = 0.001  # an input that takes longer to give its items is not waited for
 
 
@@ -61,21 +61,21 @@ class Pump:
     """One map in motion.
 
     Args:
-        source: the input; advanced only in the thread that calls ``step``.
+        source: the input: a list, tuple or range, which is drawn from without ever waiting, or an iterator, which is
+            advanced only in the thread that calls ``step``.
         prepare: makes calls of items.
         stream: the core, fresh.
         runner: runs the calls; closed with the pump.
         gate: closed with the pump.
         observer: is told, or None.
         plain: tells which items may go in blocks; None: none.
-        ready: whether the source has its items at hand, so that drawing many never waits.
         adapts: whether ``buffersize`` grows to about a second of measured work.
         clock: seconds that never go back.
     """
 
     def __init__(
         self,
-        source: Iterator[Any],
+        source: list[Any] | tuple[Any, ...] | range | Iterator[Any],
         prepare: Prepare,
         stream: Stream,
         runner: Runner,
@@ -83,18 +83,18 @@ class Pump:
         observer: Observer | None = None,
         *,
         plain: Plain | None = None,
-        ready: bool = False,
         adapts: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.stream = stream
         self.runner = runner
         self._source = source
+        self._ready = isinstance(source, list | tuple | range)
+        self._drawn = 0  # of a source that is ready
         self._prepare = prepare
         self._gate = gate
         self._observer = observer
         self._plain = plain if runner.batches else None
-        self._ready = ready
         self._adapts = adapts
         self._clock = clock
         self._gave = 0
@@ -119,9 +119,13 @@ class Pump:
         if self._gave:
             self._replace(self._gave)
             self._gave = 0
+        stream = self.stream
+        # Who need not wait looks all the same, to keep the workers going; and so does who may wait for the input.
+        looks = stream.has_outcome or not self._ready
         while True:
             self._send_due()
-            self._absorb(self.runner.events(0) if self.stream.in_flight else [])
+            if looks and stream.in_flight:
+                self._absorb(self.runner.events(0))
             outcome = self.stream.take()
             if outcome is not None:
                 self._gave = len(outcome.values) if isinstance(outcome, Run) else 1
@@ -132,7 +136,7 @@ class Pump:
                 return None
             if self._stopped:
                 raise PoolClosed("the map was stopped while its next result was waited for")
-            self._step()
+            looks = self._step()
 
     def stop(self) -> None:
         """Ends a wait in ``next_outcome``, which raises PoolClosed; may be called from any thread."""
@@ -146,10 +150,13 @@ class Pump:
         elif self.stream.in_flight < 2 * self.runner.capacity * self.runner.chunk:
             self._draw(given)
 
-    def _step(self) -> None:
-        """Takes items in, or waits until something happens."""
-        if not self._draw(_BLOCK) and self.stream.in_flight + (self.stream.next_due is not None):
+    def _step(self) -> bool:
+        """Takes items in, or waits until something happens; returns whether it did not wait."""
+        if self._draw(_BLOCK):
+            return True
+        if self.stream.in_flight + (self.stream.next_due is not None):
             self._absorb(self.runner.events(self._patience()))
+        return False
 
     def add(self, item: Any) -> int:
         """Takes an item in, due at once; returns its index. The stream must have room."""
@@ -230,18 +237,21 @@ class Pump:
             self.stream.close_input()
         return len(items)
 
-    def _next_items(self, most: int) -> list[Any]:
+    def _next_items(self, most: int) -> Sequence[Any]:
         """Advances the input; notes its end, and what it raises, which surfaces in order."""
+        source = self._source
+        if isinstance(source, list | tuple | range):
+            stretch = source[self._drawn : self._drawn + most]
+            self._drawn += len(stretch)
+            self._source_ended = self._drawn >= len(source)
+            return stretch
         items: list[Any] = []
         try:
-            if self._ready:
-                items = list(islice(self._source, most))
-            else:
-                begin = self._clock()
-                for item in islice(self._source, most):
-                    items.append(item)
-                    if self._clock() - begin > _DRAW_SECONDS:
-                        return items
+            begin = self._clock()
+            for item in islice(source, most):
+                items.append(item)
+                if self._clock() - begin > _DRAW_SECONDS:
+                    return items
         except Exception as error:
             self._source_error = error
         self._source_ended = len(items) < most

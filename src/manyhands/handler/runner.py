@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from manyhands.outcome import Answer, Answered, Call, Cancelled, Event
@@ -41,7 +41,7 @@ class Runner(Protocol):
         """Takes a call; one that can't be sent comes back as ``Answered`` with ``Failed``, not as an error."""
         ...
 
-    def submit_block(self, ticket: int, items: list[Any]) -> None:
+    def submit_block(self, ticket: int, items: Sequence[Any]) -> None:
         """Takes items with tickets from this one on; they come back in ``Returned`` and the other events."""
         ...
 
@@ -98,7 +98,7 @@ class InlineRunner:
         """Takes a call; it runs at a later ``events``."""
         self._calls.append((ticket, call))
 
-    def submit_block(self, ticket: int, items: list[Any]) -> None:
+    def submit_block(self, ticket: int, items: Sequence[Any]) -> None:
         """Not taken here: one call at a time is what this is for."""
         raise NotImplementedError
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
@@ -139,6 +139,14 @@ class Stream:
         return not self._open and not self.pending
 
     @property
+    def has_outcome(self) -> bool:
+        """Whether ``take`` would give one."""
+        if not self.ordered:
+            return bool(self._ended)
+        item = self._items.get(self._next_taken)
+        return self._next_taken in self._runs or (item is not None and item.state is State.ENDED)
+
+    @property
     def next_due(self) -> float | None:
         """When the next item is to be sent, or None if none waits."""
         while self._due and not self._is_due(self._due[0][1]):
@@ -182,7 +190,7 @@ class Stream:
         heapq.heappush(self._due, (now, index))
         return index
 
-    def send_block(self, items: list[Any]) -> int:
+    def send_block(self, items: Sequence[Any]) -> int:
         """Takes items in that are handed to the runner together, at once; returns the index of the first."""
         if not items or len(items) > self.room:
             raise WrongState(f"no room for {len(items)} items: {self!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from manyhands.outcome import Answer, Answered, Call, Cancelled, Event, Failed, traceback_text
@@ -55,7 +55,7 @@ class ThreadRunner:
         else:
             self._run(ticket, call)
 
-    def submit_block(self, ticket: int, items: list[Any]) -> None:
+    def submit_block(self, ticket: int, items: Sequence[Any]) -> None:
         """Not taken here."""
         raise NotImplementedError
 

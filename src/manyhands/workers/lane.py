@@ -33,8 +33,8 @@ from manyhands.workers.marker import NOTHING, Marker
 from manyhands.workers.parcel import ATOMIC, ATOMS, EACH, ONE, unpack
 from manyhands.workers.spin import SPIN_SECONDS
 
-FLUSH_SECONDS: Final = 0.005
-SLOW_SECONDS: Final = 0.025
+FLUSH_SECONDS: Final = 0.04
+SLOW_SECONDS: Final = 0.1
 
 _LARGE: Final = 1 << 16
 """A result of more bytes is sent by itself, at once."""
@@ -84,6 +84,7 @@ class Lane:
         self._due = 0.0
         self.was_quick = False  # whether the last piece was shorter than it takes to be woken for another
         self._several = 1  # calls between two looks at the clock
+        self._kind: type = int  # of the last value that was an atom
         # The open run of plain values. The flusher may take from its front while the lane adds to its end.
         self._values: list[Any] = []
         self._first = 0
@@ -138,43 +139,42 @@ class Lane:
             numbers[at] = self._ticket = NOTHING
 
     def _run(self, piece: Frame, step: Callable[[Any], Any], work: Work, go_home: Callable[[], object]) -> None:
-        numbers, place, atomic, several = self._numbers, self._at + 1, ATOMIC, self._several
-        requests, append = self._held[1], self._values.append
-        position = piece.begin - 1
+        numbers, place, several = self._numbers, self._at + 1, self._several
+        requests, values, kind = self._held[1], self._values, self._kind
+        last = piece.begin - 1
         self._first = piece.begin
         before = begin = self._begun = clock()
         due = self._due if self._out else begin + FLUSH_SECONDS
         while True:
-            first, last = position + 1, position + several
+            first, last = last + 1, last + several
             try:
-                for position, request in zip(range(first, last + 1), requests, strict=False):
-                    numbers[place] = position
+                # The loop's variable is the marker itself: what is done here for each call is what tiny ones cost.
+                for numbers[place], request in zip(range(first, last + 1), requests, strict=False):
                     value = step(request)
-                    try:
-                        is_atom = type(value) in atomic
-                    except BaseException:  # the hash of its metaclass is the user's
-                        is_atom = False
-                    if is_atom:
-                        append(value)
+                    if type(value) is kind:
+                        values.append(value)
+                    elif _is_atom(value):
+                        kind = type(value)
+                        values.append(value)
                     else:
-                        before = self._keep(position, value, before)
+                        before = self._keep(numbers[place], value, before)
             except BaseException as error:
                 self._end_fork()
                 answer = _answer_to(error, work)
-                now = clock()
+                now, last = clock(), numbers[place]
                 self._close_runs(before, None)
-                self._answer(position, answer, now - before)
-                self._first, self._begun = position + 1, now
+                self._answer(last, answer, now - before)
+                self._first, self._begun = last + 1, now
             else:
-                if position < last:
+                if numbers[place] < last:
                     self._end_fork()
                     break  # these were all, or the flusher took the rest
                 now = clock()
             go_home()
-            if now > due:
+            if now >= due:
                 self._flush(now, now - before)
                 due = now + FLUSH_SECONDS
-                if self._leaves(piece, position + 1, now - begin):
+                if self._leaves(piece, last + 1, now - begin):
                     return
                 now = clock()
             before = now
@@ -182,8 +182,8 @@ class Lane:
         # Of a run that is short as a whole, each call is taken to have had the same share.
         self._close_runs(now, None)
         self.was_quick = now - begin < SPIN_SECONDS
-        self._several = _SEVERAL if now - begin < _TINY_SECONDS * (position + 1 - piece.begin) else 1
-        self._due = due
+        self._several = _SEVERAL if now - begin < _TINY_SECONDS * (numbers[place] + 1 - piece.begin) else 1
+        self._kind, self._due = kind, due
 
     # -- in a process that a call has forked ----------------------------------------------------------------
 
@@ -419,6 +419,13 @@ class Flusher:
                     self._awake = self.look(clock()) or self._awake
         except OSError:
             pass  # the parent is gone
+
+
+def _is_atom(value: Any) -> bool:
+    try:
+        return type(value) in ATOMIC
+    except BaseException:  # the hash of its metaclass is the user's
+        return False
 
 
 def handed_back(piece: Frame, begin: int, end: int | None = None) -> Frame:

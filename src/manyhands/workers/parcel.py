@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Any, Final
 
 ATOMS: Final = 0
-"""The body is the pickle of a list of values."""
+"""The body is the pickle of a list of values, or of a range."""
 EACH: Final = 1
 """The body is the pickle of a list of pickles."""
 ONE: Final = 2
@@ -59,8 +59,8 @@ class Parcel:
         return self._form, pickle.dumps(self._values[begin:end], protocol=5)
 
 
-def unpack(form: int, body: bytes | bytearray) -> tuple[list[Any], bool]:
-    """The values of a body, and whether each is a pickle still."""
+def unpack(form: int, body: bytes | bytearray) -> tuple[Any, bool]:
+    """The values of a body, a list or a range, and whether each is a pickle still."""
     if form == ONE:
         return [body], True
     return pickle.loads(body), form == EACH
