@@ -1,43 +1,62 @@
-"""What a call comes to: the answer of whoever ran it, and the outcome that a user sees.
+"""What a call comes to: the events that a runner reports, and the outcome that a user sees.
 
-An *answer* tells the stream what one attempt came to. An *outcome* is final: every item of a map ends as
-exactly one. Both are plain values, so no value of the user's can be mistaken for one of them: they are
-told apart by the wrapper's type, never by what is inside.
+An outcome is final: every item of a map ends as exactly one. What kind it is of is told by the wrapper's type, never by
+what is inside, so no value of the user's can be mistaken for a failure.
 """
 
 from __future__ import annotations
 
-import traceback as _traceback
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
-from manyhands.errors import TaskTimeout, WorkerDied
+from manyhands.calls import Answer, Done, add_note
+
+if TYPE_CHECKING:
+    from manyhands.errors import TaskTimeout, WorkerDied
 
 T_co = TypeVar("T_co", covariant=True)
 
 
-# -- what may be asked ------------------------------------------------------------------------------------
+# -- what a runner reports ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """The arguments of one attempt, and what an earlier ``Later`` asked to be told again.
+class Answered(NamedTuple):
+    """The call with this ticket was answered after ``seconds`` in ``worker``."""
 
-    Attributes:
-        args: positional arguments.
-        kwargs: keyword arguments.
-        memo: the ``memo`` of the last ``Later`` of this item, or what the gate gave at its entry.
-    """
-
-    args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = field(default_factory=dict)
-    memo: Any = None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Call, (self.args, self.kwargs, self.memo)  # half the time of what dataclasses do
+    ticket: int
+    answer: Answer
+    seconds: float = 0.0
+    worker: str = ""
 
 
-# -- how it may be answered ---------------------------------------------------------------------------------
+class Returned(NamedTuple):
+    """Consecutive items of a block, from ``ticket`` on, returned values; see ``Run`` for the seconds."""
+
+    ticket: int
+    values: list[Any]
+    seconds: float
+    last: float
+    worker: str
+
+
+class Died(NamedTuple):
+    """The worker that ran the call with this ticket ended, or was ended, without an answer."""
+
+    ticket: int
+    error: WorkerDied | TaskTimeout
+    worker: str = ""
+
+
+class Cancelled(NamedTuple):
+    """The call with this ticket was cancelled before it started."""
+
+    ticket: int
+
+
+Event = Answered | Returned | Died | Cancelled
+
+
+# -- what it came to ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,107 +67,6 @@ class Attempt:
     text: str
     seconds: float = 0.0
     worker: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Done(Generic[T_co]):
-    """The call returned, and its result is valid and, if claimed, published.
-
-    Attributes:
-        value: what it returned.
-        computed: False if the result was there already, or was computed by another process.
-    """
-
-    value: T_co
-    computed: bool = True
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Done, (self.value, self.computed)
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The attempt raised.
-
-    Attributes:
-        error: the exception.
-        traceback: its traceback as text, so that it survives the way between processes.
-        budget: which of the task's retry budgets it counts against; None: it is not retried.
-        discard: when no attempt is left, the item is discarded rather than failed.
-        halts: the fault is not the item's (a full disk): the map raises it, whatever ``on_error`` says.
-    """
-
-    error: BaseException
-    traceback: str = ""
-    budget: int | None = None
-    discard: bool = False
-    halts: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Later:
-    """Nothing was decided; ask again.
-
-    Attributes:
-        wait: seconds to wait; None leaves it to the gate.
-        memo: goes into the next ``Call`` of this item.
-        failed: the attempt that failed and is to be repeated, or None when another process is at it.
-        where: names the output that is claimed elsewhere, for ``Elsewhere``.
-    """
-
-    wait: float | None = None
-    memo: Any = None
-    failed: Failed | None = None
-    where: str = ""
-
-
-Answer = Done[Any] | Failed | Later
-
-
-# -- what a runner reports ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """The call with this ticket was answered after ``seconds`` in ``worker``."""
-
-    ticket: int
-    answer: Answer
-    seconds: float = 0.0
-    worker: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Returned:
-    """Consecutive items of a block, from ``ticket`` on, returned values; see ``Run`` for the seconds."""
-
-    ticket: int
-    values: list[Any]
-    seconds: float
-    last: float
-    worker: str
-
-
-@dataclass(frozen=True, slots=True)
-class Died:
-    """The worker that ran the call with this ticket ended, or was ended, without an answer."""
-
-    ticket: int
-    error: WorkerDied | TaskTimeout
-    worker: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Cancelled:
-    """The call with this ticket was cancelled before it started."""
-
-    ticket: int
-
-
-Event = Answered | Returned | Died | Cancelled
-
-
-# -- what it came to ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +137,7 @@ class Outcome(Generic[T_co]):
     def value(self) -> T_co:
         """The value; raises ``NoValue`` if the outcome is of another kind."""
         if isinstance(self.result, Done):
-            return self.result.value
+            return cast("T_co", self.result.value)
         raise NoValue(f"outcome {self.index} has no value: {self.result!r}")
 
     @property
@@ -251,45 +169,6 @@ class Counts:
     def total(self) -> int:
         """All items that have ended."""
         return self.values + self.failures + self.discarded + self.elsewhere
-
-
-def qualified_name(cls: type[Any]) -> str:
-    """``module.QualName`` of a type, without the module for builtins."""
-    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
-
-
-def error_text(error: BaseException) -> str:
-    """``str(error)``, that never raises."""
-    try:
-        return str(error)
-    except (Exception, SystemExit):  # a user's __str__ may do anything
-        return "(its text can't be shown)"
-
-
-_OURS = tuple(f"manyhands.{room}." for room in ("workers", "decorators", "handler", "controller", "policies"))
-
-
-def traceback_text(error: BaseException) -> str:
-    """The traceback of ``error`` as text, from the user's first frame on."""
-    frames = error.__traceback__
-    while (
-        frames is not None
-        and frames.tb_next is not None
-        and str(frames.tb_frame.f_globals.get("__name__")).startswith(_OURS)
-    ):
-        frames = frames.tb_next
-    try:
-        return "".join(_traceback.format_exception(type(error), error, frames))
-    except (Exception, SystemExit):  # a user's exception may do anything when it is looked at
-        return f"{qualified_name(type(error))}: {error_text(error)}\n"
-
-
-def add_note(error: BaseException, note: str) -> None:
-    """Adds a note where the exception lets itself be changed."""
-    try:
-        error.add_note(note)
-    except Exception:  # noqa: S110  # a frozen dataclass, say: the error matters, not the note
-        pass
 
 
 class RemoteTraceback(Exception):

@@ -22,7 +22,8 @@ from manyhands import (
     WorkerDied,
     parallel,
 )
-from manyhands.outcome import Attempt, Call, Done, Failed, Later
+from manyhands.calls import Call, Done, Failed, Later
+from manyhands.outcome import Attempt
 from tests.contract import fate_tasks, tasks
 from tests.contract.fate_tasks import ENDS_WORKER, RAISES
 from tests.helpers import lines

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from manyhands.calls import Answer, Call, Done, Failed, Later
 from manyhands.errors import RemoteError
-from manyhands.outcome import Answer, Call, Done, Failed, Later
 from manyhands.workers import lane as lane_module
 from manyhands.workers.channel import ANSWERED, CALLS, HANDED_BACK, RETURNED, RUN, WATCH, WHOLE, Frame
 from manyhands.workers.lane import FLUSH_SECONDS, SLOW_SECONDS, Flusher, Lane

@@ -11,25 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from manyhands.calls import Call, Done, Failed, Later, error_text, qualified_name, traceback_text
 from manyhands.errors import WorkerDied
 from manyhands.outcome import (
     Answered,
     Attempt,
-    Call,
     Cancelled,
     Counts,
     Died,
     Discarded,
-    Done,
     Elsewhere,
-    Failed,
     Failure,
-    Later,
     NoValue,
     Outcome,
-    error_text,
-    qualified_name,
-    traceback_text,
 )
 
 anything = st.sampled_from(
@@ -88,12 +82,19 @@ ALL = [
 ]
 
 
+def field_names(value: Any) -> list[str]:
+    """Of a dataclass or a named tuple."""
+    if isinstance(value, tuple):
+        return list(type(value)._fields)  # type: ignore[attr-defined]
+    return [field.name for field in dataclasses.fields(value)]
+
+
 @pytest.mark.parametrize("value", ALL, ids=lambda value: type(value).__name__)
 def test_they_are_values(value: Any) -> None:
     """Frozen, and equal after pickling."""
     assert pickle.loads(pickle.dumps(value)) == value
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        setattr(value, dataclasses.fields(value)[0].name, None)
+    with pytest.raises(AttributeError):
+        setattr(value, field_names(value)[0], None)
 
 
 @pytest.mark.parametrize(
@@ -102,8 +103,8 @@ def test_they_are_values(value: Any) -> None:
 def test_errors_in_them_survive_pickling(value: Any) -> None:
     """What holds an exception comes back with it, field by field."""
     back = pickle.loads(pickle.dumps(value))
-    for field in dataclasses.fields(value):
-        old, new = getattr(value, field.name), getattr(back, field.name)
+    for name in field_names(value):
+        old, new = getattr(value, name), getattr(back, name)
         assert repr(old) == repr(new) if isinstance(old, Exception) else old == new
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from manyhands.outcome import Call
+from manyhands.calls import Call
 from manyhands.policies.parameters import OUTPUT, Parameters, name_of, signature_of
 
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from manyhands.calls import Answer, Call, Done, Failed, Later
 from manyhands.errors import RemoteError
-from manyhands.outcome import Answer, Call, Done, Failed, Later
 from manyhands.workers.payload import carried, dumps, dumps_answer, loads
 
 plain = st.recursive(

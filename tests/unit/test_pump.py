@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from manyhands.calls import Answer, Call, Done, Failed, Later
 from manyhands.errors import WorkerDied
 from manyhands.handler.gate import Away, OpenGate, Pass
 from manyhands.handler.pump import Halted, Pump
 from manyhands.handler.stream import Stream
-from manyhands.outcome import Answer, Answered, Call, Cancelled, Died, Done, Event, Failed, Later, Outcome
+from manyhands.outcome import Answered, Cancelled, Died, Event, Outcome
 from manyhands.policies.retry import RetryBudget
 
 BUDGETS = (RetryBudget((OSError,), 2, 1.0), RetryBudget((WorkerDied,), 3, 0.0))

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from manyhands.calls import Call, Done, Failed
 from manyhands.errors import PoolClosed, WorkerDied
 from manyhands.handler.blocks import Run
 from manyhands.handler.gate import OpenGate
 from manyhands.handler.pump import LEAST_BUFFER, MOST_BUFFER, Pump
 from manyhands.handler.stream import Stream
-from manyhands.outcome import Answered, Call, Cancelled, Died, Done, Event, Failed, Outcome, Returned
+from manyhands.outcome import Answered, Cancelled, Died, Event, Outcome, Returned
 from manyhands.policies.retry import RetryBudget
 
 BUDGETS = (RetryBudget((OSError,), 2, 1.0), RetryBudget((WorkerDied,), 3, 0.0))

@@ -8,8 +8,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from manyhands.calls import Call, Done
 from manyhands.handler.runner import InlineRunner
-from manyhands.outcome import Answered, Call, Cancelled, Done
+from manyhands.outcome import Answered, Cancelled
 
 actions = st.lists(st.sampled_from(["submit", "cancel", "kill", "events"]), max_size=30)
 

@@ -12,20 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from manyhands.calls import Call, Done, Failed, qualified_name
 from manyhands.errors import InvalidResult, WorkerDied
 from manyhands.handler.blocks import Run, WrongState
 from manyhands.handler.stream import Stream
-from manyhands.outcome import (
-    Attempt,
-    Call,
-    Discarded,
-    Done,
-    Elsewhere,
-    Failed,
-    Failure,
-    Outcome,
-    qualified_name,
-)
+from manyhands.outcome import Attempt, Discarded, Elsewhere, Failure, Outcome
 from manyhands.policies.retry import RetryBudget, budget_of
 
 WRONG = ["send", "answered", "died", "postpone", "leave", "end", "returned"]

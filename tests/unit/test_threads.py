@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from manyhands.calls import Call, Done, Failed
 from manyhands.errors import RemoteError
 from manyhands.handler.threads import ThreadRunner
-from manyhands.outcome import Answered, Call, Cancelled, Done, Event, Failed
+from manyhands.outcome import Answered, Cancelled, Event
 from tests.helpers import DEADLINE
 
 

@@ -26,25 +26,7 @@ from manyhands.claims.record import Claim, Commit, Fail, Record, Unreadable, dec
 
 
 def gc(directory: str | os.PathLike[str], now: bool = False) -> list[Path]:
-    """Remove what nobody needs of the claims in ``directory``; not in those below it.
-
-    Outputs that were committed and not yet published are published first. Files of others are not touched, nor
-    links followed.
-
-    Args:
-        directory: where the slots are: the outputs' own, or the one that ``temp`` names.
-        now: you vouch that no process works on these outputs. Then nothing but the outputs stays, and failures
-            are forgotten. (Only an output that was committed but not published, and whose place can't be told
-            from its staging's name, is kept with its log: its name is very long or it belongs in another
-            directory. The next run publishes it.) Otherwise only what the dead have left goes; failures stay.
-
-    Returns:
-        list[Path]: what was removed.
-
-    Raises:
-        FileNotFoundError: there is no such directory.
-        OSError: it can't be read, or something can't be removed.
-    """
+    """As ``manyhands.gc``, which says what it does."""
     found = _scan(Path(directory))
     collector = _Collector(Path(directory), now, found)
     for prefix in sorted(found.slots.keys() | found.stagings.keys()):

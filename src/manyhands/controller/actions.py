@@ -1,18 +1,18 @@
-"""What the ledger says is to be done."""
+"""What the ledger says is to be done. Nobody changes these; not frozen, since that would triple the cost of one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StartWorker:
     """Start a worker and call it ``worker``."""
 
     worker: int
 
 
-@dataclass(slots=True)  # not frozen, since that would triple the cost of making one
+@dataclass(slots=True)
 class SendCalls:
     """Send these pieces to the worker.
 
@@ -31,28 +31,28 @@ class SendCalls:
     begins: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Recall:
     """Ask the worker to hand back what it has not begun."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StopWorker:
     """Ask the worker to end in order."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class KillWorker:
     """End the worker at once."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TellDied:
     """The call's worker ended while it was at it; ``killed``: it was ended for that."""
 
@@ -62,7 +62,7 @@ class TellDied:
     killed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TellCancelled:
     """These calls were cancelled before they were sent."""
 
@@ -71,7 +71,7 @@ class TellCancelled:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TellBroken:
     """These calls will never run: no worker can be started."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from manyhands.outcome import Answer, Answered, Done, Event, Failed, Returned, add_note, traceback_text
+from manyhands.calls import Answer, Done, Failed, add_note, traceback_text
+from manyhands.outcome import Answered, Event, Returned
 from manyhands.workers import payload
 from manyhands.workers.channel import RETURNED, Frame
 from manyhands.workers.parcel import unpack

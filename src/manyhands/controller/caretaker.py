@@ -265,11 +265,20 @@ class Caretaker:
         done = 0
         dispatcher = self._dispatcher
         while self._orders:
-            order = self._orders.popleft()
             with dispatcher.lock:
                 dispatcher.begin()
-                dispatcher.act(order())
+                done += self.run_orders()
                 dispatcher.end()
+        return done
+
+    def run_orders(self) -> int:
+        """Does what was ordered, in a change of the dispatcher's; returns how much that was."""
+        done = 0
+        while self._orders:
+            self._dispatcher.act(
+                self._orders[0]()
+            )  # an order does no harm if it is obeyed again, after an interrupt
+            self._orders.popleft()
             done += 1
         return done
 

@@ -19,6 +19,7 @@ from functools import cache, partial
 from itertools import count
 from typing import Final
 
+from manyhands.calls import Failed
 from manyhands.controller.actions import (
     Action,
     KillWorker,
@@ -41,7 +42,6 @@ from manyhands.controller.reader import Reader
 from manyhands.controller.session import Session
 from manyhands.controller.share import Dead, Dropped, Share
 from manyhands.errors import PoolBroken, PoolClosed
-from manyhands.outcome import Failed
 from manyhands.settings import PoolSettings
 from manyhands.workers import payload
 from manyhands.workers.channel import (
@@ -338,6 +338,7 @@ class Dispatcher:
         """Reads what workers have sent, on channels with these descriptors; the leader's."""
         with self.lock:
             self.begin()
+            self.caretaker.run_orders()  # or else what is not wanted any more would be sent
             for descriptor in descriptors:
                 number = self._by_descriptor.get(descriptor)
                 if number is not None:

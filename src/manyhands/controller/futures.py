@@ -10,10 +10,11 @@ from concurrent.futures._base import CANCELLED, PENDING
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from manyhands.calls import Done, Failed, traceback_text
 from manyhands.controller.answers import unloadable, unpicklable, unpickled_answer
 from manyhands.controller.share import Dead, Dropped, News
 from manyhands.errors import PoolClosed
-from manyhands.outcome import Done, Failed, explain, traceback_text
+from manyhands.outcome import explain
 from manyhands.workers import payload
 from manyhands.workers.channel import RETURNED, Frame
 from manyhands.workers.parcel import EACH, Parcel, unpack

@@ -7,17 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from manyhands.calls import Call, Failed
 from manyhands.controller.answers import answers, unpicklable
 from manyhands.controller.pace import MOST
 from manyhands.controller.share import Dead, Dropped, News
-from manyhands.outcome import (
-    Answered,
-    Call,
-    Cancelled,
-    Died,
-    Event,
-    Failed,
-)
+from manyhands.outcome import Answered, Cancelled, Died, Event
 from manyhands.workers import payload
 from manyhands.workers.channel import Frame
 from manyhands.workers.parcel import ATOMS, EACH, Parcel, atomic

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from manyhands.calls import Failed
 from manyhands.errors import TaskTimeout, WorkerDied
-from manyhands.outcome import Failed
 from manyhands.workers.channel import Frame
 
 

@@ -28,9 +28,10 @@ from typing import (
     overload,
 )
 
+from manyhands.calls import Call
 from manyhands.decorators.task import Task
 from manyhands.errors import ItemError
-from manyhands.outcome import Call, Discarded, Elsewhere, Failure
+from manyhands.outcome import Discarded, Elsewhere, Failure
 from manyhands.policies.parameters import Parameters, name_of, signature_of
 from manyhands.settings import MapOptions, OnError, StartMethod
 
@@ -232,6 +233,16 @@ class Decorated(Generic[P, R]):
         # Of a changed copy, the name finds the original: that has the body, which has no name of its own.
         original = isinstance(found, Decorated) and found is not self and found._body is self._body
         return self._reduce_by_value(found if original else self._body)
+
+    def alone(self) -> Callable[..., Any] | None:
+        """The body, if nothing but that is needed to call this in a worker; None if more is."""
+        task = self.task
+        if task.claim is not None or task.validation is not None or task.retries or self._prefix:
+            return None
+        if getattr(self, "__module__", None) in ("__main__", "__mp_main__"):
+            return self._body  # which travels by value
+        found = _found_by_name(self)
+        return None if isinstance(found, Decorated) else self._body
 
     def _reduce_by_value(self, body: Callable[..., Any] | None = None) -> Any:
         name = getattr(self, "__name__", "")

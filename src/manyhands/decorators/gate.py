@@ -7,13 +7,13 @@ import random
 from pathlib import Path
 from typing import Any, Final
 
+from manyhands.calls import Call, Done, Failed, Later
 from manyhands.claims import Log, check_directory, failures_before
 from manyhands.decorators.decorated import Decorated
 from manyhands.decorators.task import ClaimPolicy
 from manyhands.decorators.work import Entry
 from manyhands.errors import DuplicateOutput, ManyhandsError, OutputDirectoryError
 from manyhands.handler.gate import Away, Pass
-from manyhands.outcome import Call, Done, Failed, Later
 from manyhands.policies.parameters import name_of
 
 FIRST_LOOK: Final = 0.02

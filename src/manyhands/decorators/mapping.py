@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from manyhands.calls import Call, Failed, add_note, traceback_text
 from manyhands.decorators.decorated import Decorated
 from manyhands.decorators.work import Work, goes_plain
 from manyhands.errors import ClaimedElsewhere, InvalidArguments, PoolClosed
@@ -15,11 +16,11 @@ from manyhands.handler.pump import LEAST_BUFFER, Halted, Observer, Plain, Prepar
 from manyhands.handler.results import Results
 from manyhands.handler.runner import InlineRunner, Runner
 from manyhands.handler.stream import Stream
-from manyhands.outcome import Call, Failed, Outcome, add_note, traceback_text
+from manyhands.outcome import Outcome
 from manyhands.policies.parameters import name_of
 from manyhands.policies.star import StarRule, short_repr
 from manyhands.settings import MapOptions, resolve_workers
-from manyhands.workers.child import own_name, worker_name
+from manyhands.workers.place import own_name, worker_name
 
 if TYPE_CHECKING:
     from manyhands.controller.dispatcher import Dispatcher
@@ -41,6 +42,7 @@ def start_map(
         raise ValueError(f"total must be a number of items, 0 or more, or None; not {total!r}")
     # No subclass: its iteration may wait, or raise.
     ready = type(items) in (list, tuple, range)
+    source: Any = items if ready else iter(items)
     gate = gate_for(function)
     prepare = preparation(function, rule, discards=True)
     if isinstance(items, list | tuple | range) and options.on_error == "raise":
@@ -55,7 +57,7 @@ def start_map(
         budgets=function.task.retries,
     )
     pump = Pump(
-        items if ready else iter(items),  # type: ignore[arg-type]
+        source,
         prepare,
         stream,
         runner,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar, overload
 
+from manyhands.calls import qualified_name
 from manyhands.decorators.decorated import (
     ClaimedFunction,
     Decorated,
@@ -15,7 +16,6 @@ from manyhands.decorators.decorated import (
     decorated,
     unwrapped,
 )
-from manyhands.outcome import qualified_name
 from manyhands.policies.retry import DEFAULT_ATTEMPTS, RetryBudget, Wait, merged
 
 P = ParamSpec("P")

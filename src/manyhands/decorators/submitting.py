@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from manyhands.calls import Call, Done, Failed, Later
 from manyhands.decorators.mapping import (
     call_here,
     gate_for,
@@ -32,11 +33,11 @@ from manyhands.handler.gate import Away, Gate, Pass
 from manyhands.handler.pump import Halted, Pump
 from manyhands.handler.runner import Runner
 from manyhands.handler.stream import Stream
-from manyhands.outcome import Call, Done, Failed, Later, Outcome, explain
+from manyhands.outcome import Outcome, explain
 from manyhands.policies.star import StarRule
 from manyhands.settings import MapOptions
 from manyhands.shutdown import at_end, ends_by_error
-from manyhands.workers.child import worker_name
+from manyhands.workers.place import worker_name
 
 if TYPE_CHECKING:
     from manyhands.decorators.decorated import ParallelFunction

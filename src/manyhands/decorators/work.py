@@ -17,9 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from manyhands.decorators.task import ClaimPolicy
-from manyhands.errors import FailedElsewhere, InvalidResult, ManyhandsError, OutputDirectoryError, OutputMissing
-from manyhands.outcome import (
+from manyhands.calls import (
     Answer,
     Call,
     Done,
@@ -30,9 +28,12 @@ from manyhands.outcome import (
     qualified_name,
     traceback_text,
 )
+from manyhands.decorators.task import ClaimPolicy
+from manyhands.errors import FailedElsewhere, InvalidResult, ManyhandsError, OutputDirectoryError, OutputMissing
 from manyhands.policies.parameters import name_of
 from manyhands.policies.retry import budget_of
 from manyhands.policies.star import StarRule
+from manyhands.workers.plain import Plain, calling
 
 if TYPE_CHECKING:
     from manyhands.claims import Claims, FailedBefore, Log, Mine, Seen
@@ -84,7 +85,12 @@ class Work:
         self.plain = None if rule is None or not goes_plain(function, rule) else _plain(function, rule)
 
     def __reduce__(self) -> Any:
-        return Work, (self._function, self._discards, self._rule)
+        body, rule = self._function.alone(), self._rule
+        if body is None:
+            return Work, (self._function, self._discards, self._rule)
+        if rule is None or self.plain is None:
+            return Plain, (body,)
+        return Plain, (body, rule.args, dict(rule.kwargs), bool(rule.star))
 
     def __call__(self, call: Call) -> Answer:
         """One attempt."""
@@ -187,7 +193,7 @@ class Work:
         )
         if isinstance(recorded, Fenced):
             return Later(0.0, entry, where=str(mine.log.final))  # taken over: the verdict is the new owner's
-        failed = replace(failed, budget=None)
+        failed = failed._replace(budget=None)
         if again is None:
             return failed
         return Later(again, entry, failed, str(mine.log.final))
@@ -248,10 +254,7 @@ def _plain(function: Decorated[..., Any], rule: StarRule) -> Callable[[Any], Any
     body: Callable[..., Any] = (
         partial(function._body, *function._prefix) if function._prefix else function._body
     )
-    args, kwargs = rule.args, dict(rule.kwargs)
-    if rule.star:
-        return lambda item: body(*item, *args, **kwargs)
-    return (lambda item: body(item, *args, **kwargs)) if args or kwargs else body
+    return calling(body, rule.args, dict(rule.kwargs), bool(rule.star))
 
 
 def _unreadable(entry: Entry, slot: int) -> Later | Failed:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from manyhands.outcome import Call, Done, Failed, Later
+from manyhands.calls import Call, Done, Failed, Later
 
 
 @dataclass(frozen=True, slots=True)

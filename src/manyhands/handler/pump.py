@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final, Protocol
 
+from manyhands.calls import Call, Done, Failed, Later
 from manyhands.errors import PoolClosed
 from manyhands.handler.blocks import Run
 from manyhands.handler.gate import Away, Gate, Pass
 from manyhands.handler.runner import Runner
 from manyhands.handler.stream import Ended, Stream
-from manyhands.outcome import Answered, Call, Cancelled, Died, Done, Event, Failed, Later, Outcome, Returned
+from manyhands.outcome import Answered, Cancelled, Died, Event, Outcome, Returned
 
 Prepare = Callable[[int, Any], Call | Failed]
 """Makes the call of the item with this index, or says what is wrong with it."""

@@ -12,9 +12,10 @@ from operator import length_hint
 from types import TracebackType
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
+from manyhands.calls import Done
 from manyhands.handler.blocks import Run
 from manyhands.handler.pump import Halted, Pump
-from manyhands.outcome import Counts, Done, Elsewhere, Failure, Outcome, explain
+from manyhands.outcome import Counts, Elsewhere, Failure, Outcome, explain
 from manyhands.policies.star import short_repr
 from manyhands.settings import OnError
 

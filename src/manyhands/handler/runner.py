@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from manyhands.outcome import Answer, Answered, Call, Cancelled, Event
+from manyhands.calls import Answer, Call
+from manyhands.outcome import Answered, Cancelled, Event
 
 
 class Runner(Protocol):

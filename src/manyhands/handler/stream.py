@@ -28,20 +28,10 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
+from manyhands.calls import Call, Done, Failed, error_text, qualified_name
 from manyhands.errors import TaskTimeout, WorkerDied
 from manyhands.handler.blocks import Blocks, Run, WrongState
-from manyhands.outcome import (
-    Attempt,
-    Call,
-    Discarded,
-    Done,
-    Elsewhere,
-    Failed,
-    Failure,
-    Outcome,
-    error_text,
-    qualified_name,
-)
+from manyhands.outcome import Attempt, Discarded, Elsewhere, Failure, Outcome
 from manyhands.policies.retry import RetryBudget, budget_of
 
 Ended = Outcome[Any] | None

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from manyhands.outcome import Answer, Answered, Call, Cancelled, Event, Failed, traceback_text
+from manyhands.calls import Answer, Call, Failed, traceback_text
+from manyhands.outcome import Answered, Cancelled, Event
 
 
 class ThreadRunner:

@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 
 from decorator import fix
 
-from manyhands.outcome import Call
+from manyhands.calls import Call
 
 
 class _Output:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from manyhands.outcome import qualified_name
+from manyhands.calls import qualified_name
 
 DEFAULT_ATTEMPTS: Final = 3
 

@@ -19,8 +19,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from manyhands.calls import Call
 from manyhands.errors import ItemError
-from manyhands.outcome import Call
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80

@@ -15,8 +15,8 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
+from manyhands.calls import error_text
 from manyhands.errors import TemplateError
-from manyhands.outcome import error_text
 from manyhands.policies.star import short_repr
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from manyhands.calls import add_note
 from manyhands.errors import InvalidArguments, InvalidResult
-from manyhands.outcome import add_note
 from manyhands.policies.parameters import Parameters, name_of, signature_of
 from manyhands.policies.star import short_repr
 

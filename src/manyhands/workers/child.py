@@ -7,60 +7,19 @@ from __future__ import annotations
 
 import atexit
 import os
-import queue
 import signal
 import socket
 import sys
 import threading
-import traceback
-from dataclasses import dataclass
 from typing import Any
 
-from manyhands.outcome import Failed, add_note, traceback_text
-from manyhands.workers import namespaces, payload
+from manyhands.calls import Failed, add_note, traceback_text
+from manyhands.workers import namespaces, payload, place
 from manyhands.workers.channel import CONTROL, RUN, Frame, WorkerChannel, control, message_of
 from manyhands.workers.lane import Flusher, Lane, Work
 from manyhands.workers.marker import Marker, receive_marker
 from manyhands.workers.memory import MemoryWatch
 from manyhands.workers.messages import Forget, Forgotten, Full, Load, Message, Ready, Setup, Stop, Unready
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerInfo:
-    """Where a call runs.
-
-    Attributes:
-        name: ``"<host>:<pid>"``.
-        pid: the process id.
-        number: 0 for the first worker of its pool, and so on; one that takes a dead one's place has a new number.
-        thread: which of the worker's threads this is, from 0.
-    """
-
-    name: str
-    pid: int
-    number: int
-    thread: int
-
-
-_setup: Setup | None = None
-_here = threading.local()
-
-
-def worker_info() -> WorkerInfo | None:
-    """Which worker this is called in; None in any other process."""
-    if _setup is None:
-        return None
-    return WorkerInfo(worker_name(), os.getpid(), _setup.number, getattr(_here, "lane", 0))
-
-
-def worker_name() -> str:
-    """The name of the worker this is running in, ``"<host>:<pid>"``; empty in any other process."""
-    return "" if _setup is None else f"{_setup.host}:{os.getpid()}"
-
-
-def own_name() -> str:
-    """The name of this process, worker or not, ``"<host>:<pid>"``."""
-    return worker_name() or f"{socket.gethostname()}:{os.getpid()}"
 
 
 def main(descriptor: int) -> None:
@@ -89,11 +48,13 @@ def serve(end: socket.socket) -> None:
         end.setblocking(True)
         end.set_inheritable(False)  # a subprocess of the user's would keep the channel open
         marker = receive_marker(end)
-        _Child(WorkerChannel(end), marker).live()
+        Child(WorkerChannel(end), marker).live()
         status = 0
     except (EOFError, OSError):
         pass  # the parent is gone, so nobody waits for an answer
     except BaseException:  # a finalizer of the user's may raise anything; there is nobody else to tell
+        import traceback
+
         traceback.print_exc()
     finally:
         try:
@@ -119,14 +80,14 @@ def _ignore(signum: int, frame: object) -> None:
     """Ctrl-C is the parent's to handle. Not SIG_IGN: that would be inherited by the user's subprocesses."""
 
 
-@dataclass(slots=True)
 class _Opened:
     """A work that was loaded, and how many lanes are at it."""
 
-    load: Load
-    work: Work | Failed
-    users: int = 0
-    forgotten: bool = False
+    def __init__(self, load: Load, work: Work | Failed) -> None:
+        self.load = load
+        self.work = work
+        self.users = 0
+        self.forgotten = False
 
     def go_home(self) -> None:
         """Back to where the caller was, if that is there."""
@@ -141,7 +102,9 @@ class _Opened:
             close()
 
 
-class _Child:
+class Child:
+    """A worker, as it is in its own process."""
+
     def __init__(self, channel: WorkerChannel, marker: Marker) -> None:
         self._channel = channel
         self._marker = marker
@@ -151,25 +114,28 @@ class _Child:
         self._sending = threading.Lock()
 
     def live(self) -> None:
+        """From the setting up to the end."""
         finalizer = self._set_up()
         if finalizer is _NOT_SET_UP:
             return
         if self._marker.threads == 1:
             self._work_alone()
         else:
-            _Crew(self._marker, self._channel, self).work()
+            from manyhands.workers.crew import Crew
+
+            Crew(self._marker, self._channel, self).work()
         for number in list(self._works):
             self._forget(number)
         if finalizer is not None:
             finalizer()
 
     def _work_alone(self) -> None:
-        flusher = Flusher(self._channel.take_unbegun, self._send_frames)
+        flusher = Flusher(self._channel.take_unbegun, self.send_frames)
         lane = self.new_lane(0, self._marker, flusher)
         while True:
             if not self._channel.has_frame:
                 lane.push()
-                self._look_at_memory()
+                self.look_at_memory()
             frame = self._channel.receive(spin=lane.was_quick)
             if frame.kind == RUN:
                 self.run(lane, frame)
@@ -180,7 +146,7 @@ class _Child:
 
     def new_lane(self, number: int, marker: Marker, flusher: Flusher) -> Lane:
         """A lane that the flusher looks after."""
-        lane = Lane(number, marker, self._send_frames, flusher)
+        lane = Lane(number, marker, self.send_frames, flusher)
         flusher.watch(lane)
         os.register_at_fork(after_in_child=lane.forked)
         return lane
@@ -220,7 +186,6 @@ class _Child:
                 opened.close_if_unused()
 
     def _set_up(self) -> Any:
-        global _setup
         frame = self._channel.receive()
         assert frame.kind == CONTROL
         setup = message_of(frame)
@@ -230,7 +195,7 @@ class _Child:
             os.environ.update(setup.variables)
         for name, value in setup.environment.items():
             os.environ.setdefault(name, value)
-        _setup = setup
+        place.settle(setup)
         namespaces.share()
         try:
             try:
@@ -248,16 +213,18 @@ class _Child:
         self._send(Ready(os.getpid()))
         return end
 
-    def _look_at_memory(self) -> None:
+    def look_at_memory(self) -> None:
+        """Tells the parent once when it is too much."""
         if self._memory is not None and self._memory.is_over():
             self._memory = None  # told once
             self._marker.full = True
             self._send(Full())
 
     def _send(self, message: Message) -> None:
-        self._send_frames(control(message))
+        self.send_frames(control(message))
 
-    def _send_frames(self, *frames: Frame) -> None:
+    def send_frames(self, *frames: Frame) -> None:
+        """Sends frames, in one piece; for any thread."""
         with self._sending:
             self._channel.send(*frames)
 
@@ -267,64 +234,6 @@ class _Child:
             if opened is not None:
                 opened.forgotten = True
                 opened.close_if_unused()
-
-
-class _Crew:
-    """The threads of a worker that runs several calls at a time. Its main thread reads, the lanes run."""
-
-    def __init__(self, marker: Marker, channel: WorkerChannel, child: _Child) -> None:
-        self._channel = channel
-        self._child = child
-        self._flusher = Flusher(self._take_unbegun, child._send_frames)
-        self._pieces: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
-        self._threads = [
-            threading.Thread(
-                target=self._run, args=(number, marker), name=f"manyhands-lane-{number}", daemon=True
-            )
-            for number in range(marker.threads)
-        ]
-
-    def work(self) -> None:
-        """Until the parent says stop, or is gone."""
-        for thread in self._threads:
-            thread.start()
-        while True:
-            frame = self._channel.receive()
-            if frame.kind == RUN:
-                self._pieces.put(frame)
-            elif not self._child.take(message_of(frame)):
-                break
-        for _ in self._threads:
-            self._pieces.put(None)
-        for thread in self._threads:
-            thread.join()
-
-    def _take_unbegun(self) -> list[Frame]:
-        taken = []
-        try:
-            while True:
-                piece = self._pieces.get_nowait()
-                if piece is None:
-                    self._pieces.put(None)  # the end; nothing comes after it
-                    break
-                taken.append(piece)
-        except queue.Empty:
-            pass
-        return taken
-
-    def _run(self, number: int, marker: Marker) -> None:
-        _here.lane = number
-        lane = self._child.new_lane(number, marker, self._flusher)
-        try:
-            while (piece := self._pieces.get()) is not None:
-                self._child.run(lane, piece)
-                lane.push()
-                self._child._look_at_memory()
-        except OSError:
-            os._exit(1)  # the parent is gone
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)  # nobody must wait for a lane that is gone
 
 
 _NOT_SET_UP = object()

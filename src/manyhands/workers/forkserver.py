@@ -1,6 +1,7 @@
 """The fork server: a small process without threads that forks workers for its parent.
 
-It has imported what a worker needs and nothing of the user's, so a fork is quick and safe. There is one for all pools
+It has imported what a worker needs and nothing of the user's, so a fork is quick and safe; what only some workers
+need it imports as soon as it has nothing to do. There is one for all pools
 of a program. Through its door, a socket, come other sockets, one from each pool. A request on one of those is the
 worker's number, with the worker's end of its channel attached; each start and each end of a worker is reported there.
 The server ends when the door closes; should workers live then, they are killed.
@@ -13,13 +14,17 @@ import select
 import signal
 import socket
 import struct
+from contextlib import suppress
 from importlib import import_module
 from typing import Final
 
 from manyhands.workers import child
 
-_PRELOADED: Final = "manyhands.decorators.work"
-"""What every map sends needs it: it is better imported here than in each worker."""
+_PRELOADED: Final = ("manyhands.decorators.work", "manyhands.workers.crew", "cloudpickle")
+"""Functions with policies, workers with threads and functions of scripts need them, and it takes a while: better here
+than in each worker, but not before the first worker runs."""
+
+_QUIET_SECONDS: Final = 0.05
 
 REQUEST: Final = struct.Struct("<q")
 REPORT: Final = struct.Struct("<cqqq")
@@ -30,7 +35,6 @@ _NOT_STARTED: Final = 1 << 8
 
 def main(descriptor: int) -> None:
     """The whole life of a fork server."""
-    import_module(_PRELOADED)
     with socket.socket(fileno=descriptor) as door:
         _Server(door).serve()
 
@@ -41,6 +45,7 @@ class _Server:
         self._pools: dict[int, socket.socket] = {}  # by descriptor
         self._workers: dict[int, tuple[socket.socket, int]] = {}  # by process id: whose, and its number
         self._woken, self._wake = os.pipe()
+        self._to_load = list(_PRELOADED)
 
     def serve(self) -> None:
         os.set_blocking(self._wake, False)
@@ -48,7 +53,11 @@ class _Server:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         while True:
-            ready, _, _ = select.select([self._door.fileno(), self._woken, *self._pools], [], [])
+            patience = _QUIET_SECONDS if self._to_load and self._workers else None
+            ready, _, _ = select.select([self._door.fileno(), self._woken, *self._pools], [], [], patience)
+            if not ready:
+                with suppress(Exception):  # a worker that needs it will tell
+                    import_module(self._to_load.pop(0))
             if self._woken in ready:
                 os.read(self._woken, 4096)
                 self._report_ended()

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from time import perf_counter as clock
 from typing import Any, Final, Protocol
 
-from manyhands.outcome import Answer, Done, Failed, traceback_text
+from manyhands.calls import Answer, Done, Failed, traceback_text
 from manyhands.workers import payload
 from manyhands.workers.channel import (
     ANSWERED,

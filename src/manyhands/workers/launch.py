@@ -19,6 +19,10 @@ from typing import Protocol
 
 from manyhands.settings import StartMethod
 
+# Not in the functions: a fork of the user's amid an import in a thread leaves its child half a module, and locked.
+from manyhands.workers import child
+from manyhands.workers.forkserver import REPORT, REQUEST
+
 starting = threading.RLock()
 """Held while a process is started, and by every fork: one that is forked meanwhile would keep the other's pipes open,
 and who waits for their end would wait for it."""
@@ -159,8 +163,6 @@ class ForkLauncher(_Children):
     """
 
     def _start(self, end: socket.socket) -> int:
-        from manyhands.workers import child
-
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()  # or the worker would print it a second time
@@ -254,8 +256,6 @@ class ForkServerLauncher:
 
     def launch(self, worker: int, end: socket.socket) -> None:
         """Sends the request; the server reports the start."""
-        from manyhands.workers.forkserver import REQUEST
-
         with end:
             if self._control is None:
                 self._control = fork_server.connect()
@@ -268,8 +268,6 @@ class ForkServerLauncher:
 
     def reports(self) -> list[Report]:
         """What the server has reported; when it is gone, all its workers are taken for ended."""
-        from manyhands.workers.forkserver import REPORT
-
         reports: list[Report] = []
         while self._control is not None and _readable(self._control):
             try:
@@ -325,7 +323,10 @@ def _interpreter(
 ) -> subprocess.Popen[bytes]:
     """A new interpreter like this one that calls ``module.main`` with the descriptor of ``end``."""
     # The path as it is here, so that the library itself is found; the user's script is never run.
-    program = f"import sys; sys.path[:] = {search_path()!r}; from {module} import main; main({end.fileno()})"
+    program = (
+        f"import sys; sys.path[:] = {search_path()!r}; sys._manyhands_worker = True; "
+        f"from {module} import main; main({end.fileno()})"
+    )
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     with starting:
         return subprocess.Popen(

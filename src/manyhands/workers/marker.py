@@ -13,7 +13,6 @@ from __future__ import annotations
 import mmap
 import os
 import socket
-import tempfile
 from typing import Final
 
 NOTHING: Final = -1
@@ -63,6 +62,8 @@ def send_marker(end: socket.socket, threads: int) -> Marker:
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("manyhands-marker", os.MFD_CLOEXEC)
     else:
+        import tempfile  # slow to import
+
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
     try:

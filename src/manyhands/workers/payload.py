@@ -11,11 +11,13 @@ import pickle
 import sys
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from manyhands.errors import RemoteError
-from manyhands.outcome import Answer, Done, Failed, Later, add_note, error_text, qualified_name, traceback_text
+from manyhands.calls import Answer, Done, Failed, Later, add_note, error_text, qualified_name, traceback_text
 from manyhands.workers import namespaces
+
+if TYPE_CHECKING:
+    from manyhands.errors import RemoteError
 
 _pickler: Callable[..., pickle.Pickler] | None = None
 
@@ -111,6 +113,8 @@ def harmless(error: BaseException) -> Exception:
 
 def carried(error: BaseException) -> RemoteError:
     """An exception that surely survives pickling, with the type's name and text of ``error``."""
+    from manyhands.errors import RemoteError
+
     name = qualified_name(type(error))
     stand_in = RemoteError(f"{name}: {error_text(error)}")
     stand_in.type_name = name

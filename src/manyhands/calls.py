@@ -1,0 +1,122 @@
+"""What a worker is asked, and how it may answer.
+
+An answer tells the stream what one attempt came to. These are types, and a value of the user's is always inside one:
+so none can be mistaken for an answer. They are named tuples because a worker makes them when it starts, and there every
+millisecond is waited for; nobody treats them as tuples.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, NamedTuple, TypeVar
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Call(NamedTuple):
+    """The arguments of one attempt, and what an earlier ``Later`` asked to be told again.
+
+    Attributes:
+        args: positional arguments.
+        kwargs: keyword arguments; never changed.
+        memo: the ``memo`` of the last ``Later`` of this item, or what the gate gave at its entry.
+    """
+
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}  # noqa: RUF012
+    memo: Any = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Call, (self.args, self.kwargs, self.memo)
+
+
+class Done(NamedTuple, Generic[T_co]):
+    """The call returned, and its result is valid and, if claimed, published.
+
+    Attributes:
+        value: what it returned.
+        computed: False if the result was there already, or was computed by another process.
+    """
+
+    value: T_co
+    computed: bool = True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Done, (self.value, self.computed)
+
+
+class Failed(NamedTuple):
+    """The attempt raised.
+
+    Attributes:
+        error: the exception.
+        traceback: its traceback as text, so that it survives the way between processes.
+        budget: which of the task's retry budgets it counts against; None: it is not retried.
+        discard: when no attempt is left, the item is discarded rather than failed.
+        halts: the fault is not the item's (a full disk): the map raises it, whatever ``on_error`` says.
+    """
+
+    error: BaseException
+    traceback: str = ""
+    budget: int | None = None
+    discard: bool = False
+    halts: bool = False
+
+
+class Later(NamedTuple):
+    """Nothing was decided; ask again.
+
+    Attributes:
+        wait: seconds to wait; None leaves it to the gate.
+        memo: goes into the next ``Call`` of this item.
+        failed: the attempt that failed and is to be repeated, or None when another process is at it.
+        where: names the output that is claimed elsewhere, for ``Elsewhere``.
+    """
+
+    wait: float | None = None
+    memo: Any = None
+    failed: Failed | None = None
+    where: str = ""
+
+
+Answer = Done[Any] | Failed | Later
+
+
+def qualified_name(cls: type[Any]) -> str:
+    """``module.QualName`` of a type, without the module for builtins."""
+    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def error_text(error: BaseException) -> str:
+    """``str(error)``, that never raises."""
+    try:
+        return str(error)
+    except (Exception, SystemExit):  # a user's __str__ may do anything
+        return "(its text can't be shown)"
+
+
+_OURS = tuple(f"manyhands.{room}." for room in ("workers", "decorators", "handler", "controller", "policies"))
+
+
+def traceback_text(error: BaseException) -> str:
+    """The traceback of ``error`` as text, from the user's first frame on."""
+    frames = error.__traceback__
+    while (
+        frames is not None
+        and frames.tb_next is not None
+        and str(frames.tb_frame.f_globals.get("__name__")).startswith(_OURS)
+    ):
+        frames = frames.tb_next
+    import traceback  # a worker that starts needs none
+
+    try:
+        return "".join(traceback.format_exception(type(error), error, frames))
+    except (Exception, SystemExit):  # a user's exception may do anything when it is looked at
+        return f"{qualified_name(type(error))}: {error_text(error)}\n"
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Adds a note where the exception lets itself be changed."""
+    try:
+        error.add_note(note)
+    except Exception:  # noqa: S110  # a frozen dataclass, say: the error matters, not the note
+        pass

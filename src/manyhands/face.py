@@ -1,0 +1,93 @@
+"""Everything public: what ``from manyhands import …`` finds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from manyhands.controller.pool import Controller
+from manyhands.decorators.claimed import claimed_output
+from manyhands.decorators.parallel import parallel
+from manyhands.decorators.retry import retry_on
+from manyhands.decorators.validated import validated
+from manyhands.errors import (
+    ClaimedElsewhere,
+    DuplicateOutput,
+    FailedElsewhere,
+    InvalidArguments,
+    InvalidResult,
+    ItemError,
+    ManyhandsError,
+    OutputDirectoryError,
+    OutputMissing,
+    PoolBroken,
+    PoolClosed,
+    RemoteError,
+    TaskTimeout,
+    TemplateError,
+    WorkerDied,
+)
+from manyhands.handler.results import Results
+from manyhands.outcome import Counts, Discarded, Elsewhere, Failure, Outcome
+from manyhands.policies.parameters import OUTPUT
+from manyhands.settings import configure
+from manyhands.workers.place import WorkerInfo, worker_info
+
+__all__ = [
+    "OUTPUT",
+    "ClaimedElsewhere",
+    "Controller",
+    "Counts",
+    "Discarded",
+    "DuplicateOutput",
+    "Elsewhere",
+    "FailedElsewhere",
+    "Failure",
+    "InvalidArguments",
+    "InvalidResult",
+    "ItemError",
+    "ManyhandsError",
+    "Outcome",
+    "OutputDirectoryError",
+    "OutputMissing",
+    "PoolBroken",
+    "PoolClosed",
+    "RemoteError",
+    "Results",
+    "TaskTimeout",
+    "TemplateError",
+    "WorkerDied",
+    "WorkerInfo",
+    "claimed_output",
+    "configure",
+    "gc",
+    "parallel",
+    "retry_on",
+    "validated",
+    "worker_info",
+]
+
+
+def gc(directory: str | os.PathLike[str], now: bool = False) -> list[Path]:
+    """Remove what nobody needs of the claims in ``directory``; not in those below it.
+
+    Outputs that were committed and not yet published are published first. Files of others are not touched, nor
+    links followed.
+
+    Args:
+        directory: where the slots are: the outputs' own, or the one that ``temp`` names.
+        now: you vouch that no process works on these outputs. Then nothing but the outputs stays, and failures
+            are forgotten. (Only an output that was committed but not published, and whose place can't be told
+            from its staging's name, is kept with its log: its name is very long or it belongs in another
+            directory. The next run publishes it.) Otherwise only what the dead have left goes; failures stay.
+
+    Returns:
+        list[Path]: what was removed.
+
+    Raises:
+        FileNotFoundError: there is no such directory.
+        OSError: it can't be read, or something can't be removed.
+    """
+    from manyhands.claims import gc as collect  # slow to import, and most programs have no claims
+
+    return collect(directory, now)
