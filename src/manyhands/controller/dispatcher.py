@@ -111,15 +111,22 @@ class Dispatcher:
 
     # -- for those who submit, from any thread ----------------------------------------------------------
 
-    def open_session(self, work: bytes, chunksize: int | None = None, timeout: float | None = None) -> Session:
+    def open_session(
+        self,
+        work: bytes,
+        chunksize: int | None = None,
+        timeout: float | None = None,
+        keeps: bool = False,
+    ) -> Session:
         """A share of the pool for calls of ``work``, a pickled ``Work``; raises PoolClosed.
 
         Args:
             work: loaded in a worker, it takes a call and returns its answer.
             chunksize: calls sent at once; None: as their times suggest.
             timeout: seconds that a call may take.
+            keeps: the work keeps something in its workers that they are to have let go of when the share is closed.
         """
-        session = Session(self, timeout)
+        session = Session(self, timeout, keeps)
         self.open(session, work, chunksize)
         return session
 
@@ -192,12 +199,16 @@ class Dispatcher:
         """What was measured of a group's calls."""
         return self.ledger.pace(group)
 
-    def close_session(self, group: int, kill: bool, wait: bool) -> None:
-        """Nobody waits for calls of this group any more; without ``wait``, takes no lock.
+    def close_session(self, group: int, kill: bool, later: bool, keeps: bool = False) -> None:
+        """Nobody waits for calls of this group any more.
 
-        With it, returns when the idle workers have forgotten the group's work.
+        Args:
+            group: the share's number.
+            kill: end what runs.
+            later: takes no lock, and leaves it to the caretaker.
+            keeps: return when the idle workers have let go of what they kept for the group.
         """
-        if not wait or self.caretaker.is_this_thread:
+        if later or self.caretaker.is_this_thread:
             self.caretaker.order(partial(self._forget, group, kill, Forgetting()))
             return
         forgetting = Forgetting()
@@ -206,7 +217,8 @@ class Dispatcher:
             self._act(self._forget(group, kill, forgetting))
             self.end()
         self.reader.ring()
-        self.reader.wait(lambda: forgetting.done, CLOSE_SECONDS)
+        if keeps:
+            self.reader.wait(lambda: forgetting.done, CLOSE_SECONDS)
 
     def wait_at_rest(self) -> None:
         """Waits until no call waits or runs, and none is promised, or the pool is of no use any more."""
@@ -247,7 +259,7 @@ class Dispatcher:
         with self.lock:
             maps = [group for group, work in self.works.items() if work.share.is_map]
         for group in maps:
-            self.close_session(group, kill=True, wait=False)
+            self.close_session(group, kill=True, later=True)
 
     @property
     def has_started(self) -> bool:

@@ -261,7 +261,7 @@ class Desk:
         self._close(wait)
 
     def _close(self, wait: bool = False) -> None:
-        self.dispatcher.close_session(self.group, kill=False, wait=wait)
+        self.dispatcher.close_session(self.group, kill=False, later=not wait)
 
     # -- the dispatcher's side ----------------------------------------------------------------------------
 

@@ -38,8 +38,9 @@ class Session:
     most = MOST
     is_map = True
 
-    def __init__(self, dispatcher: Dispatcher, timeout: float | None = None) -> None:
+    def __init__(self, dispatcher: Dispatcher, timeout: float | None = None, keeps: bool = False) -> None:
         self._dispatcher = dispatcher
+        self._keeps = keeps
         self.group = -1  # given by the dispatcher
         self.timeout = timeout
         self._ours: dict[int, int] = {}  # the map's ticket -> the pool's, of single calls
@@ -135,7 +136,7 @@ class Session:
 
     def close(self, kill: bool = False, wait: bool = True) -> None:
         """Gives the share back; without ``wait``, takes no lock and may be called from a finaliser."""
-        self._dispatcher.close_session(self.group, kill, wait)
+        self._dispatcher.close_session(self.group, kill, not wait, self._keeps)
 
     def promise(self, pending: Callable[[], bool]) -> None:
         """It is no map's: the pool is to wait for its calls as long as ``pending`` is true."""

@@ -145,7 +145,8 @@ def start_runner(
         return ThreadRunner(work, resolve_workers(options.workers) * options.threads, own_name())
     blob = pickled_work(function, work)
     chunksize = None if options.chunksize == "auto" else options.chunksize
-    return open_pool(options, lambda pool: pool.open_session(blob, chunksize, options.timeout))
+    keeps = function.task.claim is not None  # files, and they are to be closed when the map has ended
+    return open_pool(options, lambda pool: pool.open_session(blob, chunksize, options.timeout, keeps))
 
 
 def pickled_work(function: Decorated[..., Any], work: Work) -> bytes:
