@@ -5,6 +5,10 @@ from __future__ import annotations
 import functools
 import math
 import os
+from collections import Counter
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
@@ -49,6 +53,14 @@ def test_builtin_and_partial(how: How) -> None:
     assert list(parallel(tasks.Scaler(3).scale.__wrapped__).map([(tasks.Scaler(4), 2)], star=True, **how)) == [
         8
     ]
+
+
+def test_classes(how: How) -> None:
+    """A class is called like a function, and what it has for its instances, ``__reduce__`` say, stays theirs."""
+    assert list(parallel(Counter).map(["aab"], **how)) == [Counter(a=2, b=1)]
+    assert list(parallel(Decimal).map(["1.5"], **how)) == [Decimal("1.5")]
+    assert list(parallel(Fraction).map(["1/3", "2"], **how)) == [Fraction(1, 3), Fraction(2)]
+    assert list(parallel(PurePosixPath).map([("a", "b")], star=True, **how)) == [PurePosixPath("a/b")]
 
 
 def test_bound_method(how: How) -> None:

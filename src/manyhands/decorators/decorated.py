@@ -86,7 +86,8 @@ class Decorated(Generic[P, R]):
         self._set(body, task, kind)
 
     def _set(self, body: Callable[..., Any], task: Task, kind: Kind) -> None:
-        functools.update_wrapper(self, body)
+        # What is in a class is for its instances; as a function's own attribute, its __reduce__ would be called.
+        functools.update_wrapper(self, body, updated=() if isinstance(body, type) else ("__dict__",))
         self.task = task
         self._body = body
         self._kind = kind

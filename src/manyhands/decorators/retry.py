@@ -61,7 +61,7 @@ def retry_on(
     waits for its next attempt it occupies no worker.
 
     Args:
-        exceptions: types; WorkerDied and InvalidResult may be among them.
+        exceptions: types; WorkerDied, TaskTimeout and InvalidResult may be among them.
         attempts: how many calls may end so, the first included.
         wait: seconds between attempts, or one of tenacity's ``wait_…`` objects; None for exponential back-off
             with jitter, from 0.1 s up to a minute.
