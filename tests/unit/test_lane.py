@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from manyhands.calls import Answer, Call, Done, Failed, Later
 from manyhands.errors import RemoteError
 from manyhands.workers import lane as lane_module
-from manyhands.workers.channel import ANSWERED, CALLS, HANDED_BACK, RETURNED, RUN, WATCH, WHOLE, Frame
-from manyhands.workers.lane import FLUSH_SECONDS, SLOW_SECONDS, Flusher, Lane
+from manyhands.workers.channel import ANSWERED, CALLS, HANDED_BACK, PROMPT, RETURNED, RUN, WATCH, WHOLE, Frame
+from manyhands.workers.lane import FLUSH_SECONDS, PROMPT_PART, SLOW_SECONDS, Flusher, Lane
 from manyhands.workers.marker import Marker, receive_marker, send_marker
 from manyhands.workers.parcel import ATOMS, EACH, Parcel, unpack
 
@@ -401,6 +401,18 @@ def test_results_wait_over_pieces_no_longer_than_in_one(bench: Bench) -> None:
     assert list(bench.values()) == [0, 1]
 
 
+def test_results_that_are_waited_for_singly_are_sent_sooner(bench: Bench) -> None:
+    """And the flusher looks after them more often, as long as such a piece runs."""
+    step = takes(bench, {0: FLUSH_SECONDS * PROMPT_PART * 1.1})
+    bench.lane.run(piece([0, 1], flags=PROMPT), Task(step))
+    assert bench.sends == 1
+    assert bench.lane.part == PROMPT_PART
+    bench.lane.push()
+    bench.lane.run(piece([2, 3], begin=2), Task(takes(bench, {2: FLUSH_SECONDS * PROMPT_PART * 1.1})))
+    assert bench.sends == 2
+    assert bench.lane.part == 1.0
+
+
 def test_the_clock_is_read_less_often_for_tiny_calls(bench: Bench) -> None:
     """After a piece of them, and then a slow piece is noticed all the same, after some calls."""
     bench.lane.run(piece(list(range(100))), Task(takes(bench, {}, rest=0.0)))
@@ -484,17 +496,18 @@ def test_a_done_that_is_a_result_stays_one(bench: Bench) -> None:
 # -- what goes back ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("flags", "part"), [(0, 1.0), (PROMPT, PROMPT_PART)])
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_rest_of_a_slow_piece_goes_back(bench: Bench, fails: bool) -> None:
+def test_the_rest_of_a_slow_piece_goes_back(bench: Bench, fails: bool, flags: int, part: float) -> None:
     """As soon as it has run for long, whether its calls return or raise; nothing of it is kept back."""
 
     def step(item: int) -> int:
-        bench.clock.now += SLOW_SECONDS * 0.4
+        bench.clock.now += SLOW_SECONDS * part * 0.4
         if fails:
             raise ValueError
         return item
 
-    bench.lane.run(piece(list(range(10)), begin=10), Task(step))
+    bench.lane.run(piece(list(range(10)), begin=10, flags=flags), Task(step))
     fates = bench.fates()
     assert list(fates.values())[3:] == [BACK] * 7
     assert BACK not in list(fates.values())[:3]

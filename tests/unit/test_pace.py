@@ -95,6 +95,16 @@ def test_no_more_than_was_allowed() -> None:
     assert (pace.chunksize, pace.in_hand) == (4, 4)
 
 
+@given(st.floats(1e-6, 1.0), st.floats(0.001, 0.1))
+def test_another_target(each: float, target: float) -> None:
+    """Chunks of calls that are waited for one by one are shorter, and only shorter calls are sent ahead."""
+    pace = Pace(target=target)
+    for _ in range(20):
+        pace.took(each * pace.chunksize, pace.chunksize)
+    assert pace.chunksize == 1 or pace.chunksize * pace.seconds <= target * (1 + 1e-9)
+    assert pace.ahead == (pace.seconds <= min(AHEAD_SECONDS, 2 * target))
+
+
 @given(SECONDS, st.integers(1, 10_000))
 def test_what_is_in_hand(seconds: float, count: int) -> None:
     """A worker has a chunk in hand at least, and three only where one is shorter than wanted."""

@@ -37,7 +37,7 @@ from manyhands.controller.handles import Forgetting, Handle, OpenWork, Reason, T
 from manyhands.controller.hands import WorkerState
 from manyhands.controller.ledger import Ledger, PoolState
 from manyhands.controller.limits import Limits
-from manyhands.controller.pace import Pace
+from manyhands.controller.pace import PROMPT_SECONDS, TARGET_SECONDS, Pace
 from manyhands.controller.reader import Reader
 from manyhands.controller.session import Session
 from manyhands.controller.share import Dead, Dropped, Share
@@ -48,6 +48,7 @@ from manyhands.workers.channel import (
     ANSWERED,
     CALLS,
     HANDED_BACK,
+    PROMPT,
     RETURNED,
     RUN,
     WATCH,
@@ -138,7 +139,7 @@ class Dispatcher:
             self.begin()
             group = share.group = next(self._numbers)
             self.works[group] = OpenWork(Load(group, os.getcwd(), list(search_path()), work), share, chunksize)
-            self.ledger.open_group(group, chunksize, share.most)
+            _open_group(self.ledger, group, self.works[group])
             self._renew_limits()
             self.end()
         self.caretaker.start()
@@ -318,7 +319,7 @@ class Dispatcher:
         ledger = self._new_ledger(limit=0)
         ledger.state = self.ledger.state
         for group, work in self.works.items():
-            ledger.open_group(group, work.chunksize, work.share.most)
+            _open_group(ledger, group, work)
         waiting = {}
         actions: list[Action] = []
         for number in sorted(self._tickets):
@@ -531,7 +532,7 @@ class Dispatcher:
                 frames.append(control(self.works[group].load))
             owner = self._tickets[ticket]
             form, body = owner.parcel.piece(begin, end)
-            kinds = flags | (CALLS if owner.calls else 0)
+            kinds = flags | (CALLS if owner.calls else 0) | (PROMPT if owner.share.prompt else 0)
             frames.append(Frame(RUN, form, kinds, handle.epoch, group, ticket, begin, end, body=body))
             if begins:
                 owner.share.begun(ticket)
@@ -625,6 +626,11 @@ class Dispatcher:
         self._by_descriptor.clear()
         self.caretaker.disown()
         self.reader.disown()
+
+
+def _open_group(ledger: Ledger, group: int, work: OpenWork) -> None:
+    target = PROMPT_SECONDS if work.share.prompt else TARGET_SECONDS
+    ledger.open_group(group, work.chunksize, work.share.most, target)
 
 
 @cache

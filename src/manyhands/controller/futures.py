@@ -192,6 +192,7 @@ class Desk:
     lasting = True
     is_map = False
     most = 4  # few, since what a worker holds can't be cancelled
+    prompt = True
 
     def __init__(self, dispatcher: Dispatcher, work: bytes, calls: bool, timeout: float | None = None) -> None:
         self.dispatcher = dispatcher

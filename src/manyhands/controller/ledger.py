@@ -36,7 +36,7 @@ from manyhands.controller.actions import (
     TellDied,
 )
 from manyhands.controller.hands import Hand, WorkerState
-from manyhands.controller.pace import MOST, Pace
+from manyhands.controller.pace import MOST, TARGET_SECONDS, Pace
 from manyhands.controller.pieces import Piece
 from manyhands.controller.queues import Queues
 from manyhands.workers.marker import LOADING
@@ -131,9 +131,11 @@ class Ledger:
 
     # -- what the users of the pool say -------------------------------------------------------------------
 
-    def open_group(self, group: int, chunksize: int | None = 1, most: int = MOST) -> None:
-        """Calls of this group will come, ``chunksize`` of them sent at once; None: by their times, to ``most``."""
-        self._queues.open(group, Pace(chunksize, most))
+    def open_group(
+        self, group: int, chunksize: int | None = 1, most: int = MOST, target: float = TARGET_SECONDS
+    ) -> None:
+        """Calls of this group will come, ``chunksize`` of them sent at once; None: by their times, see ``Pace``."""
+        self._queues.open(group, Pace(chunksize, most, target))
 
     def submit(self, ticket: int, group: int, calls: int = 1) -> list[Action]:
         """Calls are to be run; those of a group which is not open are cancelled."""

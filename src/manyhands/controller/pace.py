@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
+PROMPT_SECONDS: Final = 0.005
+"""What a chunk of single calls should take: somebody waits for each of them."""
+
 TARGET_SECONDS: Final = 0.04
 """What a chunk should take: long beside the cost of sending it, short beside a wait at the end of a map."""
 
 AHEAD_SECONDS: Final = 0.02
-"""Calls that take longer are not sent before a worker is free for them: to wait behind one would cost more."""
+"""Calls that take longer are not sent before a worker is free for them, nor those that take twice what a chunk should:
+to wait behind one would cost more."""
 
 LEAST_SECONDS: Final = 0.001
 """Chunks are not cut for fairness to less than this: it is lost sooner by sending them."""
@@ -20,15 +24,16 @@ GROWTH: Final = 8
 
 
 class Pace:
-    """The chunk size of one map: fixed, or following the measured times, up to ``most``.
+    """The chunk size of one map: fixed, or following the measured times, up to ``most`` and to ``target`` seconds.
 
     Runs that were slower than expected count half, faster ones likewise, and a chunk is at most GROWTH times
     as large as the largest that was measured: so the first chunks grow quickly, but not on the word of one call.
     """
 
-    def __init__(self, fixed: int | None = None, most: int = MOST) -> None:
+    def __init__(self, fixed: int | None = None, most: int = MOST, target: float = TARGET_SECONDS) -> None:
         self.fixed = fixed
         self._most = most
+        self._target = target
         self._seconds: float | None = None
         self._largest = 1
 
@@ -54,7 +59,7 @@ class Pace:
             return self.fixed
         if self._seconds is None:
             return 1
-        return max(1, min(self._largest, int(TARGET_SECONDS / max(self._seconds, 1e-9))))
+        return max(1, min(self._largest, int(self._target / max(self._seconds, 1e-9))))
 
     @property
     def least(self) -> int:
@@ -69,9 +74,13 @@ class Pace:
         chunk = self.chunksize
         if self.fixed is not None or self._seconds is None or self._most < MOST:
             return chunk
-        return max(chunk, min(3 * chunk, int(TARGET_SECONDS / max(self._seconds, 1e-9))))
+        return max(chunk, min(3 * chunk, int(self._target / max(self._seconds, 1e-9))))
 
     @property
     def ahead(self) -> bool:
         """Whether a worker may be sent calls while it runs others."""
-        return self.fixed != 1 and self._seconds is not None and self._seconds <= AHEAD_SECONDS
+        return (
+            self.fixed != 1
+            and self._seconds is not None
+            and self._seconds <= min(AHEAD_SECONDS, 2 * self._target)
+        )

@@ -36,6 +36,7 @@ class Session:
     lasting = False
     batches = True
     most = MOST
+    prompt = False
     is_map = True
 
     def __init__(self, dispatcher: Dispatcher, timeout: float | None = None, keeps: bool = False) -> None:
@@ -140,7 +141,7 @@ class Session:
 
     def promise(self, pending: Callable[[], bool]) -> None:
         """It is no map's: the pool is to wait for its calls as long as ``pending`` is true."""
-        self.is_map, self.promised = False, pending  # type: ignore[method-assign]
+        self.is_map, self.prompt, self.promised = False, True, pending  # type: ignore[method-assign]
 
     def promised(self) -> bool:
         """Whether calls are to come whose answers are promised: not in a map."""

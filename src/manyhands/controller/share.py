@@ -36,6 +36,8 @@ class Share(Protocol):
     """Whether it stays open without calls, so that it keeps no idle pool alive."""
     most: int
     """Calls that are sent to a worker at once, at most, where their times decide."""
+    prompt: bool
+    """Whether each answer is waited for by itself, so that none should be held back long to come with others."""
     is_map: bool
     """Whether its calls are of no use once who consumes their results has gone."""
 

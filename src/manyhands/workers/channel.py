@@ -67,6 +67,8 @@ WHOLE: Final = 2
 """A flag of RUN: its calls stay together, however slow they are."""
 WATCH: Final = 4
 """A flag of RUN: more may be sent while it runs."""
+PROMPT: Final = 8
+"""A flag of RUN: each of its calls is waited for by itself."""
 
 
 def encode(frame: Frame) -> list[bytes | bytearray]:

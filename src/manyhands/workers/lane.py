@@ -24,6 +24,7 @@ from manyhands.workers.channel import (
     ANSWERED,
     CALLS,
     HANDED_BACK,
+    PROMPT,
     RETURNED,
     WATCH,
     WHOLE,
@@ -35,6 +36,8 @@ from manyhands.workers.spin import SPIN_SECONDS
 
 FLUSH_SECONDS: Final = 0.04
 SLOW_SECONDS: Final = 0.1
+PROMPT_PART: Final = 1 / 8
+"""Of both, where each answer is waited for by itself."""
 
 _LARGE: Final = 1 << 16
 """A result of more bytes is sent by itself, at once."""
@@ -97,6 +100,7 @@ class Lane:
         # The piece that runs, and what is left of it. Whoever makes a list of that has taken it: one step of the
         # interpreter, so the lane and the flusher never take the same call.
         self._held: tuple[Frame | None, Iterator[Any]] = None, iter(())
+        self.part = 1.0  # of FLUSH_SECONDS and SLOW_SECONDS, as the piece wants it
         self._in_fork = False
         self._lock = threading.Lock()  # over all of these, except for adding a value
 
@@ -132,6 +136,7 @@ class Lane:
             if pickled:
                 step = _opened(step)
             self._held = piece, iter(requests)
+            self.part = PROMPT_PART if piece.flags & PROMPT else 1.0
             if self._flusher is not None and (piece.flags & WATCH or len(requests) > 1 or self._out):
                 self._flusher.attend()
             self._run(piece, step, work, go_home)
@@ -144,7 +149,8 @@ class Lane:
         last = piece.begin - 1
         self._first = piece.begin
         before = begin = self._begun = clock()
-        due = self._due if self._out else begin + FLUSH_SECONDS
+        flush = FLUSH_SECONDS * self.part
+        due = self._due if self._out else begin + flush
         while True:
             first, last = last + 1, last + several
             try:
@@ -173,7 +179,7 @@ class Lane:
             go_home()
             if now >= due:
                 self._flush(now, now - before)
-                due = now + FLUSH_SECONDS
+                due = now + flush
                 if self._leaves(piece, last + 1, now - begin):
                     return
                 now = clock()
@@ -245,7 +251,7 @@ class Lane:
         if (
             piece.epoch < self._numbers[0]
             or self._marker.full
-            or (seconds > SLOW_SECONDS and not piece.flags & WHOLE)
+            or (seconds > SLOW_SECONDS * self.part and not piece.flags & WHOLE)
         ):
             self._hand_back(piece, position, len(list(self._held[1])))
             return True
@@ -398,7 +404,7 @@ class Flusher:
                 continue
             since[lane] = before
             lane.flush_for()
-            if now - before[1] >= SLOW_SECONDS:
+            if now - before[1] >= SLOW_SECONDS * lane.part:
                 lane.give_back()
                 slow += 1
         self._since = since
@@ -414,7 +420,7 @@ class Flusher:
                 self._wanted.wait()
                 self._wanted.clear()
                 while self._awake:
-                    time.sleep(FLUSH_SECONDS)
+                    time.sleep(FLUSH_SECONDS * min(lane.part for lane in self._lanes))
                     self._awake = False  # who comes from now on says so
                     self._awake = self.look(clock()) or self._awake
         except OSError:
