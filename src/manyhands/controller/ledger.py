@@ -385,7 +385,7 @@ class Ledger:
             number = self._hungriest(pace)
             if number is None:
                 break
-            pieces = queues.cut(self._chunk(pace, self._workers[number]))
+            pieces = queues.cut(self._chunk(pace, self._workers[number]), exact=pace.fixed is not None)
             actions.append(self._send(number, pieces, pace))
         if queues.waiting:
             starting = sum(worker.state is WorkerState.STARTING for worker in self._workers.values())

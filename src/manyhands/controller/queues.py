@@ -95,20 +95,29 @@ class Queues:
         """The chunk size of the group whose turn it is; None if no group has calls."""
         return self._groups[self._turns[0]].pace if self._turns else None
 
-    def cut(self, most: int) -> list[Piece]:
-        """Up to ``most`` calls of the group whose turn it is; then it is the next one's."""
+    def cut(self, most: int, exact: bool = True) -> list[Piece]:
+        """Up to ``most`` calls of the group whose turn it is; then it is the next one's.
+
+        Args:
+            most: how many calls.
+            exact: so many, if there are so many. Otherwise, since each piece costs something to send and to answer,
+                none is cut for less than half of that.
+        """
         turn = self._turns.popleft()
         queue = self._groups[turn].queue
-        pieces = []
-        while queue and most > 0:
+        pieces: list[Piece] = []
+        left = most
+        while queue and left > 0:
             piece = queue[0]
-            if len(piece) > most:
-                middle = piece.begin + most
+            if len(piece) > left:
+                if pieces and not exact and 2 * left <= most:
+                    break
+                middle = piece.begin + left
                 part = Piece(piece.group, piece.ticket, piece.begin, middle)
                 piece.begin = middle
             else:
                 part = queue.popleft()
-            most -= len(part)
+            left -= len(part)
             self.waiting -= len(part)
             pieces.append(part)
         if queue:
