@@ -42,6 +42,9 @@ PROMPT_PART: Final = 1 / 8
 _LARGE: Final = 1 << 16
 """A result of more bytes is sent by itself, at once."""
 
+_MUCH: Final = 1 << 14
+"""Results of a piece that are so many bytes are sent before the next piece: the parent can unpickle them meanwhile."""
+
 _TINY_SECONDS: Final = 20e-6
 _SEVERAL: Final = 64
 """The clock is read after so many calls, where they are as short as that."""
@@ -190,6 +193,8 @@ class Lane:
         self.was_quick = now - begin < SPIN_SECONDS
         self._several = _SEVERAL if now - begin < _TINY_SECONDS * (numbers[place] + 1 - piece.begin) else 1
         self._kind, self._due = kind, due
+        if sum([len(frame.body) for frame in self._out]) > _MUCH:
+            self.push()
 
     # -- in a process that a call has forked ----------------------------------------------------------------
 
