@@ -8,7 +8,6 @@ claim was given up.
 from __future__ import annotations
 
 import errno
-import hashlib
 import threading
 import types
 from collections.abc import Callable
@@ -285,6 +284,8 @@ def code_hash(function: Decorated[..., Any]) -> str:
         if inner is None:
             return ""
         body = inner
+    import hashlib  # slow to import, and only claims need it
+
     digest = hashlib.blake2b(digest_size=8)
     _hash_code(body.__code__, digest)
     return digest.hexdigest()
