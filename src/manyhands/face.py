@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import manyhands.decorators.mapping  # noqa: F401  # what the first map needs; functions import it when they are mapped
 from manyhands.controller.pool import Controller
 from manyhands.decorators.claimed import claimed_output
 from manyhands.decorators.parallel import parallel
