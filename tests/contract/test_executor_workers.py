@@ -413,6 +413,20 @@ def test_kill_what_waits(method: str, begun: Fifo, gate: Fifo, tmp_path: Path) -
     assert lines(tmp_path / "calls") == []
 
 
+def test_kill_what_waits_to_run_again(begun: Fifo, gate: Fifo) -> None:
+    """The mate of a call that was ended with their worker has run, so it is not cancelled but ended, like that one."""
+    with Controller(1, threads=2, start_method="spawn") as pool:
+        futures = [pool.submit(tasks.hold, number, begun.path, gate.path) for number in range(2)]
+        begun.line(), begun.line()
+        assert pool.kill(futures[0])
+        with pytest.raises(WorkerDied, match="on request"):
+            futures[0].result(DEADLINE)
+        assert pool.kill(futures[1])
+        with pytest.raises(WorkerDied, match="on request"):
+            futures[1].result(DEADLINE)
+        assert pool.submit(abs, -1).result(DEADLINE) == 1
+
+
 @ours
 def test_kill_what_is_over(method: str, begun: Fifo, gate: Fifo, far_gate: Fifo) -> None:
     """What is done, failed, cancelled or killed is left as it is; what is no call of this pool is an error."""

@@ -15,6 +15,13 @@ def died(pid: int, exitcode: int | None, ended_by: str = "") -> WorkerDied:
     return error
 
 
+def ended_before_it_ran_again() -> WorkerDied:
+    """The error of a call that was to be ended while no worker had it, after one that had it ended."""
+    return WorkerDied(
+        "was ended on request, as it waited to run again: the worker that ran it had ended before"
+    )
+
+
 def timed_out(pid: int, limit: float) -> TaskTimeout:
     """The error of a call that ran for too long."""
     error = TaskTimeout(

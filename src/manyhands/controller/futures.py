@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from manyhands.calls import Done, Failed, traceback_text
 from manyhands.controller.answers import unloadable, unpicklable, unpickled_answer
+from manyhands.controller.endings import ended_before_it_ran_again
 from manyhands.controller.share import Dead, Dropped, News
 from manyhands.errors import PoolClosed
 from manyhands.outcome import explain
@@ -69,6 +70,7 @@ class PoolFuture(Future[T]):
         self._ticket = -1
         self._news: tuple[News, str] | None = None
         self._is_cancelling = False
+        self._is_killed = False
         self._done_callbacks: list[Callable[[Future[T]], object]]
 
     def result(self, timeout: float | None = None) -> T:
@@ -148,7 +150,10 @@ class PoolFuture(Future[T]):
             if not self.running():
                 self._cancelled_now()
                 return
-            news = Failed(PoolClosed("the pool was closed before this call could run again"))
+            if self._is_killed:
+                news = Dead(ended_before_it_ran_again())
+            else:
+                news = Failed(PoolClosed("the pool was closed before this call could run again"))
         self._news = news, worker
         try:
             if isinstance(news, Frame) and news.kind == RETURNED:
@@ -240,6 +245,7 @@ class Desk:
 
     def kill(self, future: PoolFuture[Any]) -> bool:
         """Ends the call, with its worker if one has it; returns whether it had not ended."""
+        future._is_killed = True
         return self.dispatcher.kill(future._ticket)
 
     def cancel_all(self) -> None:

@@ -205,7 +205,7 @@ class Controller(Executor):
     def kill(self, future: Future[Any]) -> bool:
         """Ends a call that was submitted here, together with its worker; its future fails with ``WorkerDied``.
 
-        One that no worker has is cancelled. Returns whether the call had not ended.
+        One that no worker has had is cancelled. Returns whether the call had not ended.
 
         Raises:
             ValueError: the future is not of this pool.
