@@ -85,7 +85,8 @@ class Blame:
             return
         seconds, lag = limit / 1000, 2 * self._evidence.lag + SLACK_SECONDS
         if span is None:
-            self._wrong("misblamed", f"{words}, where it never ran")
+            if lag < seconds:  # else the machine kept it from its first step
+                self._wrong("misblamed", f"{words}, where it never ran (lag {self._evidence.lag:.3f} s)")
         elif outcome.get("pid") == pid and outcome["at"] - span.begun < seconds - lag:
             self._wrong("misblamed", f"{words}, {outcome['at'] - span.begun:.3f} s after its begin")
         elif not span.is_open and span.ended - span.begun < seconds - lag:

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
-from concurrent.futures._base import CANCELLED, PENDING
+from concurrent.futures._base import CANCELLED, PENDING, RUNNING
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -70,6 +70,7 @@ class PoolFuture(Future[T]):
         self._ticket = -1
         self._news: tuple[News, str] | None = None
         self._is_cancelling = False
+        self._is_unwanted = False  # somebody has asked to cancel it
         self._is_killed = False
         self._done_callbacks: list[Callable[[Future[T]], object]]
 
@@ -84,10 +85,13 @@ class PoolFuture(Future[T]):
         return super().exception(0)
 
     def cancel(self) -> bool:
-        """Cancels the call if no worker has it, or had it; returns whether it is cancelled."""
+        """Cancels the call if no worker has it, or had it; returns whether it is cancelled.
+
+        One that was sent to a worker, which has not begun it, is asked back; it is cancelled when it comes back.
+        """
         desk = self._desk
         if desk is not None and not self.running() and not self.done():
-            self._is_cancelling = True
+            self._is_cancelling = self._is_unwanted = True
             try:
                 desk.dispatcher.cancel(self._ticket)
             finally:
@@ -147,6 +151,8 @@ class PoolFuture(Future[T]):
 
     def _end(self, news: News, worker: str) -> None:
         if isinstance(news, Dropped):
+            if self._is_unwanted and self._state == RUNNING:
+                self._state = PENDING  # it was its turn in its worker, which handed it back instead
             if not self.running():
                 self._cancelled_now()
                 return
