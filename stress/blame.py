@@ -124,6 +124,8 @@ class Blame:
             if self._schedule.threads == 1:
                 self._wrong("misblamed", f"{words}, which came to {outcome}")
             elif (again := self._spans.after(span)) is None:
+                if any(worker in self._evidence.killed for _, worker in deaths(outcome)):
+                    continue  # its next worker was killed from outside before its first step there
                 self._wrong("lost", f"{words}, and it did not run again, but came to {outcome}")
             elif beside := [self._words(other.place) for other in self._spans.beside(again)]:
                 self._wrong("misblamed", f"{words} and others, and it ran again beside {beside}")
