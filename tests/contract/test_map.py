@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from manyhands import Counts, Discarded, Failure, InvalidArguments, InvalidResult, ItemError
-from tests.contract import tasks
+from tests.contract import executor_tasks, tasks
 from tests.helpers import Fifo, lines
 
 How = dict[str, Any]
@@ -68,6 +69,49 @@ def test_infinite_input(how: How) -> None:
     """An infinite generator is mapped as far as values are taken."""
     with tasks.double.map(itertools.count(), **how) as results:
         assert list(itertools.islice(results, 100)) == [2 * x for x in range(100)]
+
+
+@pytest.mark.parametrize("items", [range(10**30), range(2**62, 2**70, 3), range(5, -(10**25), -2)])
+def test_ranges_of_any_length(how: How, items: range) -> None:
+    """A range may be longer than ``len`` can say, and hold numbers of any size."""
+    with tasks.double.map(items, **how) as results:
+        outcomes = list(itertools.islice(results.outcomes(), 150))
+    assert [outcome.item for outcome in outcomes] == list(items[:150])
+    assert [outcome.value for outcome in outcomes] == [2 * x for x in items[:150]]
+
+
+def test_two_threads_at_once_are_told(processes: How, begun: Fifo, gate: Fifo) -> None:
+    """Both of them, since some results may be lost between the two; and the process lives on."""
+    results = tasks.meet.map([(number, begun.path, gate.path) for number in range(2)], star=True, **processes)
+    told: list[BaseException] = []
+
+    def take() -> None:
+        try:
+            next(results)
+        except RuntimeError as error:
+            told.append(error)
+
+    first = threading.Thread(target=take)
+    first.start()
+    begun.line(), begun.line()
+    while not told:  # until the first is at it
+        take()
+    gate.let_go(2)
+    first.join()
+    assert ["two threads" in str(error) for error in told] == [True, True]
+    results.close()
+
+
+def test_maps_that_are_closed_early_start_no_more_workers(processes: How, tmp_path: Path) -> None:
+    """Calls that are quick are waited for, rather than that other workers be started beside them."""
+    how: How = {
+        **processes,
+        "initializer": functools.partial(executor_tasks.note, "begins", str(tmp_path / "starts")),
+    }
+    for _ in range(10):
+        with tasks.double.map(itertools.count(), **how) as results:
+            assert list(itertools.islice(results, 500)) == [2 * x for x in range(500)]
+    assert len(lines(tmp_path / "starts")) <= how["workers"]
 
 
 def test_an_input_may_depend_on_earlier_values(how: How) -> None:

@@ -493,6 +493,27 @@ def test_a_done_that_is_a_result_stays_one(bench: Bench) -> None:
     assert type(bench.values()[0]) is Done and type(bench.values()[1]) is Failed
 
 
+def test_slow_calls_where_tiny_ones_were_expected(bench: Bench) -> None:
+    """The lane does not look at the clock for many calls; the flusher sends what is there, and hands back the rest."""
+    bench.lane.run(piece(list(range(100))), Task(takes(bench, {}, rest=0.0)))
+    bench.lane.push()
+    seen = []
+
+    def step(item: int) -> int:
+        bench.clock.now += FLUSH_SECONDS * 0.4
+        if item % 3 == 0:
+            bench.look()
+            seen.append(len(bench.values()))
+        return item
+
+    bench.lane.run(piece(list(range(100, 150)), begin=100, flags=WATCH), Task(step))
+    bench.lane.push()
+    fates = bench.fates()
+    assert seen[2] > 100, "results wait for the lane to look at the clock"
+    assert BACK in fates.values()
+    assert sorted(fates) == list(range(150))
+
+
 # -- what goes back ---------------------------------------------------------------------------------------
 
 

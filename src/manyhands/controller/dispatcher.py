@@ -61,6 +61,11 @@ from manyhands.workers.launch import end_group, search_path
 from manyhands.workers.messages import Forget, Forgotten, Full, Load, Ready, Setup, Stop, Unready
 from manyhands.workers.parcel import Parcel
 
+QUICK_SECONDS: Final = 0.005
+PATIENCE_SECONDS: Final = 0.05
+"""Calls of a closed share that take less than the former are waited for up to the latter: else workers that are about
+to be free would be taken for lost, and others be started."""
+
 IDLE_SECONDS: Final = 30.0
 """Workers of a pool that has had nothing to do for so long are ended."""
 
@@ -215,11 +220,19 @@ class Dispatcher:
         forgetting = Forgetting()
         with self.lock:
             self.begin()
+            pace = self.ledger.pace(group)
+            is_quick = pace is not None and pace.seconds is not None and pace.seconds < QUICK_SECONDS
             self._act(self._forget(group, kill, forgetting))
             self.end()
         self.reader.ring()
         if keeps:
             self.reader.wait(lambda: forgetting.done, CLOSE_SECONDS)
+        if is_quick:
+            self.reader.wait(partial(self._has_no_calls_of, group), PATIENCE_SECONDS)
+
+    def _has_no_calls_of(self, group: int) -> bool:
+        with self.lock:
+            return not self.ledger.has_calls_of(group)
 
     def wait_at_rest(self) -> None:
         """Waits until no call waits or runs, and none is promised, or the pool is of no use any more."""
@@ -463,7 +476,8 @@ class Dispatcher:
         return self._limits.interval
 
     def _end_what_is_late(self) -> None:
-        guilty, suspects = self._limits.look(self.handles, self._tickets)
+        held = {ticket for number in self.handles for ticket, _, _ in self.ledger.running(number)}
+        guilty, suspects = self._limits.look(self.handles, self._tickets, held)
         self._renew_limits()
         for call in guilty:
             self._kill_call(call.ticket, call.position, partial(timed_out, limit=call.limit))

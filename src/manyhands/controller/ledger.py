@@ -125,6 +125,10 @@ class Ledger:
         held = self._workers.get(worker)
         return [] if held is None else [piece.ticket for piece in held.pieces[: self.threads]]
 
+    def has_calls_of(self, group: int) -> bool:
+        """Whether workers have calls of the group."""
+        return any(piece.group == group for worker in self._workers.values() for piece in worker.pieces)
+
     def pace(self, group: int) -> Pace | None:
         """What was measured of an open group."""
         return self._queues.pace(group)

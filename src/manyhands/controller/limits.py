@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from manyhands.controller.handles import Handle, Ticket
 from manyhands.controller.overtime import Overtime, Running, interval
@@ -37,16 +37,21 @@ class Limits:
             self._abandoned[number] = ticket.share.timeout
 
     def look(
-        self, handles: Mapping[int, Handle], tickets: Mapping[int, Ticket]
+        self, handles: Mapping[int, Handle], tickets: Mapping[int, Ticket], held: Container[int]
     ) -> tuple[list[Running], list[Running]]:
-        """The calls that are over their time, and those of which one is, nobody knows which."""
+        """The calls that are over their time, and those of which one is, nobody knows which.
+
+        Args:
+            handles: the workers.
+            tickets: those that somebody waits for.
+            held: those that workers have calls of, begun or not.
+        """
+        self._abandoned = {ticket: limit for ticket, limit in self._abandoned.items() if ticket in held}
         running = [
             Running(number, ticket, position, self._limit(ticket, tickets))
             for number, handle in handles.items()
             for ticket, position in handle.marker.running()
         ]
-        if not any(call.ticket in self._abandoned for call in running):
-            self._abandoned.clear()
         over = self._overtime.sample(running, time.monotonic())
         margin = 2 * (self.interval or 0.0)
         guilty = [call for call in over if self._overtime.is_alone_to_blame(call, margin)]

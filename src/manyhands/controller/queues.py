@@ -61,15 +61,16 @@ class Queues:
         self.waiting += len(piece)
 
     def add_again(self, pieces: list[Piece]) -> None:
-        """These were sent before, and go first again."""
-        for piece in sorted(pieces, key=lambda piece: (piece.ticket, piece.begin), reverse=True):
-            if piece.alone:
-                self._suspects.appendleft(piece)
-            else:
-                queue = self._groups[piece.group].queue
-                if not queue and piece.group not in self._turns:
-                    self._turns.append(piece.group)
-                queue.appendleft(piece)
+        """These were sent before, and go first again, in the order of their submission."""
+        for piece in pieces:
+            queue = self._suspects if piece.alone else self._groups[piece.group].queue
+            if not piece.alone and not queue and piece.group not in self._turns:
+                self._turns.append(piece.group)
+            key = piece.ticket, piece.begin
+            place = next(
+                (at for at, other in enumerate(queue) if (other.ticket, other.begin) > key), len(queue)
+            )
+            queue.insert(place, piece)
             self.waiting += len(piece)
 
     def add_suspect(self, group: int, ticket: int, position: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence, Sized
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -37,7 +38,10 @@ def start_map(
     if not isinstance(items, Iterable):
         raise TypeError(f"{name_of(function)}.map takes an iterable of items, not {short_repr(items)}")
     if total is None and isinstance(items, Sized):
-        total = len(items)
+        try:
+            total = len(items)
+        except OverflowError:  # a range may be longer than that
+            pass
     if total is not None and (not isinstance(total, int) or isinstance(total, bool) or total < 0):
         raise ValueError(f"total must be a number of items, 0 or more, or None; not {total!r}")
     # No subclass: its iteration may wait, or raise.
@@ -181,7 +185,7 @@ def _check_items(
 ) -> None:
     """Raises for the first item that does not fit its rule, or has no output of its own."""
     if rule.trivial and isinstance(gate, OpenGate):
-        items = items[:1]  # the others fit if this one does
+        items = list(islice(items, 1))  # the others fit if this one does
     for index, item in enumerate(items):
         if rule.uses_up(item):
             continue  # it can be looked at only once, when it is called

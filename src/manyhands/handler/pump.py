@@ -244,7 +244,10 @@ class Pump:
         if isinstance(source, list | tuple | range):
             stretch = source[self._drawn : self._drawn + most]
             self._drawn += len(stretch)
-            self._source_ended = self._drawn >= len(source)
+            try:
+                self._source_ended = self._drawn >= len(source)
+            except OverflowError:  # a range may be longer than that
+                pass
             return stretch
         items: list[Any] = []
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -10,7 +11,7 @@ from functools import partial
 from itertools import chain
 from operator import length_hint
 from types import TracebackType
-from typing import Any, Generic, NoReturn, Self, TypeVar
+from typing import Any, Final, Generic, NoReturn, Self, TypeVar
 
 from manyhands.calls import Done
 from manyhands.handler.blocks import Run
@@ -40,7 +41,7 @@ class Results(Generic[T]):
         self.failures: list[Failure] = []
         self._flow = _Flow(pump, on_error, name, total, self.failures)
         # Values come in lists; chain gives them out one by one without a step of Python for each.
-        self._values: Iterator[Any] = chain.from_iterable(self._flow.lists())
+        self._values: Iterator[Any] = chain.from_iterable(_Lists(self._flow))
 
     def start(self, items: int) -> None:
         """Draws up to ``items`` items and sends them; called once, by who made it."""
@@ -113,6 +114,41 @@ class Results(Generic[T]):
         return repr(self._flow)
 
 
+class _Lists:
+    """The values of a flow, in lists, each to be used up before the next is asked for.
+
+    A second thread that asks meanwhile is refused, and so is the first then, since values may have been lost between
+    them. (A generator would refuse the second alone, and have ``chain`` crash the first.)
+    """
+
+    def __init__(self, flow: _Flow) -> None:
+        self._flow = flow
+        self._busy = threading.Lock()
+        self._crowded = False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Iterator[Any]:
+        if not self._busy.acquire(blocking=False):
+            self._crowded = True
+            raise RuntimeError(_CROWDED)
+        try:
+            values = self._flow.next_values()
+        finally:
+            self._busy.release()
+        if self._crowded:
+            raise RuntimeError(_CROWDED)
+        if values is None:
+            raise StopIteration
+        return values
+
+
+_CROWDED: Final = (
+    "two threads have asked for results of one map at the same time, and some are lost: use one thread"
+)
+
+
 class _Flow:
     """What ``Results`` and its iterators share; the map ends when nobody holds any of them any more."""
 
@@ -142,15 +178,10 @@ class _Flow:
         if self._pump is not None:
             self._guarded(partial(self._pump.prime, items))
 
-    def lists(self) -> Iterator[Iterator[Any]]:
-        """The values, in lists, each to be used up before the next is asked for."""
-        while (values := self._next_values()) is not None:
-            yield values
-
     async def next_values_async(self) -> Iterator[Any] | None:
         import asyncio
 
-        step = asyncio.ensure_future(asyncio.to_thread(self._next_values))
+        step = asyncio.ensure_future(asyncio.to_thread(self.next_values))
         try:
             return await asyncio.shield(step)
         except asyncio.CancelledError:
@@ -163,7 +194,8 @@ class _Flow:
             self.close()
             raise
 
-    def _next_values(self) -> Iterator[Any] | None:
+    def next_values(self) -> Iterator[Any] | None:
+        """The next list of them; None at the end."""
         while (outcome := self.next()) is not None:
             if isinstance(outcome, Run):
                 self._run, self._giving = outcome, iter(outcome.values)

@@ -88,6 +88,7 @@ class Lane:
         self._flusher = flusher
         self._out: list[Frame] = []
         self._due = 0.0
+        self.sends = 0
         self.was_quick = False  # whether the last piece was shorter than it takes to be woken for another
         self._several = 1  # calls between two looks at the clock
         self._kind: type = int  # of the last value that was an atom
@@ -180,7 +181,7 @@ class Lane:
                     break  # these were all, or the flusher took the rest
                 now = clock()
             go_home()
-            if now >= due:
+            if now >= due or numbers[0] > piece.epoch:
                 self._flush(now, now - before)
                 due = now + flush
                 if self._leaves(piece, last + 1, now - begin):
@@ -215,18 +216,18 @@ class Lane:
         if self._out:
             self._numbers[self._at] = NOTHING  # to wait for a reader is no call's fault
             with self._lock:
-                out, self._out = self._out, []
-                if out:
-                    self._send(*out)
+                self._send_out()
             self._numbers[self._at] = self._ticket
 
     # In the flusher's thread:
 
     @property
-    def place(self) -> tuple[int, int] | None:
-        """Ticket and position of the call that runs, if any does."""
-        ticket = self._ticket
-        return None if ticket == NOTHING else (ticket, self._numbers[self._at + 1])
+    def stretch(self) -> tuple[int, int] | None:
+        """What tells the piece that runs from others; where it stays whole, the call. None if nothing runs."""
+        ticket, piece = self._ticket, self._held[0]
+        if ticket == NOTHING or piece is None:
+            return None
+        return ticket, self._numbers[self._at + 1] if piece.flags & WHOLE else piece.begin
 
     def flush_for(self) -> None:
         """Sends what calls returned before the one that runs."""
@@ -234,9 +235,14 @@ class Lane:
             if self._ticket != NOTHING:
                 self._close_run_of_values(clock(), 0.0)
                 self._close_run_of_pickles(None)
-                out, self._out = self._out, []
-                if out:
-                    self._send(*out)
+                self._send_out()
+
+    def _send_out(self) -> None:
+        """Under the lock."""
+        out, self._out = self._out, []
+        if out:
+            self.sends += 1
+            self._send(*out)
 
     def give_back(self) -> None:
         """Hands back what the piece that runs holds behind the call that runs."""
@@ -381,7 +387,9 @@ class Flusher:
         self._thread: threading.Thread | None = None
         self._wanted = threading.Event()
         self._awake = False
-        self._since: dict[Lane, tuple[tuple[int, int], float]] = {}
+        self._seen: dict[
+            Lane, tuple[tuple[int, int], float, int]
+        ] = {}  # stretch, since when, and sends by then
 
     def watch(self, lane: Lane) -> None:
         """Looks after this one too."""
@@ -399,25 +407,26 @@ class Flusher:
 
     def look(self, now: float) -> bool:
         """Looks once; returns whether any call runs."""
-        places = [(lane, place) for lane in self._lanes if (place := lane.place) is not None]
-        since = {}
+        running = [(lane, stretch) for lane in self._lanes if (stretch := lane.stretch) is not None]
+        seen = {}
         slow = 0
-        for lane, place in places:
-            before = self._since.get(lane)
-            if before is None or before[0] != place:
-                since[lane] = place, now
+        for lane, stretch in running:
+            before, since, sends = self._seen.get(lane, (None, now, 0))
+            if before != stretch:
+                seen[lane] = stretch, now, lane.sends
                 continue
-            since[lane] = before
-            lane.flush_for()
-            if now - before[1] >= SLOW_SECONDS * lane.part:
+            if lane.sends == sends:
+                lane.flush_for()  # it is at a slow call, or does not look at the clock, for it takes them for tiny
+            seen[lane] = stretch, since, lane.sends
+            if now - since >= SLOW_SECONDS * lane.part:
                 lane.give_back()
                 slow += 1
-        self._since = since
+        self._seen = seen
         if slow and slow == len(self._lanes):
             frames = [handed_back(piece, piece.begin) for piece in self._unbegun()]
             if frames:
                 self._send(*frames)
-        return bool(places)
+        return bool(running)
 
     def _serve(self) -> None:
         try:
