@@ -62,7 +62,7 @@ def test_what_is_dropped_is_not_cut(lengths: list[int], data: st.DataObject) -> 
 
 @given(LENGTHS)
 def test_what_comes_back_goes_first(lengths: list[int]) -> None:
-    """Before all that was never sent, in its old order, whatever comes back first; those that are to run alone wait apart."""
+    """Before all that was never sent, in its old order, whatever comes first; those that run alone wait apart."""
     queues = filled(lengths)
     sent = [queues.cut(3)]
     while queues.waiting > 10 and len(sent) < 3:

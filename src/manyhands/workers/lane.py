@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from time import perf_counter as clock
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from manyhands.calls import Answer, Done, Failed, traceback_text
 from manyhands.workers import payload
@@ -369,8 +369,17 @@ class Lane:
         return step
 
 
+class _Seen(NamedTuple):
+    """What the flusher saw of a lane: what runs there and since when, how often it has sent, and since when not."""
+
+    stretch: tuple[int, int]
+    since: float
+    sends: int
+    quiet: float
+
+
 class Flusher:
-    """A thread that looks, every ``FLUSH_SECONDS``, whether something waits behind a call that goes on.
+    """A thread that looks, twice in ``FLUSH_SECONDS``, whether something waits behind a call that goes on.
 
     It starts with the first piece that may need it, and sleeps while there is none. It runs while a call does, so it
     can do nothing behind one that holds the GIL all the time.
@@ -387,9 +396,7 @@ class Flusher:
         self._thread: threading.Thread | None = None
         self._wanted = threading.Event()
         self._awake = False
-        self._seen: dict[
-            Lane, tuple[tuple[int, int], float, int]
-        ] = {}  # stretch, since when, and sends by then
+        self._seen: dict[Lane, _Seen] = {}
 
     def watch(self, lane: Lane) -> None:
         """Looks after this one too."""
@@ -411,14 +418,15 @@ class Flusher:
         seen = {}
         slow = 0
         for lane, stretch in running:
-            before, since, sends = self._seen.get(lane, (None, now, 0))
-            if before != stretch:
-                seen[lane] = stretch, now, lane.sends
+            before = self._seen.get(lane)
+            if before is None or before.stretch != stretch:
+                seen[lane] = _Seen(stretch, now, lane.sends, now)
                 continue
-            if lane.sends == sends:
+            quiet = before.quiet if before.sends == lane.sends else now
+            if now - quiet >= 0.9 * FLUSH_SECONDS * lane.part:  # and the lane, which began before, has not
                 lane.flush_for()  # it is at a slow call, or does not look at the clock, for it takes them for tiny
-            seen[lane] = stretch, since, lane.sends
-            if now - since >= SLOW_SECONDS * lane.part:
+            seen[lane] = _Seen(stretch, before.since, lane.sends, quiet)
+            if now - before.since >= SLOW_SECONDS * lane.part:
                 lane.give_back()
                 slow += 1
         self._seen = seen
@@ -434,7 +442,7 @@ class Flusher:
                 self._wanted.wait()
                 self._wanted.clear()
                 while self._awake:
-                    time.sleep(FLUSH_SECONDS * min(lane.part for lane in self._lanes))
+                    time.sleep(FLUSH_SECONDS * max(PROMPT_PART, min(lane.part for lane in self._lanes) / 2))
                     self._awake = False  # who comes from now on says so
                     self._awake = self.look(clock()) or self._awake
         except OSError:
