@@ -29,9 +29,9 @@ class Results(Generic[T]):
 
     Iterate over it for values; or use, instead, one of ``outcomes()``, ``collect()`` and ``wait()``. All of
     them consume it. It holds at most ``buffersize`` items and results at any moment, and what it has given
-    is forgotten. Use it in one thread at a time. Closing it, by ``close()`` or a ``with`` block, cancels
-    what has not started; calls that run are finished in the background and forgotten. Dropping it
-    unfinished does the same and emits a ResourceWarning.
+    is forgotten. Use it in one thread at a time: of two at once, both get a RuntimeError. Closing it, by
+    ``close()`` or a ``with`` block, cancels what has not started; calls that run are finished in the background
+    and forgotten. Dropping it unfinished does the same and emits a ResourceWarning.
 
     Attributes:
         failures: under ``on_error="skip"``, the failures met so far.
