@@ -132,6 +132,19 @@ def test_a_chunk_has_the_size_that_was_asked_for() -> None:
     ]
 
 
+def test_single_calls_in_one_chunk_are_watched() -> None:
+    """The first may be slow, and then the others must come back, even if nothing else waits."""
+    ledger = Ledger(2)
+    ledger.open_group(0, None, 4)
+    ledger.pace(0).took(0.0, 4)
+    for ticket in range(2):
+        ledger.submit(ticket, 0)
+    (action,) = ledger.worker_ready(0)
+    assert action == SendCalls(0, ((0, 0, 0, 1), (0, 1, 0, 1)), watch=True)
+    ledger.handed_back(0, 1, 0, 1)
+    assert sends(ledger.worker_ready(1)) == [(0, 1, 0, 1)]
+
+
 def test_groups_take_turns() -> None:
     """Each gets one chunk after the other's, however many calls it has, and chunks are of one group."""
     ledger = Ledger(1)

@@ -436,7 +436,8 @@ class Ledger:
         if self.max_tasks is not None and worker.given >= self.max_tasks:
             worker.state = WorkerState.RETIRING
         whole = pace is not None and pace.fixed is not None
-        worker.watched = self._queues.waiting > 0
+        # What waits behind a call, there or here, must not wait for it should it be slow.
+        worker.watched = self._queues.waiting > 0 or len(worker.pieces) > self.threads
         return SendCalls(
             number,
             tuple([(piece.group, piece.ticket, piece.begin, piece.end) for piece in pieces]),
