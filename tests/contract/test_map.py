@@ -103,15 +103,15 @@ def test_two_threads_at_once_are_told(processes: How, begun: Fifo, gate: Fifo) -
 
 
 def test_maps_that_are_closed_early_start_no_more_workers(processes: How, tmp_path: Path) -> None:
-    """Calls that are quick are waited for, rather than that other workers be started beside them."""
+    """Quick calls are waited for, rather than that workers be started beside them; but not for ever, if all is slow."""
     how: How = {
         **processes,
         "initializer": functools.partial(executor_tasks.note, "begins", str(tmp_path / "starts")),
     }
-    for _ in range(10):
+    for _ in range(20):
         with tasks.double.map(itertools.count(), **how) as results:
             assert list(itertools.islice(results, 500)) == [2 * x for x in range(500)]
-    assert len(lines(tmp_path / "starts")) <= how["workers"]
+    assert len(lines(tmp_path / "starts")) <= how["workers"] + 5
 
 
 def test_an_input_may_depend_on_earlier_values(how: How) -> None:

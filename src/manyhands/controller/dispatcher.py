@@ -62,7 +62,7 @@ from manyhands.workers.messages import Forget, Forgotten, Full, Load, Ready, Set
 from manyhands.workers.parcel import Parcel
 
 QUICK_SECONDS: Final = 0.005
-PATIENCE_SECONDS: Final = 0.05
+PATIENCE_SECONDS: Final = 0.25
 """Calls of a closed share that take less than the former are waited for up to the latter: else workers that are about
 to be free would be taken for lost, and others be started."""
 
@@ -227,7 +227,7 @@ class Dispatcher:
         self.reader.ring()
         if keeps:
             self.reader.wait(lambda: forgetting.done, CLOSE_SECONDS)
-        if is_quick:
+        if is_quick and not kill:
             self.reader.wait(partial(self._has_no_calls_of, group), PATIENCE_SECONDS)
 
     def _has_no_calls_of(self, group: int) -> bool:
