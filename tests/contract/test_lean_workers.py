@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +15,7 @@ import manyhands
 from manyhands import Controller, parallel, retry_on
 from manyhands.settings import StartMethod
 from tests.contract.plain_tasks import loaded
+from tests.helpers import Fifo, tell, until
 
 
 def names_of_the_face(_: object) -> list[str]:
@@ -54,3 +59,42 @@ def test_the_face_is_there_for_those_who_ask(pool: Controller) -> None:
     (names,) = parallel(names_of_the_face).map([0], backend=pool)
     assert sorted(names) == sorted(manyhands.__all__)
     assert list(parallel(star_import).map([0], backend=pool)) == [1 + 2 + 6]
+
+
+class Farewell:
+    """Says so when it is let go of in another process than the one that made it."""
+
+    def __init__(self, fifo: Path) -> None:
+        self.fifo = fifo
+        self.home = os.getpid()
+
+    def __del__(self) -> None:
+        if os.getpid() != self.home:
+            tell(self.fifo, "gone")
+
+
+def beside(_: Farewell, item: int) -> int:
+    return item
+
+
+@pytest.fixture
+def farewells(tmp_path: Path) -> Iterator[Fifo]:
+    fifo = Fifo(tmp_path / "farewells")
+    yield fifo
+    fifo.close()
+
+
+def test_what_came_with_a_function_goes_with_its_map(pool: Controller, farewells: Fifo) -> None:
+    """No other map is needed for that."""
+    kept = Farewell(farewells.path)
+    assert list(parallel(partial(beside, kept)).map([1, 2], backend=pool)) == [1, 2]
+    assert farewells.line() == "gone"
+
+
+def test_what_came_with_a_function_goes_when_the_pool_has_dozed_off(pool: Controller, farewells: Fifo) -> None:
+    """A map may be closed long after its last call."""
+    kept = Farewell(farewells.path)
+    with parallel(partial(beside, kept)).map([1, 2], backend=pool) as results:
+        until(lambda: pool.dispatcher.caretaker.sleeps, "the caretaker sleeps")
+        assert next(results) == 1
+    assert farewells.line() == "gone"

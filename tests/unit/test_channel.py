@@ -144,7 +144,7 @@ def test_several_frames_and_a_half_at_once() -> None:
     [
         Setup("host", 3, 2, b"begin", b"end", 10, {"A": "b"}, {"C": "d"}, "/", ["a"]),
         Load(1, "/", ["a", "b"], b"work"),
-        Forget(1),
+        Forget(1, tell=True),
         Stop(),
         Ready(7),
         Unready("why"),
@@ -235,6 +235,21 @@ def test_a_reader_does_not_stop_within_a_frame(ends: tuple[ParentChannel, Worker
     assert parent.read() == [frame]
     worker._end.sendall(data[100:])
     assert parent.read() == [frame]
+
+
+def test_what_is_held_goes_before_what_is_sent_next(ends: tuple[ParentChannel, WorkerChannel]) -> None:
+    """Or by itself, when there is time for that."""
+    parent, worker = ends
+    parent.hold(control(Forget(1)))
+    parent.hold(control(Forget(2)))
+    assert parent.holds and worker.take_unbegun() == []
+    parent.send([Frame(RUN, ticket=1)])
+    assert not parent.holds
+    assert [message_of(worker.receive()) for _ in range(2)] == [Forget(1), Forget(2)]
+    assert worker.receive() == Frame(RUN, ticket=1)
+    parent.hold(control(Forget(3)))
+    parent.send([])
+    assert message_of(worker.receive()) == Forget(3) and not parent.holds
 
 
 def test_unbegun_frames_can_be_taken_away(ends: tuple[ParentChannel, WorkerChannel]) -> None:

@@ -204,6 +204,17 @@ def test_nothing_is_sent_ahead_to_who_handed_back() -> None:
     assert sends(ledger.worker_ready(1))[0][2] == begin
 
 
+def test_what_an_earlier_map_measured_counts_until_calls_come_back() -> None:
+    """Calls that are said to be short go together; if they are not, the next ones go one by one."""
+    ledger = Ledger(2)
+    ledger.open_group(0, None, expected=1e-6)
+    ledger.submit(0, 0, 40)
+    assert sends(ledger.worker_ready(0)) == [(0, 0, 0, 40)]
+    ledger.handed_back(0, 0, 1, 40)
+    assert sends(ledger.proceed(0)) == []
+    assert sends(ledger.worker_ready(1)) == [(0, 0, 1, 2)]
+
+
 def test_only_who_was_run_is_told_dead() -> None:
     """What waited before it and behind it in its chunk goes to the next worker, before those that wait."""
     ledger = holding(5)

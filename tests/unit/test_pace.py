@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manyhands.controller.pace import AHEAD_SECONDS, GROWTH, LEAST_SECONDS, MOST, TARGET_SECONDS, Pace
+from manyhands.controller.pace import (
+    AHEAD_SECONDS,
+    EXPECTED,
+    GROWTH,
+    LEAST_SECONDS,
+    MOST,
+    TARGET_SECONDS,
+    Pace,
+    Paces,
+)
 
 SECONDS = st.floats(0, 1000)
 RUNS = st.lists(st.tuples(SECONDS, st.integers(1, 10_000)))
@@ -73,6 +82,60 @@ def test_long_calls_are_not_sent_ahead() -> None:
     single.took(0.0)
     several.took(0.0)
     assert several.ahead and not single.ahead
+
+
+@given(SECONDS, RUNS)
+def test_what_is_expected_counts_until_something_is_measured(
+    seconds: float, runs: list[tuple[float, int]]
+) -> None:
+    """The first chunks are small, whatever is expected, and nothing is sent ahead; then all is as without."""
+    pace, other = Pace(expected=seconds), Pace()
+    assert 1 <= pace.least or seconds > LEAST_SECONDS
+    assert pace.least <= pace.chunksize <= EXPECTED
+    assert pace.chunksize == 1 or pace.chunksize * seconds <= TARGET_SECONDS * (1 + 1e-9)
+    assert (pace.seconds, pace.ahead) == (None, False)
+    pace.took(1e-6, 1)
+    other.took(1e-6, 1)
+    for took, calls in runs:
+        pace.took(took, calls)
+        other.took(took, calls)
+    assert (pace.seconds, pace.chunksize, pace.least) == (other.seconds, other.chunksize, other.least)
+
+
+@pytest.mark.parametrize("what", ["disappointed", "died"])
+def test_what_is_expected_does_not_outlive_the_contrary(what: str) -> None:
+    """Calls that were slow, or died, go one by one until one was measured."""
+    pace = Pace(expected=0.0)
+    assert (pace.chunksize, pace.least) == (EXPECTED, EXPECTED)
+    getattr(pace, what)()
+    assert (pace.chunksize, pace.least) == (1, 0)
+
+
+def test_what_was_asked_for_comes_before_what_is_expected() -> None:
+    """A fixed chunk size, or a limit on it."""
+    assert Pace(3, expected=0.0).chunksize == 3
+    assert Pace(most=4, expected=0.0).chunksize == 4
+
+
+def test_the_next_map_of_a_function_is_told_what_the_last_one_measured() -> None:
+    """Of each function for itself; where nothing was measured, what is known stays."""
+    paces, measured = Paces(), Pace()
+    measured.took(0.5)
+    paces.note(b"one", measured)
+    paces.note(b"one", Pace())
+    assert (paces.expected(b"one"), paces.expected(b"two")) == (0.5, None)
+
+
+def test_of_many_functions_the_latest_are_known() -> None:
+    """A program that makes functions for ever fills no memory with that."""
+    paces, measured = Paces(), Pace()
+    measured.took(0.5)
+    works = [b"%d" % number for number in range(1000)]
+    for work in works:
+        paces.note(works[0], measured)
+        paces.note(work, measured)
+    known = [work for work in works if paces.expected(work) is not None]
+    assert known == [works[0], *works[-255:]]
 
 
 def test_a_death_makes_chunks_small() -> None:

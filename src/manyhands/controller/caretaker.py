@@ -189,6 +189,7 @@ class Caretaker:
                 dispatcher.rebuilt()
             if dispatcher.finishing and dispatcher.ledger.state is not PoolState.CLOSED and self._may_finish():
                 dispatcher.act(dispatcher.ledger.close())
+            dispatcher.send_held()
             expects = dispatcher.ledger.expects
             if reader.leader == CARETAKER and (not expects or reader.has_followers):
                 reader.leader = None

@@ -37,7 +37,7 @@ from manyhands.controller.handles import Forgetting, Handle, OpenWork, Reason, T
 from manyhands.controller.hands import WorkerState
 from manyhands.controller.ledger import Ledger, PoolState
 from manyhands.controller.limits import Limits
-from manyhands.controller.pace import PROMPT_SECONDS, TARGET_SECONDS, Pace
+from manyhands.controller.pace import PROMPT_SECONDS, TARGET_SECONDS, Pace, Paces
 from manyhands.controller.reader import Reader
 from manyhands.controller.session import Session
 from manyhands.controller.share import Dead, Dropped, Share
@@ -99,6 +99,7 @@ class Dispatcher:
         self._numbers = count()
         self._tokens = count()
         self._limits = Limits()
+        self._paces = Paces()
         self._broken = ""
         self._closed = "the pool is closed"
         self._changing = False
@@ -144,7 +145,7 @@ class Dispatcher:
             self.begin()
             group = share.group = next(self._numbers)
             self.works[group] = OpenWork(Load(group, os.getcwd(), list(search_path()), work), share, chunksize)
-            _open_group(self.ledger, group, self.works[group])
+            self._open_group(self.ledger, group)
             self._renew_limits()
             self.end()
         self.caretaker.start()
@@ -215,17 +216,19 @@ class Dispatcher:
             keeps: return when the idle workers have let go of what they kept for the group.
         """
         if later or self.caretaker.is_this_thread:
-            self.caretaker.order(partial(self._forget, group, kill, Forgetting()))
+            self.caretaker.order(partial(self._forget, group, kill, None))
             return
-        forgetting = Forgetting()
+        forgetting = Forgetting() if keeps else None
         with self.lock:
             self.begin()
             pace = self.ledger.pace(group)
             is_quick = pace is not None and pace.seconds is not None and pace.seconds < QUICK_SECONDS
             self._act(self._forget(group, kill, forgetting))
             self.end()
+        if self.caretaker.sleeps:
+            self.caretaker.wake()  # it sends what is not urgent
         self.reader.ring()
-        if keeps:
+        if forgetting is not None:
             self.reader.wait(lambda: forgetting.done, CLOSE_SECONDS)
         if is_quick and not kill:
             self.reader.wait(partial(self._has_no_calls_of, group), PATIENCE_SECONDS)
@@ -331,8 +334,8 @@ class Dispatcher:
         self.caretaker.forget_starts()
         ledger = self._new_ledger(limit=0)
         ledger.state = self.ledger.state
-        for group, work in self.works.items():
-            _open_group(ledger, group, work)
+        for group in self.works:
+            self._open_group(ledger, group)
         waiting = {}
         actions: list[Action] = []
         for number in sorted(self._tickets):
@@ -354,6 +357,12 @@ class Dispatcher:
             forgetting.done = True
         self.forgetting.clear()
         self._act(self.ledger.resume(self.settings.workers))
+
+    def _open_group(self, ledger: Ledger, group: int) -> None:
+        work = self.works[group]
+        target = PROMPT_SECONDS if work.share.prompt else TARGET_SECONDS
+        expected = self._paces.expected(work.load.blob) if work.share.is_map else None
+        ledger.open_group(group, work.chunksize, work.share.most, target, expected)
 
     def _new_ledger(self, limit: int) -> Ledger:
         return Ledger(limit, self.settings.threads, self.settings.max_tasks, self._worker_numbers)
@@ -558,6 +567,12 @@ class Dispatcher:
         if handle is not None:
             self._write(handle, [frame])
 
+    def send_held(self) -> None:
+        """Sends the workers what was not urgent. Under the lock."""
+        for handle in self.handles.values():
+            if handle.channel.holds:
+                self._write(handle, [])
+
     def _write(self, handle: Handle, frames: list[Frame]) -> None:
         handle.channel.send(frames)
         if handle.channel.wants_to_send and not handle.channel.at_end:
@@ -568,22 +583,28 @@ class Dispatcher:
         if handle.pid is not None:
             end_group(handle.pid)
 
-    def _forget(self, group: int, kill: bool, forgetting: Forgetting) -> list[Action]:
+    def _forget(self, group: int, kill: bool, forgetting: Forgetting | None) -> list[Action]:
         idle = {number for number, state in self.ledger.workers.items() if state is WorkerState.IDLE}
+        work, pace = self.works.pop(group, None), self.ledger.pace(group)
+        if work is not None and work.share.is_map and pace is not None:
+            self._paces.note(work.load.blob, pace)
         actions = self.ledger.abandon(group, kill)
-        self.works.pop(group, None)
         for ticket in [ticket for ticket, owner in self._tickets.items() if owner.share.group == group]:
             self._limits.abandon(ticket, self._tickets.pop(ticket))
         self._renew_limits()
         for number, handle in self.handles.items():
             if group in handle.loaded:
                 handle.loaded.discard(group)
-                self.tell(number, control(Forget(group)))
-                if number in idle:
+                if number not in idle:
+                    self.tell(number, control(Forget(group)))
+                elif forgetting is None:
+                    handle.channel.hold(control(Forget(group)))
+                else:
+                    self.tell(number, control(Forget(group, tell=True)))
                     forgetting.workers.add(number)
-        if forgetting.workers:
+        if forgetting is not None and forgetting.workers:
             self.forgetting[group] = forgetting
-        else:
+        elif forgetting is not None:
             forgetting.done = True
         return actions
 
@@ -640,11 +661,6 @@ class Dispatcher:
         self._by_descriptor.clear()
         self.caretaker.disown()
         self.reader.disown()
-
-
-def _open_group(ledger: Ledger, group: int, work: OpenWork) -> None:
-    target = PROMPT_SECONDS if work.share.prompt else TARGET_SECONDS
-    ledger.open_group(group, work.chunksize, work.share.most, target)
 
 
 @cache

@@ -136,10 +136,15 @@ class Ledger:
     # -- what the users of the pool say -------------------------------------------------------------------
 
     def open_group(
-        self, group: int, chunksize: int | None = 1, most: int = MOST, target: float = TARGET_SECONDS
+        self,
+        group: int,
+        chunksize: int | None = 1,
+        most: int = MOST,
+        target: float = TARGET_SECONDS,
+        expected: float | None = None,
     ) -> None:
         """Calls of this group will come, ``chunksize`` of them sent at once; None: by their times, see ``Pace``."""
-        self._queues.open(group, Pace(chunksize, most, target))
+        self._queues.open(group, Pace(chunksize, most, target, expected))
 
     def submit(self, ticket: int, group: int, calls: int = 1) -> list[Action]:
         """Calls are to be run; those of a group which is not open are cancelled."""
@@ -274,6 +279,8 @@ class Ledger:
         if piece is None:
             return
         worker.slow = True
+        if (pace := self._queues.pace(piece.group)) is not None:
+            pace.disappointed()
         if ticket in self._tickets:
             if piece.unwanted:
                 self._ended(ticket, end - begin)

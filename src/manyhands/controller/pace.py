@@ -22,18 +22,36 @@ MOST: Final = 16384
 GROWTH: Final = 8
 """A chunk is at most so many times as large as the largest that was measured."""
 
+EXPECTED: Final = GROWTH**2
+"""The first chunks are at most so large, where an earlier map tells what to expect."""
+
+_KNOWN: Final = 256
+
 
 class Pace:
     """The chunk size of one map: fixed, or following the measured times, up to ``most`` and to ``target`` seconds.
 
     Runs that were slower than expected count half, faster ones likewise, and a chunk is at most GROWTH times
     as large as the largest that was measured: so the first chunks grow quickly, but not on the word of one call.
+
+    Args:
+        fixed: the chunk size; None: as measured.
+        most: the largest.
+        target: seconds.
+        expected: what a call took in an earlier map; it counts until a call of this one was measured.
     """
 
-    def __init__(self, fixed: int | None = None, most: int = MOST, target: float = TARGET_SECONDS) -> None:
+    def __init__(
+        self,
+        fixed: int | None = None,
+        most: int = MOST,
+        target: float = TARGET_SECONDS,
+        expected: float | None = None,
+    ) -> None:
         self.fixed = fixed
         self._most = most
         self._target = target
+        self._expected = expected
         self._seconds: float | None = None
         self._largest = 1
 
@@ -46,6 +64,11 @@ class Pace:
     def died(self) -> None:
         """A call ended its worker: what its chunk-mates had finished is lost, so chunks are small for a while."""
         self._largest = 1
+        self._expected = None
+
+    def disappointed(self) -> None:
+        """A worker gave calls back, so those before them were slow: nothing is expected that was not measured."""
+        self._expected = None
 
     @property
     def seconds(self) -> float | None:
@@ -57,16 +80,17 @@ class Pace:
         """How many calls to send at once, at least 1."""
         if self.fixed is not None:
             return self.fixed
-        if self._seconds is None:
-            return 1
-        return max(1, min(self._largest, int(self._target / max(self._seconds, 1e-9))))
+        if self._seconds is not None:
+            return max(1, min(self._largest, _in(self._target, self._seconds)))
+        if self._expected is not None:
+            return max(1, min(EXPECTED, self._most, _in(self._target, self._expected)))
+        return 1
 
     @property
     def least(self) -> int:
         """How many calls are too few to be worth a chunk of their own; may be 0."""
-        return (
-            0 if self._seconds is None else min(self.chunksize, int(LEAST_SECONDS / max(self._seconds, 1e-9)))
-        )
+        seconds = self._expected if self._seconds is None else self._seconds
+        return 0 if seconds is None else min(self.chunksize, _in(LEAST_SECONDS, seconds))
 
     @property
     def in_hand(self) -> int:
@@ -74,7 +98,7 @@ class Pace:
         chunk = self.chunksize
         if self.fixed is not None or self._seconds is None or self._most < MOST:
             return chunk
-        return max(chunk, min(3 * chunk, int(self._target / max(self._seconds, 1e-9))))
+        return max(chunk, min(3 * chunk, _in(self._target, self._seconds)))
 
     @property
     def ahead(self) -> bool:
@@ -84,3 +108,28 @@ class Pace:
             and self._seconds is not None
             and self._seconds <= min(AHEAD_SECONDS, 2 * self._target)
         )
+
+
+class Paces:
+    """What calls took in the last maps, so that the next map of the same function need not begin with one call."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, float] = {}  # the latest last
+
+    def note(self, work: bytes, pace: Pace) -> None:
+        """A map of this pickled function has ended."""
+        if pace.seconds is not None:
+            key = hash(work)
+            self._seconds.pop(key, None)
+            self._seconds[key] = pace.seconds
+            if len(self._seconds) > _KNOWN:
+                del self._seconds[next(iter(self._seconds))]
+
+    def expected(self, work: bytes) -> float | None:
+        """Seconds that a call of this pickled function took last, or None."""
+        return self._seconds.get(hash(work))
+
+
+def _in(span: float, seconds: float) -> int:
+    """How many calls of so many seconds fit into a span of time."""
+    return int(span / max(seconds, 1e-9))

@@ -235,6 +235,7 @@ class ParentChannel:
     def __init__(self, end: socket.socket) -> None:
         self._end = end
         self._outbox: deque[memoryview] = deque()
+        self._held: list[Frame] = []
         self._inbox = Inbox()
         self.at_end = False
         end.setblocking(False)
@@ -248,8 +249,19 @@ class ParentChannel:
         """Whether something waits in the outbox."""
         return bool(self._outbox)
 
+    @property
+    def holds(self) -> bool:
+        """Whether there are frames that go with the next ones."""
+        return bool(self._held)
+
+    def hold(self, frame: Frame) -> None:
+        """Has a frame go before the next ones that are sent: by itself it is not worth waking a worker for."""
+        self._held.append(frame)
+
     def send(self, frames: list[Frame]) -> None:
-        """Puts frames into the outbox and sends what the socket takes."""
+        """Puts frames, and before them what was held, into the outbox and sends what the socket takes."""
+        if self._held:
+            frames, self._held = [*self._held, *frames], []
         pieces = [piece for frame in frames for piece in encode(frame)]
         if len(pieces) > 1 and sum(map(len, pieces)) <= _SMALL:
             pieces = [b"".join(pieces)]

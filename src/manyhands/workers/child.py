@@ -158,9 +158,10 @@ class Child:
                 self._marker.loads(True)
                 self._works[number] = _Opened(message, _loaded(message))
                 self._marker.loads(False)
-            case Forget(number):
+            case Forget(number, tell):
                 self._forget(number)
-                self._send(Forgotten(number))
+                if tell:
+                    self._send(Forgotten(number))
             case Stop():
                 return False
         return True

@@ -41,9 +41,15 @@ class Load(NamedTuple):
 
 
 class Forget(NamedTuple):
-    """To the worker: no more calls of this work will come."""
+    """To the worker: no more calls of this work will come.
+
+    Attributes:
+        work: its number.
+        tell: whether somebody waits for a ``Forgotten``.
+    """
 
     work: int
+    tell: bool = False
 
 
 class Stop(NamedTuple):
