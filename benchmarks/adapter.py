@@ -9,6 +9,7 @@ changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,16 @@ def manyhands(workers: int, method: Any) -> Iterator[Any]:
     """An open pool, its map and its submit."""
     from manyhands import Controller, parallel
 
+    @cache  # a function is decorated once, where it is defined
+    def decorated(function: Callable[[Any], Any]) -> Any:
+        return parallel(function)
+
     with Controller(workers, start_method=method) as pool:
 
         def each(
             function: Callable[[Any], Any], items: Iterable[Any], ordered: bool = True, chunk: int | None = None
         ) -> Iterable[Any]:
-            return parallel(function).map(items, backend=pool, ordered=ordered, on_error="return")
+            return decorated(function).map(items, backend=pool, ordered=ordered, on_error="return")
 
         def submit(function: Callable[[Any], Any], item: Any) -> Callable[[], Any]:
             return pool.submit(function, item).result

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.contract import fate_tasks
-from tests.helpers import Fifo, descendants, ends_of, finish, started, write_script
+from tests.helpers import Fifo, descendants, ends_of, finish, run_script, started, until, write_script
 
 BUSY = """
 import ctypes
@@ -64,6 +66,64 @@ def test_killed_while_c_code_runs_and_a_fork_lives(busy: Path, method: str, begu
             assert fate_tasks.alive(sibling)
             gate.let_go()
             wait_for_sibling()
+
+
+def guard_of(pid: int, workers: list[int]) -> int:
+    """The process id of the guard of a parent that forks its workers."""
+    (guard,) = set(descendants(pid)) - set(workers)
+    return guard
+
+
+def files_of(pid: int) -> list[str]:
+    """What a process has open."""
+    directory = f"/proc/{pid}/fd"
+    try:
+        return sorted(
+            re.sub(r"^pipe:.*", "pipe", os.readlink(f"{directory}/{number}"))
+            for number in os.listdir(directory)
+        )
+    except FileNotFoundError:
+        return []
+
+
+def test_a_guard_that_was_forked_holds_nothing_of_its_parent(busy: Path, begun: Fifo, gate: Fifo) -> None:
+    """Neither files nor, when it has had the time to become a program of its own, memory; it guards all the while."""
+    with started(busy, "fork", begun.path, gate.path, "wait", pass_fds=[begun._end]) as parent:
+        workers = [int(begun.line()) for _ in range(2)]
+        guard = guard_of(parent.pid, workers)
+        own = ["/dev/null", "/dev/null", "anon_inode:[pidfd]", "pipe"]
+        until(lambda: files_of(guard) == own, "the guard has let go of what was its parent's")
+        assert os.getsid(guard) == guard
+        process = psutil.Process(guard)
+        until(lambda: "guard_process" in " ".join(process.cmdline()), "the guard is a program")
+        until(lambda: files_of(guard) == own, "it watches again")
+        with ends_of([*workers, guard]) as wait:
+            parent.kill()
+            wait()
+
+
+def test_workers_hear_no_interrupt_before_they_are_set_up(tmp_path: Path) -> None:
+    """In a fork it would be raised amid what the parent was doing; once a worker runs calls, nothing is held back."""
+    script = write_script(
+        tmp_path / "script.py",
+        """
+        import os, signal
+        from manyhands import parallel
+
+        def held(_=None):
+            return sorted(signal.pthread_sigmask(signal.SIG_BLOCK, []) & {signal.SIGINT, signal.SIGTERM})
+
+        os.register_at_fork(after_in_child=lambda: setattr(os, "held_at_fork", held()))
+        for method in ("fork", "forkserver", "spawn"):
+            print(list(parallel(held).map([0], workers=1, start_method=method)))
+        print(list(parallel(lambda _: os.held_at_fork).map([0], workers=2, start_method="fork")))
+        print(held())
+        """,
+    )
+    assert run_script(script).splitlines() == ["[[]]"] * 3 + [
+        "[[<Signals.SIGINT: 2>, <Signals.SIGTERM: 15>]]",
+        "[]",
+    ]
 
 
 def test_killed_while_workers_have_children(busy: Path, method: str, begun: Fifo, gate: Fifo) -> None:

@@ -146,7 +146,7 @@ def test_several_frames_and_a_half_at_once() -> None:
         Load(1, "/", ["a", "b"], b"work"),
         Forget(1, tell=True),
         Stop(),
-        Ready(7),
+        Ready(),
         Unready("why"),
         Forgotten(1),
         Full(),
@@ -292,8 +292,8 @@ def test_nothing_to_read_is_no_end(ends: tuple[ParentChannel, WorkerChannel]) ->
     """A silent worker is not one that is gone."""
     parent, worker = ends
     assert parent.read() == [] and not parent.at_end
-    worker.send(control(Ready(7)))
-    assert parent.read() == [control(Ready(7))] and not parent.at_end
+    worker.send(control(Ready()))
+    assert parent.read() == [control(Ready())] and not parent.at_end
 
 
 def test_the_workers_end_is_noticed(ends: tuple[ParentChannel, WorkerChannel]) -> None:

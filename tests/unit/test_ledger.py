@@ -53,8 +53,10 @@ class Call:
 class Worker:
     """A worker as it is in the world: what it was sent and has not answered, in the order of sending."""
 
-    ready: bool = False
-    ending: bool = False
+    ready: bool = False  # for calls
+    proven: bool = False
+    ending: bool = False  # was told to
+    lost: bool = False
     retiring: bool = False
     watched: bool = False
     slow: bool = False
@@ -149,7 +151,7 @@ class AnyOrder(RuleBasedStateMachine):
         """Guarantees 2 and 4, and what a chunk may be."""
         assert self.is_open
         worker = self.living[action.worker]
-        assert worker.ready and not worker.ending and not worker.retiring
+        assert worker.ready and not worker.ending and not worker.lost and not worker.retiring
         assert not any(self.calls[key].suspect for key in worker.held)
         (group,) = {piece[0] for piece in action.pieces}
         keys = [key for _, *stretch in action.pieces for key in calls(*stretch)]
@@ -216,6 +218,7 @@ class AnyOrder(RuleBasedStateMachine):
     def those(self, which: str) -> list[int]:
         wanted = {
             "starting": lambda worker: not worker.ready,
+            "unproven": lambda worker: not worker.proven,
             "ready": lambda worker: worker.ready,
             "busy": lambda worker: bool(worker.held),
             "any": lambda worker: True,
@@ -323,7 +326,7 @@ class AnyOrder(RuleBasedStateMachine):
             if any(self.calls[key].group == group for key in worker.held)
         ]
         many = {number for number in run if len(self.living[number].held) > self.ledger.threads}
-        going = {number for number in run if not self.living[number].ending}
+        going = {number for number in run if not self.living[number].ending and not self.living[number].lost}
         actions = self.act(self.ledger.abandon(group, kill))
         killed = {action.worker for action in actions if isinstance(action, KillWorker)}
         recalled = {action.worker for action in actions if isinstance(action, Recall)}
@@ -345,7 +348,9 @@ class AnyOrder(RuleBasedStateMachine):
     def retire(self) -> None:
         """Only workers without a call go."""
         assert all(isinstance(action, StopWorker) for action in self.act(self.ledger.retire()))
-        assert all(worker.ending or worker.held or not worker.ready for worker in self.living.values())
+        assert all(
+            worker.ending or worker.lost or worker.held or not worker.ready for worker in self.living.values()
+        )
 
     @precondition(lambda self: len(self.tickets) > 8)
     @rule()
@@ -356,20 +361,28 @@ class AnyOrder(RuleBasedStateMachine):
         self.act(self.ledger.close())
         assert all(self.calls[key].place == "cancelled" for key in waits)
         for worker in self.living.values():
-            assert worker.ending or worker.held
+            assert worker.ending or worker.lost or worker.held
             worker.retiring = True
 
     # -- what may happen to workers --
 
     @precondition(lambda self: self.those("starting"))
     @rule(data=st.data())
+    def worker_started(self, data: st.DataObject) -> None:
+        """One may get calls before it says that it is set up; or it was told to end meanwhile."""
+        number = self.pick(data, "starting")
+        self.living[number].ready = True
+        self.act(self.ledger.worker_started(number))
+
+    @precondition(lambda self: self.those("unproven"))
+    @rule(data=st.data())
     def worker_ready(self, data: st.DataObject) -> None:
         """One is set up, perhaps after it was told to end."""
-        self.get_ready(self.pick(data, "starting"))
+        self.get_ready(self.pick(data, "unproven"))
 
     def get_ready(self, number: int) -> None:
         worker = self.living[number]
-        worker.ready = True
+        worker.ready = worker.proven = True
         if not worker.ending:
             self.failed_starts = 0
         self.act(self.ledger.worker_ready(number))
@@ -422,15 +435,16 @@ class AnyOrder(RuleBasedStateMachine):
         number = self.pick(data, "ready")
         self.living[number].retiring = True
         self.act(self.ledger.worker_full(number))
-        assert self.living[number].ending or self.living[number].held
+        worker = self.living[number]
+        assert worker.ending or worker.lost or worker.held
 
     @precondition(lambda self: self.living)
     @rule(data=st.data())
     def doom(self, data: st.DataObject) -> None:
-        """Its channel has ended; one that was never ready still is a failed start."""
+        """Its channel has ended; one that never said that it is set up still is a failed start."""
         number = self.pick(data, "any")
         worker = self.living[number]
-        worker.ending = worker.ending or worker.ready
+        worker.lost = worker.lost or (worker.ready and not worker.ending)
         self.ledger.doom(number)
 
     def marks(self, number: int) -> st.SearchStrategy[list[Key]]:
@@ -457,7 +471,7 @@ class AnyOrder(RuleBasedStateMachine):
     def end(self, number: int, running: list[Key]) -> None:
         """Guarantee 3: who was being run, or killed, is told dead; the others go first again."""
         worker = self.living.pop(number)
-        if not worker.ready and not worker.ending:
+        if not worker.proven and not worker.ending:
             self.failed_starts += 1
             self.broken = self.broken or (self.failed_starts >= START_ATTEMPTS and not self.closed)
         mine = [key for key in worker.held if self.live(key)]
@@ -504,6 +518,7 @@ class AnyOrder(RuleBasedStateMachine):
         for number, worker in self.living.items():
             assert [key for piece in ledger.running(number) for key in calls(*piece)] == worker.held
             assert (ledger.workers[number] is WorkerState.ENDING) == worker.ending
+            assert worker.ending or (ledger.workers[number] is WorkerState.LOST) == worker.lost
             suspects = [key for key in worker.held if self.calls[key].suspect]
             assert not suspects or len(worker.held) == 1
         known = {key[0] for key in self.calls if self.live(key)}
@@ -513,7 +528,7 @@ class AnyOrder(RuleBasedStateMachine):
     def active(self) -> int:
         """Workers that count: neither ending nor only finishing what nobody waits for."""
         return sum(
-            not worker.ending and (not worker.held or any(map(self.live, worker.held)))
+            not worker.ending and not worker.lost and (not worker.held or any(map(self.live, worker.held)))
             for worker in self.living.values()
         )
 
@@ -522,7 +537,7 @@ class AnyOrder(RuleBasedStateMachine):
         """While calls wait, no worker idles, and as many start as can be of use."""
         state = PoolState.CLOSED if self.closed else PoolState.BROKEN if self.broken else PoolState.OPEN
         assert self.ledger.state is state
-        going = [worker for worker in self.living.values() if not worker.ending]
+        going = [worker for worker in self.living.values() if not worker.ending and not worker.lost]
         idle = [worker for worker in going if worker.ready and not worker.held]
         starting = [worker for worker in going if not worker.ready]
         waiting = self.waiting()
@@ -548,11 +563,10 @@ class AnyOrder(RuleBasedStateMachine):
             if self.ledger.at_rest:
                 break
             for number, worker in list(self.living.items()):
-                if worker.ending:
+                if worker.ending or worker.lost:
                     self.end(number, worker.held[:1])
                 elif not worker.ready:
-                    worker.ready = True
-                    self.act(self.ledger.worker_ready(number))
+                    self.get_ready(number)
                 elif worker.held:
                     self.answer_stretch(number, self.ledger.running(number)[0], 0.001)
                     self.act(self.ledger.proceed(number))

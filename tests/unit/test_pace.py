@@ -90,7 +90,7 @@ def test_what_is_expected_counts_until_something_is_measured(
 ) -> None:
     """The first chunks are small, whatever is expected, and nothing is sent ahead; then all is as without."""
     pace, other = Pace(expected=seconds), Pace()
-    assert 1 <= pace.least or seconds > LEAST_SECONDS
+    assert pace.least >= 1 or seconds > LEAST_SECONDS
     assert pace.least <= pace.chunksize <= EXPECTED
     assert pace.chunksize == 1 or pace.chunksize * seconds <= TARGET_SECONDS * (1 + 1e-9)
     assert (pace.seconds, pace.ahead) == (None, False)

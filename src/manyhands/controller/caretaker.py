@@ -24,9 +24,9 @@ from manyhands.controller.hands import WorkerState
 from manyhands.controller.ledger import PoolState
 from manyhands.controller.reader import CARETAKER
 from manyhands.shutdown import at_end, ends_by_error
-from manyhands.workers.channel import ParentChannel, control
+from manyhands.workers.channel import ParentChannel
 from manyhands.workers.guard import guard
-from manyhands.workers.launch import LAUNCHERS, Ended, Started, end_group, fork_server, forks_worker
+from manyhands.workers.launch import LAUNCHERS, Ended, Started, end_group, fork_server, forks_for_itself
 from manyhands.workers.marker import send_marker
 
 if TYPE_CHECKING:
@@ -361,11 +361,11 @@ class Caretaker:
                 if handle is not None:
                     match report:
                         case Started(_, pid):
-                            handle.pid = pid
-                            guard.watch(pid)  # before it can run anything
+                            # Before it can run anything.
+                            guard.watch(pid, fork=dispatcher.settings.start_method == "fork")
                             if handle.doomed:
                                 end_group(pid)
-                            dispatcher.tell(report.worker, control(dispatcher.setup(report.worker)))
+                            dispatcher.started(report.worker, handle, pid)
                         case Ended(number, exitcode):
                             if handle.pid is not None:
                                 if exitcode is None:
@@ -460,7 +460,7 @@ def _disown_all() -> None:
     global _living_lock
     _living_lock = threading.Lock()
     for dispatcher in list(_living):
-        dispatcher.disown(by_worker=forks_worker())
+        dispatcher.disown(silently=forks_for_itself())
     _living.clear()
 
 

@@ -150,8 +150,18 @@ class Dispatcher:
             self.end()
         self.caretaker.start()
 
-    def setup(self, number: int) -> Setup:
-        """What a worker is told first."""
+    def started(self, number: int, handle: Handle, pid: int) -> None:
+        """A worker's process runs: it is told what it is, and gets calls as soon as that is safe. Under the lock."""
+        handle.pid, handle.name = pid, f"{_host()}:{pid}"
+        settings = self.settings
+        handle.channel.hold(control(self._setup_of(number)))
+        # A new interpreter may fail to import the library, and takes its time; the user's code may do anything.
+        if settings.start_method != "spawn" and not (settings.initializer or settings.finalizer):
+            self._act(self.ledger.worker_started(number))
+        if handle.channel.holds:
+            self._write(handle, [])
+
+    def _setup_of(self, number: int) -> Setup:
         # The fork server may be older than what its parent has set since.
         variables = dict(os.environ) if self.settings.start_method == "forkserver" else None
         try:
@@ -426,8 +436,7 @@ class Dispatcher:
 
     def _take_message(self, number: int, handle: Handle, frame: Frame) -> list[Action]:
         match message_of(frame):
-            case Ready(pid):
-                handle.pid, handle.name = pid, f"{_host()}:{pid}"
+            case Ready():
                 return self.ledger.worker_ready(number)
             case Full():
                 return self.ledger.worker_full(number)
@@ -638,18 +647,18 @@ class Dispatcher:
         error = PoolBroken(self._broken) if self._broken else PoolClosed(self._closed)
         return Failed(error, halts=True)
 
-    def disown(self, by_worker: bool) -> None:
+    def disown(self, silently: bool) -> None:
         """In a forked child: the workers are the parent's, so their channels are closed and nothing is said.
 
         Args:
-            by_worker: the child is itself a worker, so that nobody waits for an answer in it.
+            silently: nobody waits for an answer in the child.
         """
         self.lock = threading.Lock()
         self._changing = False
         self.ledger = Ledger(self.settings.workers)
         self.ledger.close()
         self._closed = "the pool is another process's: this one was forked from it"
-        if not by_worker:  # whoever goes on with a map here must not wait for ever
+        if not silently:  # whoever goes on with a map here must not wait for ever
             for work in self.works.values():
                 work.share.renew_locks()
             self.fail_all()

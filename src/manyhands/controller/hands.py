@@ -16,7 +16,8 @@ class WorkerState(Enum):
     IDLE = auto()
     BUSY = auto()
     RETIRING = auto()  # finishes what it has, and gets nothing more
-    ENDING = auto()
+    LOST = auto()  # says nothing more: it is ending, or will be ended
+    ENDING = auto()  # was told to
 
 
 @dataclass(slots=True)
@@ -25,6 +26,7 @@ class Hand:
 
     Attributes:
         state: where it is in its life.
+        proven: whether it has said that it is set up. It may get calls before, if nothing can go wrong with that.
         pieces: what it has, in the order in which that was sent.
         held: how many calls these are.
         given: how many calls it ever got.
@@ -35,6 +37,7 @@ class Hand:
     """
 
     state: WorkerState = WorkerState.STARTING
+    proven: bool = False
     pieces: list[Piece] = field(default_factory=list)
     held: int = 0
     given: int = 0
@@ -84,4 +87,4 @@ class Hand:
         """
         if self.state in (WorkerState.BUSY, WorkerState.RETIRING):
             return self.is_at_any_of(tickets)
-        return self.state is not WorkerState.ENDING
+        return self.state not in (WorkerState.LOST, WorkerState.ENDING)

@@ -242,12 +242,23 @@ class Ledger:
 
     # -- what happens to workers ----------------------------------------------------------------------------
 
+    def worker_started(self, number: int) -> list[Action]:
+        """The worker's process runs, and none of the user's code has to before the first call: it may get that."""
+        worker = self._workers.get(number)
+        return [] if worker is None else self._admit(number, worker)
+
     def worker_ready(self, number: int) -> list[Action]:
         """The worker is set up."""
         worker = self._workers.get(number)
-        if worker is None or worker.state is not WorkerState.STARTING:
+        if worker is None or worker.state is WorkerState.ENDING:
             return []  # it was told to end meanwhile
         self._failed_starts = 0
+        worker.proven = True
+        return self._admit(number, worker)
+
+    def _admit(self, number: int, worker: Hand) -> list[Action]:
+        if worker.state is not WorkerState.STARTING:
+            return []
         worker.state = WorkerState.IDLE
         if self.state is not PoolState.OPEN:
             return [self._stop(number)]
@@ -291,8 +302,8 @@ class Ledger:
     def doom(self, number: int) -> None:
         """The worker is ending: it gets nothing more."""
         worker = self._workers.get(number)
-        if worker is not None and worker.state is not WorkerState.STARTING:
-            worker.state = WorkerState.ENDING
+        if worker is not None and worker.state not in (WorkerState.STARTING, WorkerState.ENDING):
+            worker.state = WorkerState.LOST
 
     def worker_full(self, number: int) -> list[Action]:
         """The worker is to be replaced."""
@@ -326,16 +337,16 @@ class Ledger:
                 the loading of a function: then it was at its first call.
         """
         worker = self._workers.pop(number)
-        if worker.state is WorkerState.STARTING:
+        actions: list[Action] = []
+        if not worker.proven and worker.state is not WorkerState.ENDING:
             self._failed_starts += 1
             if self._failed_starts >= START_ATTEMPTS:
-                return self.break_down()
+                actions = self.break_down()
         pieces = [piece for piece in worker.pieces if piece.ticket in self._tickets]
         blamed = self._find_guilty(worker, pieces, running or [])
         alone: list[tuple[int, int]] = []
         if (len(blamed) > 1 or worker.suspected) and not worker.blamed:
             blamed, alone = [], blamed
-        actions: list[Action] = []
         for ticket, position in blamed:
             self._unbegun.pop((ticket, position), None)
             if (pace := self._queues.pace(self._tickets[ticket].group)) is not None:

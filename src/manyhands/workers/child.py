@@ -211,7 +211,7 @@ class Child:
             return _NOT_SET_UP
         if setup.max_memory:
             self._memory = MemoryWatch(setup.max_memory)
-        self._send(Ready(os.getpid()))
+        self._send(Ready())
         return end
 
     def look_at_memory(self) -> None:

@@ -6,11 +6,9 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
+from functools import partial
 
-from manyhands.workers import launch
-
-_PROGRAM = Path(__file__).with_name("guard_process.py")
+from manyhands.workers import guard_process, launch
 
 
 class Guard:
@@ -18,11 +16,17 @@ class Guard:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._pid = 0
+        self._end = -1  # of the pipe that it reads
 
-    def watch(self, group: int) -> None:
-        """Ends this process group if this process dies."""
-        self._tell(b"+%d\n" % group)
+    def watch(self, group: int, fork: bool = False) -> None:
+        """Ends this process group if this process dies.
+
+        Args:
+            group: led by a worker.
+            fork: whether a guard, if there is none yet, may be forked off this process.
+        """
+        self._tell(b"+%d\n" % group, fork)
 
     def forget(self, group: int) -> None:
         """The process group has ended."""
@@ -30,46 +34,64 @@ class Guard:
 
     def abandon(self) -> None:
         """In a forked child: the guard is the parent's."""
-        process, self._process = self._process, None
         self._lock = threading.Lock()
-        if process is not None and process.stdin is not None:
-            process.stdin.close()
-            process.returncode = 0  # it is not this process's child, so nobody here may wait for it
+        self._let_go()
 
     def close(self) -> None:
         """Ends the guard; the workers must have ended before."""
         with self._lock:
-            process, self._process = self._process, None
-        if process is not None and process.stdin is not None:
-            process.stdin.close()
-            process.wait()
+            self._end_it()
 
-    def _tell(self, line: bytes) -> None:
+    def _tell(self, line: bytes, fork: bool = False) -> None:
         with self._lock:
-            if self._process is None:
-                self._process = _start()
-            assert self._process.stdin is not None
+            if self._end < 0:
+                self._pid, self._end = _start(fork)
             try:
-                os.write(self._process.stdin.fileno(), line)
+                os.write(self._end, line)
             except OSError:  # somebody ended the guard; the workers notice a dead parent themselves, if later
-                self._process.stdin.close()
-                self._process.wait()
-                self._process = None
+                self._end_it()
+
+    def _end_it(self) -> None:
+        pid = self._let_go()
+        if pid:
+            try:
+                os.waitpid(pid, 0)
+            except ChildProcessError:
+                pass  # the user's program reaps all children itself
+
+    def _let_go(self) -> int:
+        pid, end, self._pid, self._end = self._pid, self._end, 0, -1
+        if end >= 0:
+            os.close(end)
+        return pid
 
 
-def _start() -> subprocess.Popen[bytes]:
-    # -I -S: neither the user's environment nor site-packages can slow it down or change it. A session of its
-    # own keeps Ctrl-C and a closing terminal away from it.
+def _start(fork: bool) -> tuple[int, int]:
+    """Process id of a new guard, and the end of a pipe to it."""
+    theirs, ours = os.pipe()
+    try:
+        pid = launch.fork(partial(guard_process.become, os.getpid(), theirs)) if fork else None
+        return (_start_program(theirs) if pid is None else pid), ours
+    except BaseException:
+        os.close(ours)
+        raise
+    finally:
+        os.close(theirs)
+
+
+def _start_program(end: int) -> int:
     with launch.starting:
-        return subprocess.Popen(
-            [sys.executable, "-I", "-S", str(_PROGRAM), str(os.getpid())],
-            stdin=subprocess.PIPE,
+        process = subprocess.Popen(
+            guard_process.command(os.getpid(), set()),
+            executable=sys.executable,
+            stdin=end,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            bufsize=0,
             cwd="/",
             start_new_session=True,
         )
+    process.returncode = 0  # reaped here, by process id, so that subprocess leaves it alone
+    return process.pid
 
 
 guard = Guard()

@@ -13,7 +13,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,9 +32,41 @@ and who waits for their end would wait for it."""
 _forking = 0
 
 
-def forks_worker() -> bool:
-    """In a child that was just forked: whether it becomes a worker."""
+def fork(body: Callable[[], object]) -> int | None:
+    """Forks this process; the child calls ``body`` and ends. Returns its process id.
+
+    None: there is no child. Once the main thread has ended, Python forks no more (from 3.12 on).
+    """
+    global _forking
+    with starting, _signals_held():
+        _forking = threading.get_ident()
+        try:
+            pid = os.fork()
+        except RuntimeError:
+            return None
+        finally:
+            _forking = 0
+        if pid == 0:
+            try:
+                body()
+            finally:
+                os._exit(1)  # never back into the frames below: they are the parent's
+    return pid
+
+
+def forks_for_itself() -> bool:
+    """In a child that was just forked: whether it is the library's, not the user's."""
     return _forking == threading.get_ident()
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """What is started meanwhile is told of no interrupt before it asks for that."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _before_fork() -> None:
@@ -151,7 +184,8 @@ class _Children:
 
 
 def _spawn(end: socket.socket) -> int:
-    process = _interpreter("manyhands.workers.child", end, process_group=0)
+    with _signals_held():
+        process = _interpreter("manyhands.workers.child", end, process_group=0)
     process.returncode = 0  # reaped here, by process id, so that subprocess leaves it alone
     return process.pid
 
@@ -159,26 +193,22 @@ def _spawn(end: socket.socket) -> int:
 class ForkLauncher(_Children):
     """Forks this very process: fast, and risky where other threads hold locks.
 
-    Once the main thread has ended, Python forks no more (from 3.12 on): then a new interpreter is started.
+    Where Python forks no more, a new interpreter is started.
     """
 
     def _start(self, end: socket.socket) -> int:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()  # or the worker would print it a second time
-        global _forking
-        with starting:
-            _forking = threading.get_ident()
-            try:
-                pid = os.fork()
-            except RuntimeError:
-                return _spawn(end)
-            finally:
-                _forking = 0
-        if pid == 0:
+
+        def work() -> None:
             os.setpgid(0, 0)
             child.forget_inherited()
             child.serve(end)
+
+        pid = fork(work)
+        if pid is None:
+            return _spawn(end)
         child.lead_group(pid)
         return pid
 

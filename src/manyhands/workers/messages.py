@@ -59,8 +59,6 @@ class Stop(NamedTuple):
 class Ready(NamedTuple):
     """From the worker: it was set up."""
 
-    pid: int
-
 
 class Unready(NamedTuple):
     """From the worker: its initializer raised, and it ends."""
