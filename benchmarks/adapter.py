@@ -22,7 +22,7 @@ def manyhands(workers: int, method: Any) -> Iterator[Any]:
     from manyhands import Controller, parallel
 
     @cache  # a function is decorated once, where it is defined
-    def decorated(function: Callable[[Any], Any]) -> Any:
+    def decorated(function: Callable[[Any], Any]) -> ParallelFunction[..., Any]:
         return parallel(function)
 
     with Controller(workers, start_method=method) as pool:
