@@ -22,7 +22,7 @@ def manyhands(workers: int, method: Any) -> Iterator[Any]:
     from manyhands import Controller, parallel
 
     @cache  # a function is decorated once, where it is defined
-    def decorated(function: Callable[[Any], Any]) -> ParallelFunction[..., Any]:
+    def decorated(function: Callable[[Any], Any]) -> Any:
         return parallel(function)
 
     with Controller(workers, start_method=method) as pool:
@@ -30,7 +30,10 @@ def manyhands(workers: int, method: Any) -> Iterator[Any]:
         def each(
             function: Callable[[Any], Any], items: Iterable[Any], ordered: bool = True, chunk: int | None = None
         ) -> Iterable[Any]:
-            return decorated(function).map(items, backend=pool, ordered=ordered, on_error="return")
+            results: Iterable[Any] = decorated(function).map(
+                items, backend=pool, ordered=ordered, on_error="return"
+            )
+            return results
 
         def submit(function: Callable[[Any], Any], item: Any) -> Callable[[], Any]:
             return pool.submit(function, item).result

@@ -415,12 +415,12 @@ def test_results_that_are_waited_for_singly_are_sent_sooner(bench: Bench) -> Non
 
 def test_the_clock_is_read_less_often_for_tiny_calls(bench: Bench) -> None:
     """After a piece of them, and then a slow piece is noticed all the same, after some calls."""
-    bench.lane.run(piece(list(range(100))), Task(takes(bench, {}, rest=0.0)))
+    bench.lane.run(piece(list(range(200))), Task(takes(bench, {}, rest=0.0)))
     bench.lane.push()
-    bench.lane.run(piece(list(range(100, 200)), begin=100), Task(takes(bench, {}, rest=VERY_LONG)))
+    bench.lane.run(piece(list(range(200, 400)), begin=200), Task(takes(bench, {}, rest=VERY_LONG)))
     fates = bench.fates()
-    assert list(fates) == list(range(200))
-    assert 1 <= 200 - list(fates.values()).count(BACK) - 100 <= 64
+    assert list(fates) == list(range(400))
+    assert 1 <= 200 - list(fates.values()).count(BACK) <= 128
 
 
 def test_large_results_go_at_once_and_alone(bench: Bench) -> None:

@@ -39,6 +39,14 @@ class Pace:
         most: the largest.
         target: seconds.
         expected: what a call took in an earlier map; it counts until a call of this one was measured.
+
+    Attributes:
+        fixed: as above.
+        seconds: what a call takes; None as long as nothing was measured.
+        chunksize: how many calls to send at once, at least 1.
+        least: how many calls are too few to be worth a chunk of their own; may be 0.
+        in_hand: with how many calls a worker may be sent more: a chunk, or a few, where they are shorter than wanted.
+        ahead: whether a worker may be sent calls while it runs others.
     """
 
     def __init__(
@@ -49,64 +57,43 @@ class Pace:
         expected: float | None = None,
     ) -> None:
         self.fixed = fixed
+        self.seconds: float | None = None
         self._most = most
         self._target = target
         self._expected = expected
-        self._seconds: float | None = None
         self._largest = 1
+        self._settle()
 
     def took(self, seconds: float, count: int = 1) -> None:
         """So many calls took so long, together, in their worker."""
         each = seconds / count
-        self._seconds = each if self._seconds is None else (self._seconds + each) / 2
+        self.seconds = each if self.seconds is None else (self.seconds + each) / 2
         self._largest = max(self._largest, min(GROWTH * count, self._most))
+        self._settle()
 
     def died(self) -> None:
         """A call ended its worker: what its chunk-mates had finished is lost, so chunks are small for a while."""
         self._largest = 1
-        self._expected = None
+        self.disappointed()
 
     def disappointed(self) -> None:
         """A worker gave calls back, so those before them were slow: nothing is expected that was not measured."""
         self._expected = None
+        self._settle()
 
-    @property
-    def seconds(self) -> float | None:
-        """What a call takes; None as long as nothing was measured."""
-        return self._seconds
-
-    @property
-    def chunksize(self) -> int:
-        """How many calls to send at once, at least 1."""
-        if self.fixed is not None:
-            return self.fixed
-        if self._seconds is not None:
-            return max(1, min(self._largest, _in(self._target, self._seconds)))
-        if self._expected is not None:
-            return max(1, min(EXPECTED, self._most, _in(self._target, self._expected)))
-        return 1
-
-    @property
-    def least(self) -> int:
-        """How many calls are too few to be worth a chunk of their own; may be 0."""
-        seconds = self._expected if self._seconds is None else self._seconds
-        return 0 if seconds is None else min(self.chunksize, _in(LEAST_SECONDS, seconds))
-
-    @property
-    def in_hand(self) -> int:
-        """With how many calls a worker may be sent more: a chunk, or a few, where they are shorter than wanted."""
-        chunk = self.chunksize
-        if self.fixed is not None or self._seconds is None or self._most < MOST:
-            return chunk
-        return max(chunk, min(3 * chunk, _in(self._target, self._seconds)))
-
-    @property
-    def ahead(self) -> bool:
-        """Whether a worker may be sent calls while it runs others."""
-        return (
+    def _settle(self) -> None:
+        """Works out what is asked for more often than it changes."""
+        largest, each = (EXPECTED, self._expected) if self.seconds is None else (self._largest, self.seconds)
+        fits = 0 if each is None else _in(self._target, each)
+        self.chunksize = self.fixed or max(1, min(largest, self._most, fits))
+        self.least = 0 if each is None else min(self.chunksize, _in(LEAST_SECONDS, each))
+        self.in_hand = self.chunksize
+        if self.fixed is None and self.seconds is not None and self._most >= MOST:
+            self.in_hand = max(self.chunksize, min(3 * self.chunksize, fits))
+        self.ahead = (
             self.fixed != 1
-            and self._seconds is not None
-            and self._seconds <= min(AHEAD_SECONDS, 2 * self._target)
+            and self.seconds is not None
+            and self.seconds <= min(AHEAD_SECONDS, 2 * self._target)
         )
 
 

@@ -46,7 +46,7 @@ _MUCH: Final = 1 << 14
 """Results of a piece that are so many bytes are sent before the next piece: the parent can unpickle them meanwhile."""
 
 _TINY_SECONDS: Final = 20e-6
-_SEVERAL: Final = 64
+_SEVERAL: Final = 128
 """The clock is read after so many calls, where they are as short as that."""
 
 
@@ -96,6 +96,7 @@ class Lane:
         self._values: list[Any] = []
         self._first = 0
         self._begun = 0.0
+        self._before = 0.0  # when the last call had ended, or the clock was read after it
         # The open run of pickles.
         self._pickles: list[bytes] = []
         self._first_pickle = 0
@@ -149,53 +150,93 @@ class Lane:
 
     def _run(self, piece: Frame, step: Callable[[Any], Any], work: Work, go_home: Callable[[], object]) -> None:
         numbers, place, several = self._numbers, self._at + 1, self._several
-        requests, values, kind = self._held[1], self._values, self._kind
-        last = piece.begin - 1
+        requests = self._held[1]
+        at = piece.begin - 1
         self._first = piece.begin
-        before = begin = self._begun = clock()
+        begin = self._begun = self._before = clock()
         flush = FLUSH_SECONDS * self.part
         due = self._due if self._out else begin + flush
         while True:
-            first, last = last + 1, last + several
             try:
-                # The loop's variable is the marker itself: what is done here for each call is what tiny ones cost.
-                for numbers[place], request in zip(range(first, last + 1), requests, strict=False):
-                    value = step(request)
-                    if type(value) is kind:
-                        values.append(value)
-                    elif _is_atom(value):
-                        kind = type(value)
-                        values.append(value)
-                    else:
-                        before = self._keep(numbers[place], value, before)
+                if several > 1:
+                    ended = self._call_several(at + 1, at + several, requests, step)
+                else:
+                    ended = self._call_each(at + 1, piece, requests, step, go_home, due)
             except BaseException as error:
                 self._end_fork()
-                answer = _answer_to(error, work)
-                now, last = clock(), numbers[place]
-                self._close_runs(before, None)
-                self._answer(last, answer, now - before)
-                self._first, self._begun = last + 1, now
+                now = self._raised(error, work)
             else:
-                if numbers[place] < last:
+                if ended:
                     self._end_fork()
-                    break  # these were all, or the flusher took the rest
+                    break
                 now = clock()
+            at = numbers[place]
             go_home()
             if now >= due or numbers[0] > piece.epoch:
-                self._flush(now, now - before)
+                self._flush(now, now - self._before)
                 due = now + flush
-                if self._leaves(piece, last + 1, now - begin):
+                if self._leaves(piece, at + 1, now - begin):
                     return
                 now = clock()
-            before = now
+            self._before = now
         now = clock()
         # Of a run that is short as a whole, each call is taken to have had the same share.
         self._close_runs(now, None)
         self.was_quick = now - begin < SPIN_SECONDS
         self._several = _SEVERAL if now - begin < _TINY_SECONDS * (numbers[place] + 1 - piece.begin) else 1
-        self._kind, self._due = kind, due
+        self._due = due
         if sum([len(frame.body) for frame in self._out]) > _MUCH:
             self.push()
+
+    # These two return whether there are no more requests: these were all, or the flusher took the rest. The loop's
+    # variable is the marker itself: what is done here for each call is what tiny ones cost.
+
+    def _call_several(self, first: int, last: int, requests: Iterator[Any], step: Callable[[Any], Any]) -> bool:
+        """Some calls, without a look at the clock."""
+        numbers, place, values, kind = self._numbers, self._at + 1, self._values, self._kind
+        for numbers[place], request in zip(range(first, last + 1), requests, strict=False):
+            value = step(request)
+            if type(value) is kind:
+                values.append(value)
+            elif _is_atom(value):
+                kind = self._kind = type(value)
+                values.append(value)
+            else:
+                self._keep(numbers[place], value)
+        return numbers[place] < last
+
+    def _call_each(
+        self,
+        first: int,
+        piece: Frame,
+        requests: Iterator[Any],
+        step: Callable[[Any], Any],
+        go_home: Callable[[], object],
+        due: float,
+    ) -> bool:
+        """Calls with a look at the clock after each, until something is due."""
+        numbers, place, epoch = self._numbers, self._at + 1, piece.epoch
+        for numbers[place], request in zip(range(first, piece.end), requests, strict=False):
+            value = step(request)
+            if _is_atom(value):
+                self._values.append(value)
+            else:
+                self._keep(numbers[place], value)
+            now = clock()
+            if now >= due or numbers[0] > epoch:
+                return False
+            self._before = now
+            go_home()
+        return True
+
+    def _raised(self, error: BaseException, work: Work) -> float:
+        """A call has; returns the time."""
+        answer = _answer_to(error, work)
+        now, at = clock(), self._numbers[self._at + 1]
+        self._close_runs(self._before, None)
+        self._answer(at, answer, now - self._before)
+        self._first, self._begun = at + 1, now
+        return now
 
     # -- in a process that a call has forked ----------------------------------------------------------------
 
@@ -254,6 +295,7 @@ class Lane:
             self._send(handed_back(piece, piece.end - taken))
 
     def _flush(self, now: float, last: float) -> None:
+        self._end_fork()
         self._close_runs(now, last)
         self.push()
 
@@ -274,13 +316,14 @@ class Lane:
                 self._out.append(handed_back(piece, position, position + calls))
         self.push()
 
-    def _keep(self, position: int, value: Any, before: float) -> float:
-        """A result that is no atom: pickled now, since the next call may change it; returns the time after that."""
+    def _keep(self, position: int, value: Any) -> None:
+        """A result that is no atom: pickled now, since the next call may change it."""
+        self._end_fork()
         try:
             blob = payload.dumps(value)
         except BaseException as error:
             raise _NotReturned(Failed(payload.unsendable(value, error), traceback_text(error))) from None
-        now = clock()
+        before, now = self._before, clock()
         with self._lock:
             self._close_run_of_values(before, None)
             self._first, self._begun = position + 1, now
@@ -296,7 +339,7 @@ class Lane:
                 self._took += now - before
         if len(blob) > _LARGE:
             self.push()
-        return now
+        self._before = now
 
     def _answer(self, position: int, answer: Answer, seconds: float) -> None:
         body = payload.dumps_answer(answer)
@@ -379,7 +422,7 @@ class _Seen(NamedTuple):
 
 
 class Flusher:
-    """A thread that looks, twice in ``FLUSH_SECONDS``, whether something waits behind a call that goes on.
+    """A thread that looks, once in ``FLUSH_SECONDS``, whether something waits behind a call that goes on.
 
     It starts with the first piece that may need it, and sleeps while there is none. It runs while a call does, so it
     can do nothing behind one that holds the GIL all the time.
@@ -442,7 +485,7 @@ class Flusher:
                 self._wanted.wait()
                 self._wanted.clear()
                 while self._awake:
-                    time.sleep(FLUSH_SECONDS * max(PROMPT_PART, min(lane.part for lane in self._lanes) / 2))
+                    time.sleep(FLUSH_SECONDS * min(lane.part for lane in self._lanes))
                     self._awake = False  # who comes from now on says so
                     self._awake = self.look(clock()) or self._awake
         except OSError:
