@@ -6,12 +6,14 @@ import io
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from manyhands import Controller, ItemError, RemoteError, parallel
+from manyhands.workers.lane import FLUSH_SECONDS
 from tests.contract import tasks
 from tests.helpers import Fifo, run_script, until, write_script
 
@@ -196,14 +198,24 @@ def test_a_program_that_reaps_its_children_itself(tmp_path: Path, start_method: 
     assert run_script(script) == "[0, 2, 3] ['WorkerDied']\n"
 
 
-def test_a_fork_that_comes_back_from_its_task(processes: dict[str, Any]) -> None:
+class Back(Exception):
+    """The child does not end by itself."""
+
+
+@pytest.mark.parametrize("how", ["raises", "a tuple", "a number, late", "many bytes"])
+def test_a_fork_that_comes_back_from_its_task(processes: dict[str, Any], how: str) -> None:
     """It ends there, and nobody takes it for the worker: the item has one answer, and the next items too."""
 
     @parallel(chunksize=5)
-    def fork(x: int) -> tuple[int, int]:
+    def fork(x: int) -> Any:
         pid = os.fork()
         if pid == 0:
-            raise LookupError("the child does not end by itself")
+            if how == "raises":
+                raise Back
+            if how == "a number, late":
+                time.sleep(1.5 * FLUSH_SECONDS)  # then it would be sent at once
+                return x
+            return bytes(100_000) if how == "many bytes" else (x, 0)
         return x, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
-    assert list(fork.map(range(20), **processes)) == [(x, 1) for x in range(20)]
+    assert list(fork.map(range(10), **processes)) == [(x, 1) for x in range(10)]
