@@ -14,7 +14,7 @@ from manyhands.calls import Call, Done, Failed, Later
 from manyhands.errors import PoolClosed
 from manyhands.handler.blocks import Run
 from manyhands.handler.gate import Away, Gate, Pass
-from manyhands.handler.runner import Runner
+from manyhands.handler.runner import Runner, takes_blocks
 from manyhands.handler.stream import Ended, Stream
 from manyhands.outcome import Answered, Cancelled, Died, Event, Outcome, Returned
 
@@ -95,7 +95,8 @@ class Pump:
         self._prepare = prepare
         self._gate = gate
         self._observer = observer
-        self._plain = plain if runner.batches else None
+        self._plain = plain
+        self._blocks = runner if plain is not None and takes_blocks(runner) else None
         self._adapts = adapts
         self._clock = clock
         self._gave = 0
@@ -146,7 +147,7 @@ class Pump:
 
     def _replace(self, given: int) -> None:
         """Draws for what was given, when the consumer comes back for more: it has got its results at once."""
-        if self._ready and self._plain is not None:
+        if self._ready and self._blocks is not None:
             self._draw(_BLOCK)
         elif self.stream.in_flight < 2 * self.runner.capacity * self.runner.chunk:
             self._draw(given)
@@ -217,7 +218,7 @@ class Pump:
         most = min(most, self.stream.room)
         if most <= 0:
             return 0
-        if self._plain is None:
+        if self._blocks is None:
             items = self._next_items(1)
         elif self._ready:
             block = max(1, min(_BLOCK, self.stream.buffersize // 4))
@@ -226,14 +227,11 @@ class Pump:
             items = self._next_items(min(most, block))
         else:
             items = self._next_items(min(most, self.runner.chunk))
-        if items and self._plain is not None:
-            if self._plain(items):
-                self.runner.submit_block(self.stream.send_block(items), items)
-            else:
-                for item in items:
-                    self.add(item)
-        elif items:
-            self.add(items[0])
+        if items and self._blocks is not None and self._plain is not None and self._plain(items):
+            self._blocks.submit_block(self.stream.send_block(items), items)
+        else:
+            for item in items:
+                self.add(item)
         if self._source_ended:
             self.stream.close_input()
         return len(items)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 from manyhands.calls import Answer, Call
 from manyhands.outcome import Answered, Cancelled, Event
@@ -25,7 +25,7 @@ class Runner(Protocol):
 
     @property
     def batches(self) -> bool:
-        """Whether it takes blocks."""
+        """Whether it takes blocks: then it is a ``BlockRunner``."""
         ...
 
     @property
@@ -40,10 +40,6 @@ class Runner(Protocol):
 
     def submit(self, ticket: int, call: Call) -> None:
         """Takes a call; one that can't be sent comes back as ``Answered`` with ``Failed``, not as an error."""
-        ...
-
-    def submit_block(self, ticket: int, items: Sequence[Any]) -> None:
-        """Takes items with tickets from this one on; they come back in ``Returned`` and the other events."""
         ...
 
     def promise(self, pending: Callable[[], bool]) -> None:
@@ -78,6 +74,19 @@ class Runner(Protocol):
         ...
 
 
+class BlockRunner(Runner, Protocol):
+    """A runner that takes items together, too."""
+
+    def submit_block(self, ticket: int, items: Sequence[Any]) -> None:
+        """Takes items with tickets from this one on; they come back in ``Returned`` and the other events."""
+        ...
+
+
+def takes_blocks(runner: Runner) -> TypeGuard[BlockRunner]:
+    """Whether the runner is one that does."""
+    return runner.batches
+
+
 class InlineRunner:
     """Runs each call in the thread that asks for events, one per question."""
 
@@ -98,10 +107,6 @@ class InlineRunner:
     def submit(self, ticket: int, call: Call) -> None:
         """Takes a call; it runs at a later ``events``."""
         self._calls.append((ticket, call))
-
-    def submit_block(self, ticket: int, items: Sequence[Any]) -> None:
-        """Not taken here: one call at a time is what this is for."""
-        raise NotImplementedError
 
     def promise(self, pending: Callable[[], bool]) -> None:
         """Nothing here ends before its caller does."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 from manyhands.calls import Answer, Call, Failed, traceback_text
 from manyhands.outcome import Answered, Cancelled, Event
@@ -55,10 +54,6 @@ class ThreadRunner:
             self._calls.put((ticket, call))
         else:
             self._run(ticket, call)
-
-    def submit_block(self, ticket: int, items: Sequence[Any]) -> None:
-        """Not taken here."""
-        raise NotImplementedError
 
     def promise(self, pending: Callable[[], bool]) -> None:
         """Nothing here ends before its caller does."""
