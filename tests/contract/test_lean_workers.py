@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import manyhands
 from manyhands import Controller, parallel, retry_on
 from manyhands.settings import StartMethod
 from tests.contract.plain_tasks import loaded
-from tests.helpers import Fifo, tell, until
+from tests.helpers import Fifo, tell, until, wait_for
 
 
 def names_of_the_face(_: object) -> list[str]:
@@ -67,10 +68,22 @@ class Farewell:
     def __init__(self, fifo: Path) -> None:
         self.fifo = fifo
         self.home = os.getpid()
+        self.ballast = b""
 
     def __del__(self) -> None:
         if os.getpid() != self.home:
             tell(self.fifo, "gone")
+
+
+def taken(item: Farewell) -> int:
+    return len(item.ballast)
+
+
+def waits_if_told(fifos: tuple[Path, Path] | None) -> None:
+    if fifos is not None:
+        begun, gate = fifos
+        tell(begun, "begun")
+        wait_for(gate)
 
 
 def beside(_: Farewell, item: int) -> int:
@@ -98,3 +111,39 @@ def test_what_came_with_a_function_goes_when_the_pool_has_dozed_off(pool: Contro
         until(lambda: pool.dispatcher.caretaker.sleeps, "the caretaker sleeps")
         assert next(results) == 1
     assert farewells.line() == "gone"
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process holds."""
+    return int(psutil.Process(pid).memory_info().rss)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("way", ["map", "submit"])
+def test_an_item_goes_with_its_call(threads: int, way: str, farewells: Fifo) -> None:
+    """What was sent is let go of, pickled or not, though nothing else comes."""
+    with Controller(1, threads=threads) as pool:
+        pid = pool.submit(os.getpid).result()
+        before = resident(pid)
+        item = Farewell(farewells.path)
+        item.ballast = bytes(100_000_000)
+        if way == "map":
+            assert list(parallel(taken).map([item], backend=pool)) == [100_000_000]
+        else:
+            assert pool.submit(taken, item).result() == 100_000_000
+        assert farewells.line() == "gone"
+        until(lambda: resident(pid) < before + 50_000_000, "the pickle has gone, too")
+
+
+def test_calls_that_are_slow_after_a_quick_map_do_not_wait_for_one_another(tmp_path: Path) -> None:
+    """What the last map measured is no promise: each gets a worker soon."""
+    begun, gate = Fifo(tmp_path / "begun"), Fifo(tmp_path / "gate")
+    waits = parallel(waits_if_told)
+    with Controller(2) as pool:
+        assert list(waits.map([None] * 30, backend=pool)) == [None] * 30
+        results = waits.map([(begun.path, gate.path)] * 2, backend=pool)
+        assert begun.line() == begun.line() == "begun"  # both, before either goes on
+        gate.let_go(2)
+        assert list(results) == [None, None]
+    begun.close()
+    gate.close()

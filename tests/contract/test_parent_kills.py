@@ -68,10 +68,92 @@ def test_killed_while_c_code_runs_and_a_fork_lives(busy: Path, method: str, begu
             wait_for_sibling()
 
 
+OWN_FILES = ["/dev/null", "/dev/null", "anon_inode:[pidfd]", "pipe"]
+"""What a guard has open: what it says goes nowhere, and it watches its parent and what that says."""
+
+
 def guard_of(pid: int, workers: list[int]) -> int:
     """The process id of the guard of a parent that forks its workers."""
     (guard,) = set(descendants(pid)) - set(workers)
     return guard
+
+
+def is_guard(pid: int) -> bool:
+    """Whether that process is a guard, as a program of its own."""
+    return "guard_process" in " ".join(psutil.Process(pid).cmdline())
+
+
+def test_killed_when_the_guard_is_gone(busy: Path, method: str, begun: Fifo, gate: Fifo) -> None:
+    """There is a second line of defence, for workers whose C code holds the GIL, too."""
+    with started(busy, method, begun.path, gate.path, "gil") as parent:
+        told = [begun.line() for _ in range(3)]
+        (sibling,) = (int(line.split()[1]) for line in told if line.startswith("sibling"))
+        workers = [int(line) for line in told if not line.startswith("sibling")]
+        until(lambda: any(map(is_guard, descendants(parent.pid))), "the guard is a program")
+        guards = [pid for pid in descendants(parent.pid) if is_guard(pid)]
+        with ends_of(guards) as wait:
+            os.kill(guards[0], signal.SIGKILL)
+            wait()
+        with ends_of([sibling]) as wait_for_sibling:
+            with ends_of(workers) as wait:
+                parent.kill()
+                wait()
+            gate.let_go()
+            wait_for_sibling()
+
+
+def test_a_guard_whose_pipe_is_descriptor_0(tmp_path: Path, begun: Fifo, gate: Fifo) -> None:
+    """A program may have closed its standard input; the guard is told what to do all the same."""
+    script = write_script(
+        tmp_path / "script.py",
+        """
+        import os, subprocess, sys
+        from manyhands.workers.guard import guard
+        from tests.helpers import tell, wait_for
+
+        guarded = subprocess.Popen(["sleep", "3600"], process_group=0)
+        os.close(0)
+        guard.watch(guarded.pid, fork=True)
+        tell(sys.argv[1], guarded.pid)
+        wait_for(sys.argv[2])
+        """,
+    )
+    with started(script, begun.path, gate.path) as parent:
+        guarded = int(begun.line())
+        guard = guard_of(parent.pid, [guarded])
+        until(lambda: is_guard(guard) and files_of(guard) == OWN_FILES, "the guard is a program, and watches")
+        with ends_of([guarded]) as wait:
+            parent.kill()
+            wait()
+
+
+def test_no_worker_without_a_guard(tmp_path: Path, method: str) -> None:
+    """Where none can be started, the pool says so, and no worker is left."""
+    script = write_script(
+        tmp_path / "script.py",
+        """
+        import errno, os, sys
+        from manyhands import PoolBroken, parallel
+        from manyhands.workers import guard
+        from tests.helpers import descendants, until
+
+        def none(fork):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        guard._start = none
+        try:
+            list(parallel(len, start_method=sys.argv[1], workers=2).map(["a"]))
+        except PoolBroken as error:
+            print(error)
+        before = "forkserver" in sys.argv
+        until(lambda: len(descendants(os.getpid())) == before, "there is the fork server at most")
+        """,
+    )
+    out = run_script(script, method)
+    assert out == (
+        "worker processes can't be started: the last one was ended, since no guard can be started for it: "
+        "[Errno 24] Too many open files\n"
+    )
 
 
 def files_of(pid: int) -> list[str]:
@@ -91,12 +173,11 @@ def test_a_guard_that_was_forked_holds_nothing_of_its_parent(busy: Path, begun: 
     with started(busy, "fork", begun.path, gate.path, "wait", pass_fds=[begun._end]) as parent:
         workers = [int(begun.line()) for _ in range(2)]
         guard = guard_of(parent.pid, workers)
-        own = ["/dev/null", "/dev/null", "anon_inode:[pidfd]", "pipe"]
-        until(lambda: files_of(guard) == own, "the guard has let go of what was its parent's")
+        until(lambda: files_of(guard) == OWN_FILES, "the guard has let go of what was its parent's")
         assert os.getsid(guard) == guard
         process = psutil.Process(guard)
         until(lambda: "guard_process" in " ".join(process.cmdline()), "the guard is a program")
-        until(lambda: files_of(guard) == own, "it watches again")
+        until(lambda: files_of(guard) == OWN_FILES, "it watches again")
         with ends_of([*workers, guard]) as wait:
             parent.kill()
             wait()

@@ -845,6 +845,18 @@ def test_the_flusher_is_a_thread() -> None:
     bench.close()
 
 
+def test_a_lane_does_without_a_flusher(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can be started, calls run, and the next piece tries again."""
+
+    def never(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", never)
+    bench.flusher.attend()
+    bench.flusher.attend()
+    assert bench.flusher._thread is None and not bench.flusher._awake
+
+
 def test_a_flusher_that_rested_is_there_again() -> None:
     """After a rest, what waits behind a call is sent all the same."""
     bench = Bench()

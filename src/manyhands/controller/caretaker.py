@@ -361,11 +361,12 @@ class Caretaker:
                 if handle is not None:
                     match report:
                         case Started(_, pid):
-                            # Before it can run anything.
-                            guard.watch(pid, fork=dispatcher.settings.start_method == "fork")
+                            handle.pid = pid
+                            self._have_guarded(handle, pid)
                             if handle.doomed:
                                 end_group(pid)
-                            dispatcher.started(report.worker, handle, pid)
+                            else:
+                                dispatcher.started(report.worker, handle, pid)
                         case Ended(number, exitcode):
                             if handle.pid is not None:
                                 if exitcode is None:
@@ -374,6 +375,14 @@ class Caretaker:
                             dispatcher.bury(number, exitcode)
                 dispatcher.end()
         return len(reports)
+
+    def _have_guarded(self, handle: Handle, pid: int) -> None:
+        """Before the worker can run anything."""
+        try:
+            guard.watch(pid, fork=self._dispatcher.settings.start_method == "fork")
+        except OSError as error:
+            handle.doomed = True
+            handle.ended_by = f"was ended, since no guard can be started for it: {error}"
 
     # -- when it ends -------------------------------------------------------------------------------------------
 

@@ -152,7 +152,7 @@ class Dispatcher:
 
     def started(self, number: int, handle: Handle, pid: int) -> None:
         """A worker's process runs: it is told what it is, and gets calls as soon as that is safe. Under the lock."""
-        handle.pid, handle.name = pid, f"{_host()}:{pid}"
+        handle.name = f"{_host()}:{pid}"
         settings = self.settings
         handle.channel.hold(control(self._setup_of(number)))
         # A new interpreter may fail to import the library, and takes its time; the user's code may do anything.
@@ -471,7 +471,8 @@ class Dispatcher:
             return
         actions = self.ledger.worker_ended(number, running)
         if self.ledger.state is PoolState.BROKEN:
-            self.note_broken(f"worker processes can't be started: the last one {how_it_ended(exitcode)}")
+            how = handle.ended_by or how_it_ended(exitcode)
+            self.note_broken(f"worker processes can't be started: the last one {how}")
         self._act(actions, handle, exitcode)
 
     def remove_worker(self, number: int) -> None:
@@ -564,7 +565,10 @@ class Dispatcher:
                 frames.append(control(self.works[group].load))
             owner = self._tickets[ticket]
             form, body = owner.parcel.piece(begin, end)
-            kinds = flags | (CALLS if owner.calls else 0) | (PROMPT if owner.share.prompt else 0)
+            kinds = flags | (CALLS if owner.calls else 0)
+            pace = self.ledger.pace(group)
+            if owner.share.prompt or pace is None or pace.seconds is None:
+                kinds |= PROMPT  # where no call was measured yet, a slow one is to be noticed soon
             frames.append(Frame(RUN, form, kinds, handle.epoch, group, ticket, begin, end, body=body))
             if begins:
                 owner.share.begun(ticket)

@@ -20,6 +20,7 @@ from manyhands.workers.lane import Flusher, Lane, Work
 from manyhands.workers.marker import Marker, receive_marker
 from manyhands.workers.memory import MemoryWatch
 from manyhands.workers.messages import Forget, Forgotten, Full, Load, Message, Ready, Setup, Stop, Unready
+from manyhands.workers.tether import tether
 
 
 def main(descriptor: int) -> None:
@@ -71,6 +72,7 @@ def _own_process() -> None:
     signal.signal(signal.SIGINT, _ignore)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    tether()
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
@@ -143,6 +145,7 @@ class Child:
                 lane.push()
                 if not self.take(message_of(frame)):
                     return
+            del frame  # it may be large, and nothing may come for long
 
     def new_lane(self, number: int, marker: Marker, flusher: Flusher) -> Lane:
         """A lane that the flusher looks after."""

@@ -42,6 +42,7 @@ class Crew:
                 self._pieces.put(frame)
             elif not self._child.take(message_of(frame)):
                 break
+            del frame
         for _ in self._threads:
             self._pieces.put(None)
         for thread in self._threads:
@@ -68,6 +69,7 @@ class Crew:
                 self._child.run(lane, piece)
                 lane.push()
                 self._child.look_at_memory()
+                del piece  # it may be large, and nothing may come for long
         except OSError:
             os._exit(1)  # the parent is gone
         except BaseException:

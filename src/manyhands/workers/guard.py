@@ -25,12 +25,16 @@ class Guard:
         Args:
             group: led by a worker.
             fork: whether a guard, if there is none yet, may be forked off this process.
+
+        Raises:
+            OSError: there is none, and none can be started.
         """
         self._tell(b"+%d\n" % group, fork)
 
     def forget(self, group: int) -> None:
         """The process group has ended."""
-        self._tell(b"-%d\n" % group)
+        if self._end >= 0:
+            self._tell(b"-%d\n" % group)
 
     def abandon(self) -> None:
         """In a forked child: the guard is the parent's."""

@@ -63,6 +63,7 @@ def become(parent: int, end: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for here, there in ((end, 0), (null, 1), (null, 2)):
         os.dup2(here, there)
+        os.set_inheritable(there, True)  # if it was that one already, too
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     os.chdir("/")
     main(parent, set(), forked=True)

@@ -147,6 +147,7 @@ class Lane:
             self._run(piece, step, work, go_home)
         finally:
             numbers[at] = self._ticket = NOTHING
+            self._held = None, iter(())
 
     def _run(self, piece: Frame, step: Callable[[Any], Any], work: Work, go_home: Callable[[], object]) -> None:
         numbers, place, several = self._numbers, self._at + 1, self._several
@@ -451,8 +452,15 @@ class Flusher:
             return
         self._awake = True
         if self._thread is None:
-            self._thread = threading.Thread(target=self._serve, name="manyhands-flusher", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._serve, name="manyhands-flusher", daemon=True)
+            try:
+                thread.start()
+            except (
+                RuntimeError
+            ):  # there may be no more threads: what waits behind a slow call waits for it, then
+                self._awake = False
+                return
+            self._thread = thread
         self._wanted.set()
 
     def look(self, now: float) -> bool:
