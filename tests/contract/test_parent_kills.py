@@ -127,6 +127,35 @@ def test_a_guard_whose_pipe_is_descriptor_0(tmp_path: Path, begun: Fifo, gate: F
             wait()
 
 
+GUARDED = """
+import os, select, signal, subprocess, sys
+from manyhands.workers.guard import guard
+from tests.helpers import tell, wait_for
+
+begun, gate, fork, way = sys.argv[1:]
+guarded = [subprocess.Popen(["sleep", "3600"], process_group=0) for _ in range(2)]
+tell(begun, " ".join(str(process.pid) for process in guarded))
+wait_for(gate)
+guard.watch(guarded[0].pid, fork=fork == "fork")
+if way == "after its death":
+    watch = os.pidfd_open(guard._pid)
+    os.kill(guard._pid, signal.SIGKILL)
+    select.select([watch], [], [])
+guard.watch(guarded[1].pid, fork=fork == "fork")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("way", ["before it began", "after its death"])
+@pytest.mark.parametrize("fork", ["fork", "program"])
+def test_whom_a_guard_ends(tmp_path: Path, begun: Fifo, gate: Fifo, fork: str, way: str) -> None:
+    """All that it, or the one before it, was told, though its parent may be gone before it looks for the first time."""
+    script = write_script(tmp_path / "script.py", GUARDED)
+    with started(script, begun.path, gate.path, fork, way), ends_of(map(int, begun.line().split())) as wait:
+        gate.let_go()
+        wait()
+
+
 def test_no_worker_without_a_guard(tmp_path: Path, method: str) -> None:
     """Where none can be started, the pool says so, and no worker is left."""
     script = write_script(
@@ -181,6 +210,67 @@ def test_a_guard_that_was_forked_holds_nothing_of_its_parent(busy: Path, begun: 
         with ends_of([*workers, guard]) as wait:
             parent.kill()
             wait()
+
+
+@pytest.mark.parametrize("which", [1, 2], ids=["the first worker", "its guard"])
+def test_a_fork_that_is_stuck(tmp_path: Path, gate: Fifo, which: int) -> None:
+    """A lock that another thread held when a worker was forked stays locked there: another worker takes its place."""
+    script = write_script(
+        tmp_path / "script.py",
+        """
+        import os, sys
+        from manyhands import parallel
+        from manyhands.controller import caretaker
+        from tests.helpers import wait_for
+
+        caretaker.START_SECONDS = 0.5
+        gate, which = sys.argv[1:]
+
+        def count():
+            global forks
+            forks += 1
+
+        forks = 0
+        os.register_at_fork(before=count, after_in_child=lambda: forks == int(which) and wait_for(gate))
+        negative = parallel(lambda x: -x, workers=1, start_method="fork")
+        print(list(negative.map(range(5))), negative.submit(5).result())
+        """,
+    )
+    assert run_script(script, gate.path, which) == "[0, -1, -2, -3, -4] -5\n"
+
+
+def test_a_fork_amid_an_import(tmp_path: Path, begun: Fifo, gate: Fifo) -> None:
+    """Of a module that another thread imports: the worker imports it for itself, and waits for nobody."""
+    (tmp_path / "slow_module.py").write_text(
+        "import os, sys\n"
+        "from tests.helpers import tell, wait_for\n"
+        "if os.getpid() == int(sys.argv[3]):\n"
+        "    tell(sys.argv[1], 'begun')\n"
+        "    wait_for(sys.argv[2])\n"
+        "number = 7\n"
+    )
+    script = write_script(
+        tmp_path / "script.py",
+        """
+        import os, sys, threading
+        from manyhands import parallel
+
+        sys.argv.append(str(os.getpid()))
+
+        def number(_):
+            import slow_module
+            return slow_module.number
+
+        thread = threading.Thread(target=number, args=(None,))
+        thread.start()
+        begun = open(sys.argv[1]).readline()
+        print(begun.strip(), list(parallel(number, workers=1, start_method="fork").map([0])))
+        with open(sys.argv[2], "w") as gate:
+            gate.write(".")
+        thread.join()
+        """,
+    )
+    assert run_script(script, begun.path, gate.path) == "begun [7]\n"
 
 
 def test_workers_hear_no_interrupt_before_they_are_set_up(tmp_path: Path) -> None:

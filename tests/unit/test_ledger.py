@@ -521,6 +521,11 @@ class AnyOrder(RuleBasedStateMachine):
             assert worker.ending or (ledger.workers[number] is WorkerState.LOST) == worker.lost
             suspects = [key for key in worker.held if self.calls[key].suspect]
             assert not suspects or len(worker.held) == 1
+        assert set(ledger.unproven) == {
+            number
+            for number, worker in self.living.items()
+            if worker.ready and not worker.proven and not worker.ending and not worker.lost
+        }
         known = {key[0] for key in self.calls if self.live(key)}
         assert all(ledger.knows(ticket) == (ticket in known) for ticket in self.tickets)
         assert self.active() <= ledger.limit

@@ -47,6 +47,9 @@ MOST_NAP_SECONDS: Final = 0.05
 DOZE_SECONDS: Final = 1.0
 """It goes on napping for so long after the last thing that was expected, so that the next call need not wake it."""
 
+START_SECONDS: Final = 30.0
+"""A worker that was forked, has nothing of the user's to do first, and says nothing for so long is stuck."""
+
 _REAP_SECONDS: Final = 0.02
 
 
@@ -190,6 +193,7 @@ class Caretaker:
             if dispatcher.finishing and dispatcher.ledger.state is not PoolState.CLOSED and self._may_finish():
                 dispatcher.act(dispatcher.ledger.close())
             dispatcher.send_held()
+            self._end_who_does_not_begin()
             expects = dispatcher.ledger.expects
             if reader.leader == CARETAKER and (not expects or reader.has_followers):
                 reader.leader = None
@@ -220,7 +224,7 @@ class Caretaker:
         if dispatcher.ledger.state is PoolState.CLOSED or unreaped:
             return _REAP_SECONDS
         if leads:
-            return dispatcher.sample_interval
+            return dispatcher.sample_interval or (START_SECONDS if dispatcher.ledger.unproven else None)
         if expects or now - self._needed_at < DOZE_SECONDS:
             return self._nap
         if dispatcher.ledger.at_rest and (dispatcher.handles or self._ends_when_idle):
@@ -361,7 +365,7 @@ class Caretaker:
                 if handle is not None:
                     match report:
                         case Started(_, pid):
-                            handle.pid = pid
+                            handle.pid, handle.since = pid, time.monotonic()
                             self._have_guarded(handle, pid)
                             if handle.doomed:
                                 end_group(pid)
@@ -375,6 +379,16 @@ class Caretaker:
                             dispatcher.bury(number, exitcode)
                 dispatcher.end()
         return len(reports)
+
+    def _end_who_does_not_begin(self) -> None:
+        """A fork of a process with threads may wait for ever for what one of those had locked. Under the lock."""
+        for number in self._dispatcher.ledger.unproven:
+            handle = self._dispatcher.handles.get(number)
+            if handle is not None and not handle.doomed and time.monotonic() - handle.since > START_SECONDS:
+                handle.doomed = True
+                handle.ended_by = f"had not begun {START_SECONDS:g} s after it was forked, and was ended"
+                if handle.pid is not None:
+                    end_group(handle.pid)
 
     def _have_guarded(self, handle: Handle, pid: int) -> None:
         """Before the worker can run anything."""

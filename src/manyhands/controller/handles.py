@@ -23,6 +23,7 @@ class Handle:
     channel: ParentChannel
     marker: Marker
     pid: int | None = None
+    since: float = 0.0  # when its process was seen to run
     name: str = ""
     doomed: bool = False
     ended_by: str = ""

@@ -109,6 +109,15 @@ class Ledger:
             worker.held or worker.state is WorkerState.STARTING for worker in self._workers.values()
         )
 
+    @property
+    def unproven(self) -> list[int]:
+        """The workers that may have calls, and have not said that they are set up."""
+        return [
+            number
+            for number, worker in self._workers.items()
+            if not worker.proven and worker.state in (WorkerState.IDLE, WorkerState.BUSY, WorkerState.RETIRING)
+        ]
+
     def knows(self, ticket: int) -> bool:
         """Whether calls of the ticket have not ended."""
         return ticket in self._tickets

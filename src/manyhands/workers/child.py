@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+from importlib import _bootstrap
 from typing import Any
 
 from manyhands.calls import Failed, add_note, traceback_text
@@ -37,8 +38,18 @@ def lead_group(pid: int) -> None:
 
 
 def forget_inherited() -> None:
-    """In a forked worker: what the parent registered to do at its end is not for this process to do."""
+    """In a forked worker: the parent's end is not this process's, nor are its other threads here.
+
+    What one of those was importing would never be there, and its lock be held for ever: it is imported anew, if it is
+    needed here.
+    """
     atexit._clear()
+    locks: dict[str, object] = getattr(_bootstrap, "_module_locks", {})
+    for name in list(locks):
+        spec = getattr(sys.modules.get(name), "__spec__", None)
+        if getattr(spec, "_initializing", False):
+            sys.modules.pop(name, None)
+    locks.clear()
 
 
 def serve(end: socket.socket) -> None:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
 import subprocess
 import sys
 import threading
 from functools import partial
+from typing import Final
 
 from manyhands.workers import guard_process, launch
 
+_END_SECONDS: Final = 1.0
+"""A guard that does not end after so long is stuck: a fork may be, in what a lock was held for when it was made."""
+
 
 class Guard:
-    """One guard per parent process, started when the first worker is."""
+    """One guard per parent process, started when the first worker is; another, should that one end."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._groups: set[int] = set()
         self._pid = 0
         self._end = -1  # of the pipe that it reads
 
@@ -29,16 +36,24 @@ class Guard:
         Raises:
             OSError: there is none, and none can be started.
         """
-        self._tell(b"+%d\n" % group, fork)
+        with self._lock:
+            self._groups.add(group)
+            if self._end < 0 or not self._tell(b"+%d\n" % group):
+                self._pid, self._end = _start(fork)
+                for other in self._groups:
+                    self._tell(b"+%d\n" % other)
 
     def forget(self, group: int) -> None:
         """The process group has ended."""
-        if self._end >= 0:
-            self._tell(b"-%d\n" % group)
+        with self._lock:
+            self._groups.discard(group)
+            if self._end >= 0:
+                self._tell(b"-%d\n" % group)
 
     def abandon(self) -> None:
         """In a forked child: the guard is the parent's."""
         self._lock = threading.Lock()
+        self._groups.clear()
         self._let_go()
 
     def close(self) -> None:
@@ -46,22 +61,25 @@ class Guard:
         with self._lock:
             self._end_it()
 
-    def _tell(self, line: bytes, fork: bool = False) -> None:
-        with self._lock:
-            if self._end < 0:
-                self._pid, self._end = _start(fork)
-            try:
-                os.write(self._end, line)
-            except OSError:  # somebody ended the guard; the workers notice a dead parent themselves, if later
-                self._end_it()
+    def _tell(self, line: bytes) -> bool:
+        """Returns whether there is somebody to be told. Under the lock."""
+        try:
+            os.write(self._end, line)
+        except OSError:  # somebody ended it, or it is stuck and its pipe is full
+            self._end_it()
+            return False
+        return True
 
     def _end_it(self) -> None:
         pid = self._let_go()
-        if pid:
-            try:
-                os.waitpid(pid, 0)
-            except ChildProcessError:
-                pass  # the user's program reaps all children itself
+        if not pid:
+            return
+        try:
+            if not _has_ended(pid, _END_SECONDS):
+                os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        except (ChildProcessError, ProcessLookupError):
+            pass  # the user's program reaps all children itself
 
     def _let_go(self) -> int:
         pid, end, self._pid, self._end = self._pid, self._end, 0, -1
@@ -73,6 +91,7 @@ class Guard:
 def _start(fork: bool) -> tuple[int, int]:
     """Process id of a new guard, and the end of a pipe to it."""
     theirs, ours = os.pipe()
+    os.set_blocking(ours, False)
     try:
         pid = launch.fork(partial(guard_process.become, os.getpid(), theirs)) if fork else None
         return (_start_program(theirs) if pid is None else pid), ours
@@ -96,6 +115,18 @@ def _start_program(end: int) -> int:
         )
     process.returncode = 0  # reaped here, by process id, so that subprocess leaves it alone
     return process.pid
+
+
+def _has_ended(pid: int, seconds: float) -> bool:
+    """Waits for a child's end for so long, and does not reap it."""
+    try:
+        watch = os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return True  # as far as this platform can say
+    try:
+        return bool(select.select([watch], [], [], seconds)[0])
+    finally:
+        os.close(watch)
 
 
 guard = Guard()

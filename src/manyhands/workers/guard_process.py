@@ -24,17 +24,20 @@ def main(parent: int, groups: set[int], forked: bool = False) -> None:
     except (AttributeError, OSError):
         watched = -1
     text = b""
-    while os.getppid() == parent:
-        patience = _QUIET_SECONDS if forked or watched < 0 else None
+    while True:
+        gone = os.getppid() != parent  # perhaps before this process began
+        patience = 0 if gone else _QUIET_SECONDS if forked or watched < 0 else None
         ready, _, _ = select.select([0, watched] if watched >= 0 else [0], [], [], patience)
-        if 0 in ready:
+        if 0 in ready:  # first: it may say what is to be ended
             data = os.read(0, 65536)
             if not data:
                 break
             *lines, text = (text + data).split(b"\n")
             for line in lines:
                 (groups.add if line[:1] == b"+" else groups.discard)(int(line[1:]))
-        elif forked and not ready and not text:
+        elif gone or watched in ready:
+            break
+        elif forked and not text:
             try:
                 os.execv(sys.executable, command(parent, groups))  # noqa: S606
             except OSError:
