@@ -59,6 +59,7 @@ class Guard:
     def close(self) -> None:
         """Ends the guard; the workers must have ended before."""
         with self._lock:
+            self._groups.clear()
             self._end_it()
 
     def _tell(self, line: bytes) -> bool:
