@@ -455,9 +455,7 @@ class Flusher:
             thread = threading.Thread(target=self._serve, name="manyhands-flusher", daemon=True)
             try:
                 thread.start()
-            except (
-                RuntimeError
-            ):  # there may be no more threads: what waits behind a slow call waits for it, then
+            except RuntimeError:  # no more threads: what waits behind a slow call waits for it, then
                 self._awake = False
                 return
             self._thread = thread
