@@ -41,6 +41,8 @@ class PoolSettings:
         threads: how many calls run in each worker at the same time.
         max_tasks: calls after which a worker is replaced; None: never.
         max_memory: bytes of resident memory above which a worker is replaced after a call; None: never.
+        max_shared: bytes of shared memory that arguments may take, and results as many; None: a quarter of the
+            machine's memory.
     """
 
     workers: int
@@ -50,6 +52,16 @@ class PoolSettings:
     threads: int = 1
     max_tasks: int | None = None
     max_memory: int | None = None
+    max_shared: int | None = None
+
+    def shared_bytes(self) -> int:
+        """``max_shared``, resolved."""
+        if self.max_shared is not None:
+            return self.max_shared
+        try:
+            return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+        except (OSError, ValueError):
+            return 1 << 30
 
     def environment(self) -> dict[str, str]:
         """What workers find set, so that numerical libraries don't start more threads than there are cores.
@@ -83,6 +95,8 @@ class MapOptions:
         finalizer: runs last in every worker that ends in order.
         max_tasks_per_worker: calls after which a worker is replaced.
         max_memory_per_worker: bytes of resident memory above which a worker is replaced, after the call.
+        max_shared_memory: bytes of shared memory that large arguments may take at a time, and large results as
+            many; what does not fit goes through pipes. None: a quarter of the machine's memory.
     """
 
     workers: int | None = None
@@ -99,6 +113,7 @@ class MapOptions:
     finalizer: Callable[[], object] | None = None
     max_tasks_per_worker: int | None = None
     max_memory_per_worker: int | None = None
+    max_shared_memory: int | None = None
 
     def __post_init__(self) -> None:
         if self.workers is not None:
@@ -109,6 +124,8 @@ class MapOptions:
         for name in ("max_tasks_per_worker", "max_memory_per_worker"):
             if getattr(self, name) is not None:
                 check_positive(name, getattr(self, name))
+        if self.max_shared_memory is not None:
+            check_positive("max_shared_memory", self.max_shared_memory, least=0)
         if self.timeout is not None:
             _check_seconds("timeout", self.timeout)
             if self.backend in ("inline", "threads"):
@@ -149,6 +166,7 @@ class MapOptions:
             self.threads,
             self.max_tasks_per_worker,
             self.max_memory_per_worker,
+            self.max_shared_memory,
         )
 
 
@@ -244,12 +262,12 @@ def _cgroup_cores() -> float | None:
     return min(quotas, default=None)
 
 
-def check_positive(name: str, value: object) -> None:
-    """Raises TypeError or ValueError, which name the argument, unless it is a whole number of 1 or more."""
+def check_positive(name: str, value: object, least: int = 1) -> None:
+    """Raises TypeError or ValueError, which name the argument, unless it is a whole number of ``least`` or more."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} must be a whole number, not {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, not {value}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}")
 
 
 def _check_seconds(name: str, value: object) -> None:

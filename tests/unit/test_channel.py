@@ -142,7 +142,7 @@ def test_several_frames_and_a_half_at_once() -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        Setup("host", 3, 2, b"begin", b"end", 10, {"A": "b"}, {"C": "d"}, "/", ["a"]),
+        Setup("host", 3, 2, b"begin", b"end", 10, 20, {"A": "b"}, {"C": "d"}, "/", ["a"]),
         Load(1, "/", ["a", "b"], b"work"),
         Forget(1, tell=True),
         Stop(),

@@ -16,12 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manyhands.calls import Answer, Call, Done, Failed, Later
+from manyhands.controller.parcels import Parcel
 from manyhands.errors import RemoteError
 from manyhands.workers import lane as lane_module
 from manyhands.workers.channel import ANSWERED, CALLS, HANDED_BACK, PROMPT, RETURNED, RUN, WATCH, WHOLE, Frame
 from manyhands.workers.lane import FLUSH_SECONDS, PROMPT_PART, SLOW_SECONDS, Flusher, Lane
 from manyhands.workers.marker import Marker, receive_marker, send_marker
-from manyhands.workers.parcel import ATOMS, EACH, Parcel, unpack
+from manyhands.workers.parcel import ATOMS, EACH, unpack
 
 TICKET = 7
 SHORT = FLUSH_SECONDS / 1000
@@ -93,8 +94,9 @@ class Bench:
     def __init__(self, threads: int = 1, number: int = 0) -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            self.parent: Marker = send_marker(ours, threads)
-            self.marker = receive_marker(theirs)
+            self.parent: Marker = send_marker(ours, threads, ours)
+            self.marker, side = receive_marker(theirs)
+            side.close()
         self.clock = Clock()
         self.sent: list[Frame] = []
         self.sends = 0

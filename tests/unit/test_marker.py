@@ -17,7 +17,10 @@ def both(threads: int) -> tuple[Marker, Marker]:
     """Both sides of a marker."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        return send_marker(ours, threads), receive_marker(theirs)
+        marker = send_marker(ours, threads, ours)
+        received, side = receive_marker(theirs)
+        side.close()
+        return marker, received
 
 
 @pytest.fixture

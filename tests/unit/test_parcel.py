@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manyhands.workers.parcel import ATOMS, EACH, ONE, Parcel, atomic, unpack
+from manyhands.controller.parcels import Parcel, atomic
+from manyhands.workers.parcel import ATOMS, EACH, ONE, unpack
 
 atoms = (
     st.none()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from manyhands.calls import Answer, Call, Done, Failed, Later
 from manyhands.errors import RemoteError
-from manyhands.workers.payload import carried, dumps, dumps_answer, loads
+from manyhands.workers.payload import carried, dumps, packed_answer, loads
 
 plain = st.recursive(
     st.none() | st.integers() | st.text(st.characters()) | st.binary() | st.floats(allow_nan=False),
@@ -29,7 +29,7 @@ def test_values_round_trip(value: Any) -> None:
     """Plain data comes back equal, whichever way it was pickled."""
     assert loads(dumps(value)) == value
     assert loads(dumps([value, "__main__"])) == [value, "__main__"]
-    assert loads(dumps_answer(Done(value))) == Done(value)
+    assert loads(packed_answer(Done(value))) == Done(value)
     assert loads(dumps(Call((value,), {"k": value}, value))) == Call((value,), {"k": value}, value)
 
 
@@ -87,7 +87,7 @@ def test_what_can_not_be_pickled_raises() -> None:
 
 def failed_of(answer: Answer) -> Failed:
     """The failure that an answer is after its way between processes."""
-    back = loads(dumps_answer(answer))
+    back = loads(packed_answer(answer))
     assert isinstance(back, Failed)
     return back
 
@@ -158,7 +158,7 @@ def test_errors_that_can_not_travel_are_carried(
     error.add_note("a note")
     sent = Failed(error, "its traceback", budget, discard=True, halts=True)
     if later:
-        back = loads(dumps_answer(Later(1.5, ("memo",), sent, "path")))
+        back = loads(packed_answer(Later(1.5, ("memo",), sent, "path")))
         assert (back.wait, back.memo, back.where) == (1.5, ("memo",), "path")
         failed = back.failed
     else:
@@ -185,7 +185,7 @@ def test_errors_that_can_travel_do() -> None:
     missing = failed_of(Failed(FileNotFoundError(2, "missing", "name"))).error
     assert isinstance(missing, FileNotFoundError) and missing.filename == "name"
     later = Later(None, "memo")
-    assert loads(dumps_answer(later)) == later
+    assert loads(packed_answer(later)) == later
 
 
 def test_carried_errors_travel() -> None:

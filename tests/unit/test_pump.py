@@ -103,6 +103,7 @@ class Player:
     batches = False
     chunk = 1
     horizon = 0
+    has_room = True
 
     def __init__(self, items: list[Script], clock: Clock, chance: random.Random, capacity: int = 2) -> None:
         self.capacity = capacity

@@ -65,18 +65,26 @@ class Player:
         self.not_before: dict[int, float] = {}
         self.blocks: list[int] = []
         self.closed = False
+        self.choosy = False  # whether it does not always want what it could get
 
     def submit(self, ticket: int, call: Call) -> None:
         assert call == Call((-ticket,))
         assert self.clock.now >= self.not_before.get(ticket, 0.0), "sent before its wait is over"
         self._take(ticket, None)
 
-    def submit_block(self, ticket: int, items: list[Any]) -> None:
+    @property
+    def has_room(self) -> bool:
+        return not (self.choosy and self.out and self.chance.random() < 0.5)
+
+    def submit_block(self, ticket: int, items: list[Any]) -> int:
         assert items == [-index for index in range(ticket, ticket + len(items))]
+        if self.choosy:
+            items = items[: self.chance.randint(1, len(items))]
         self.blocks.append(len(items))
         for index in range(ticket, ticket + len(items)):
             assert index not in self.attempts, "only new items go in blocks"
             self._take(index, ticket)
+        return len(items)
 
     def _take(self, ticket: int, block: int | None) -> None:
         assert ticket not in self.out, "sent while it is out"
@@ -202,10 +210,12 @@ class Map:
         odd: int = 0,
         ready: bool = False,
         adapts: bool = False,
+        choosy: bool = False,
     ) -> None:
         clock = Clock()
         self.source = source
         self.player = Player(items, clock, chance)
+        self.player.choosy = choosy
         self.observer = Counting()
         stream = Stream(buffersize=source.buffersize, ordered=ordered, budgets=BUDGETS)
         self.pump = Pump(
@@ -256,6 +266,7 @@ class Map:
     ready=st.booleans(),
     primed=st.integers(0, 40),
     broken=st.booleans(),
+    choosy=st.booleans(),
 )
 def test_every_item_ends_as_its_attempts_say(
     items: list[Script],
@@ -267,11 +278,12 @@ def test_every_item_ends_as_its_attempts_say(
     ready: bool,
     primed: int,
     broken: bool,
+    choosy: bool,
 ) -> None:
     """Each item once, in order if asked, in a block or not; never beyond the bound; then the input's error."""
     error = RuntimeError("input") if broken and not ready else None
     source = Source(length, buffersize, error)
-    running = Map(items, chance, source, ordered=ordered, odd=odd, ready=ready)
+    running = Map(items, chance, source, ordered=ordered, odd=odd, ready=ready, choosy=choosy)
     running.pump.prime(primed)
     assert source.drawn <= primed
     ends: list[tuple[int, str, int]] = []
@@ -296,13 +308,20 @@ def test_every_item_ends_as_its_attempts_say(
     wanted=st.integers(0, 40),
     ordered=st.booleans(),
     ready=st.booleans(),
+    choosy=st.booleans(),
 )
 def test_an_infinite_input_is_drawn_within_bounds(
-    items: list[Script], chance: random.Random, buffersize: int, wanted: int, ordered: bool, ready: bool
+    items: list[Script],
+    chance: random.Random,
+    buffersize: int,
+    wanted: int,
+    ordered: bool,
+    ready: bool,
+    choosy: bool,
 ) -> None:
     """However many are taken, and in whatever runs, the input is never drawn more than ``buffersize`` further."""
     source = Source(None, buffersize)
-    running = Map(items, chance, source, ordered=ordered, ready=ready)
+    running = Map(items, chance, source, ordered=ordered, ready=ready, choosy=choosy)
     while source.taken < wanted:
         assert running.next()
     assert source.drawn <= source.taken + buffersize
@@ -324,7 +343,12 @@ def test_a_sequence_is_drawn_from_once(kind: Any, length: int, primed: int) -> N
     items: Any = range(0, -length, -1) if kind is range else kind(range(0, -length, -1))
     running = Map([()], random.Random(0), Source(length, 20))
     taken: list[Any] = []
-    running.player.submit_block = lambda ticket, items: taken.append(items)  # type: ignore[method-assign]
+
+    def take(ticket: int, items: Any) -> int:
+        taken.append(items)
+        return len(items)
+
+    running.player.submit_block = take  # type: ignore[method-assign]
     pump = Pump(items, prepare, Stream(buffersize=100), running.player, OpenGate(), plain=lambda some: True)
     pump.prime(primed)
     if kind is list and primed < length:

@@ -116,6 +116,8 @@ BAD: list[tuple[str, Any, type[Exception]]] = [
     ("max_tasks_per_worker", 1.5, TypeError),
     ("max_memory_per_worker", 0, ValueError),
     ("max_memory_per_worker", "1G", TypeError),
+    ("max_shared_memory", -1, ValueError),
+    ("max_shared_memory", "1G", TypeError),
 ]
 
 
@@ -164,6 +166,7 @@ good = st.fixed_dictionaries(
         "threads": st.integers(1, 4),
         "max_tasks_per_worker": st.none() | st.integers(1),
         "max_memory_per_worker": st.none() | st.integers(1),
+        "max_shared_memory": st.none() | st.integers(0),
     },
 )
 
@@ -190,6 +193,7 @@ def test_equal_options_share_a_pool(options: dict[str, Any]) -> None:
     assert (pool.max_tasks, pool.max_memory) == (
         options.get("max_tasks_per_worker"),
         options.get("max_memory_per_worker"),
+        options.get("max_shared_memory"),
     )
 
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from manyhands.calls import Answer, Done, Failed, add_note, traceback_text
+from manyhands.memory.exchange import Received
 from manyhands.outcome import Answered, Event, Returned
 from manyhands.workers import payload
 from manyhands.workers.channel import RETURNED, Frame
-from manyhands.workers.parcel import unpack
+from manyhands.workers.parcel import STORED, unpack
 
 
 def answers(index: int, frame: Frame, worker: str, block: bool) -> list[Event]:
     """What a frame of a worker says, or what unpickling it raised; ``index`` is that of its first call."""
     if frame.kind != RETURNED:
-        return [Answered(index, unpickled_answer(frame.body), frame.last, worker)]
-    values, pickled = unpack(frame.form, frame.body)
+        return [Answered(index, unpickled_answer(frame), frame.last, worker)]
+    # What was stored comes alone.
+    values, pickled = ([frame.body], True) if frame.form == STORED else unpack(frame.form, frame.body)
     faults: dict[int, Failed] = {}
     if pickled:
         for place, blob in enumerate(values):
             try:
-                values[place] = payload.loads(blob)
+                values[place] = loads(blob)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
@@ -37,10 +41,17 @@ def answers(index: int, frame: Frame, worker: str, block: bool) -> list[Event]:
     ]
 
 
-def unpickled_answer(blob: bytes | bytearray) -> Answer:
-    """An answer, or what unpickling it raised."""
+def loads(pickled: bytes | bytearray | Received) -> Any:
+    """The value that a worker has sent or stored."""
+    if isinstance(pickled, Received):
+        return payload.loads_parts(pickled.open())
+    return payload.loads(pickled)
+
+
+def unpickled_answer(frame: Frame) -> Answer:
+    """What the frame says of its call, or what unpickling that raised."""
     try:
-        answer: Answer = payload.loads(blob)
+        answer: Answer = loads(frame.body)
     except KeyboardInterrupt:
         raise
     except BaseException as error:

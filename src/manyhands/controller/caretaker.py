@@ -23,6 +23,7 @@ from manyhands.controller.handles import Handle
 from manyhands.controller.hands import WorkerState
 from manyhands.controller.ledger import PoolState
 from manyhands.controller.reader import CARETAKER
+from manyhands.memory.exchange import Exchange, sockets
 from manyhands.shutdown import at_end, ends_by_error
 from manyhands.workers.channel import ParentChannel
 from manyhands.workers.guard import guard
@@ -321,13 +322,16 @@ class Caretaker:
         with ExitStack() as undo:
             try:
                 ours, theirs = map(undo.enter_context, socket.socketpair())
-                marker = undo.enter_context(closing(send_marker(ours, dispatcher.settings.threads)))
+                side, their_side = map(undo.enter_context, sockets())
+                marker = undo.enter_context(closing(send_marker(ours, dispatcher.settings.threads, their_side)))
+                their_side.close()
+                side.setblocking(False)
                 channel = ParentChannel(ours)
                 with dispatcher.lock:
                     if dispatcher.ledger.workers.get(number) is not WorkerState.STARTING:
                         self._not_wanted(number)
                         return
-                    dispatcher.add_worker(number, Handle(channel, marker))
+                    dispatcher.add_worker(number, Handle(channel, marker, Exchange(side, dispatcher.bank)))
                 undo.pop_all()
                 with theirs:
                     self._launcher.launch(number, theirs)
@@ -410,6 +414,7 @@ class Caretaker:
             if dispatcher.reader.leader == CARETAKER:
                 dispatcher.reader.leader = None
             dispatcher.reader.retire()
+        dispatcher.bank.close()
         self._close_pipe()
 
     def _close_pipe(self) -> None:

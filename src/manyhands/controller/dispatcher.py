@@ -38,10 +38,13 @@ from manyhands.controller.hands import WorkerState
 from manyhands.controller.ledger import Ledger, PoolState
 from manyhands.controller.limits import Limits
 from manyhands.controller.pace import PROMPT_SECONDS, TARGET_SECONDS, Pace, Paces
+from manyhands.controller.parcels import Parcel
 from manyhands.controller.reader import Reader
 from manyhands.controller.session import Session
 from manyhands.controller.share import Dead, Dropped, Share
 from manyhands.errors import PoolBroken, PoolClosed
+from manyhands.memory.bank import Bank, Stored
+from manyhands.memory.exchange import Noted
 from manyhands.settings import PoolSettings
 from manyhands.workers import payload
 from manyhands.workers.channel import (
@@ -59,7 +62,8 @@ from manyhands.workers.channel import (
 )
 from manyhands.workers.launch import end_group, search_path
 from manyhands.workers.messages import Forget, Forgotten, Full, Load, Ready, Setup, Stop, Unready
-from manyhands.workers.parcel import Parcel
+from manyhands.workers.parcel import STORED
+from manyhands.workers.payload import LARGE, Large
 
 QUICK_SECONDS: Final = 0.005
 PATIENCE_SECONDS: Final = 0.25
@@ -111,8 +115,10 @@ class Dispatcher:
             initializer=payload.dumps(settings.initializer) if settings.initializer else b"",
             finalizer=payload.dumps(settings.finalizer) if settings.finalizer else b"",
             max_memory=settings.max_memory or 0,
+            max_shared=settings.shared_bytes() // settings.workers,
             environment=settings.environment(),
         )
+        self.bank = Bank(settings.shared_bytes())
         self.reader = Reader(self)
         self.caretaker = Caretaker(self, idle_seconds, ends_when_idle)
 
@@ -120,12 +126,12 @@ class Dispatcher:
 
     def open_session(
         self,
-        work: bytes,
+        work: bytes | Large,
         chunksize: int | None = None,
         timeout: float | None = None,
         keeps: bool = False,
     ) -> Session:
-        """A share of the pool for calls of ``work``, a pickled ``Work``; raises PoolClosed.
+        """A share of the pool for calls of ``work``, a packed ``Work``; raises PoolClosed.
 
         Args:
             work: loaded in a worker, it takes a call and returns its answer.
@@ -137,14 +143,19 @@ class Dispatcher:
         self.open(session, work, chunksize)
         return session
 
-    def open(self, share: Share, work: bytes, chunksize: int | None = None) -> None:
+    def open(self, share: Share, work: bytes | Large, chunksize: int | None = None) -> None:
         """Opens a share of the pool; raises PoolClosed."""
+        pickled = work if isinstance(work, bytes) else bytes(work.parts[0][:LARGE])
+        blob = self._stored(work)
+        stored = blob if isinstance(blob, Stored) else None
+        body = blob.place if isinstance(blob, Stored) else blob
         with self.lock:
             if self.ledger.state is PoolState.CLOSED or self.finishing:
                 raise PoolClosed("the pool is closed")
             self.begin()
             group = share.group = next(self._numbers)
-            self.works[group] = OpenWork(Load(group, os.getcwd(), list(search_path()), work), share, chunksize)
+            load = Load(group, os.getcwd(), list(search_path()), body)
+            self.works[group] = OpenWork(load, share, chunksize, hash(pickled), stored)
             self._open_group(self.ledger, group)
             self._renew_limits()
             self.end()
@@ -171,6 +182,15 @@ class Dispatcher:
         return self._setup(
             number=number, variables=variables, directory=directory, sys_path=list(search_path())
         )
+
+    def pack(self, value: object) -> bytes | Stored:
+        """Pickles a value for workers, into shared memory if it is large; raises what pickling it raises."""
+        return self._stored(payload.packed(value))
+
+    def _stored(self, value: bytes | Large) -> bytes | Stored:
+        if isinstance(value, bytes):
+            return value
+        return self.bank.store(value.parts) or payload.whole(value)
 
     def new_ticket(self) -> int:
         """The next ticket: a share notes it before it submits."""
@@ -371,7 +391,7 @@ class Dispatcher:
     def _open_group(self, ledger: Ledger, group: int) -> None:
         work = self.works[group]
         target = PROMPT_SECONDS if work.share.prompt else TARGET_SECONDS
-        expected = self._paces.expected(work.load.blob) if work.share.is_map else None
+        expected = self._paces.expected(work.key) if work.share.is_map else None
         ledger.open_group(group, work.chunksize, work.share.most, target, expected)
 
     def _new_ledger(self, limit: int) -> Ledger:
@@ -405,7 +425,8 @@ class Dispatcher:
         frames = handle.channel.read()
         if handle.channel.at_end:
             self.ledger.doom(number)
-        for frame in frames:
+        for heard in frames:
+            frame = handle.hear(heard) if handle.lent or heard.form == STORED else heard
             kind = frame.kind
             if kind in (RETURNED, ANSWERED):
                 ticket = frame.ticket
@@ -448,6 +469,8 @@ class Dispatcher:
             case Unready(summary):
                 self.note_broken(f"the initializer of the workers raised {summary}")
                 return self.ledger.break_down()
+            case Noted() as noted:
+                handle.take_in(noted)
         return []
 
     def add_worker(self, number: int, handle: Handle) -> None:
@@ -481,8 +504,7 @@ class Dispatcher:
         descriptor = handle.channel.fileno()
         if self._by_descriptor.pop(descriptor, None) is not None:
             self.reader.poller.remove(descriptor)
-        handle.channel.close()
-        handle.marker.close()
+        handle.close()
 
     @property
     def must_rebuild(self) -> bool:
@@ -562,9 +584,15 @@ class Dispatcher:
         for group, ticket, begin, end in pieces:
             if group not in handle.loaded:
                 handle.loaded.add(group)
-                frames.append(control(self.works[group].load))
+                work = self.works[group]
+                if work.stored is not None:
+                    self._show(handle, work.stored)
+                frames.append(control(work.load))
             owner = self._tickets[ticket]
             form, body = owner.parcel.piece(begin, end)
+            if form == STORED:
+                for position, stored in owner.parcel.stored(begin, end):
+                    self._show(handle, stored, (ticket, position))
             kinds = flags | (CALLS if owner.calls else 0)
             pace = self.ledger.pace(group)
             if owner.share.prompt or pace is None or pace.seconds is None:
@@ -573,6 +601,17 @@ class Dispatcher:
             if begins:
                 owner.share.begun(ticket)
         self._write(handle, frames)
+
+    def _show(self, handle: Handle, stored: Stored, call: tuple[int, int] | None = None) -> None:
+        """A worker is about to be told of a call that lies in shared memory, or of a work."""
+        try:
+            if call is None:
+                handle.kept.add(stored.place.number)
+                handle.exchange.show(stored)
+            else:
+                handle.lend(*call, stored)
+        except OSError:  # it has ended, most likely; what it can't see it can't do
+            self._end(handle)
 
     def tell(self, worker: int, frame: Frame) -> None:
         """Sends a worker something. Under the lock."""
@@ -587,6 +626,8 @@ class Dispatcher:
                 self._write(handle, [])
 
     def _write(self, handle: Handle, frames: list[Frame]) -> None:
+        if handle.exchange.has_news and (noted := handle.exchange.news(all_ends=True)) is not None:
+            frames = [control(noted), *frames]
         handle.channel.send(frames)
         if handle.channel.wants_to_send and not handle.channel.at_end:
             self.reader.poller.watch_writing(handle.channel.fileno(), writing=True)
@@ -600,7 +641,7 @@ class Dispatcher:
         idle = {number for number, state in self.ledger.workers.items() if state is WorkerState.IDLE}
         work, pace = self.works.pop(group, None), self.ledger.pace(group)
         if work is not None and work.share.is_map and pace is not None:
-            self._paces.note(work.load.blob, pace)
+            self._paces.note(work.key, pace)
         actions = self.ledger.abandon(group, kill)
         for ticket in [ticket for ticket, owner in self._tickets.items() if owner.share.group == group]:
             self._limits.abandon(ticket, self._tickets.pop(ticket))
@@ -667,9 +708,9 @@ class Dispatcher:
                 work.share.renew_locks()
             self.fail_all()
         self.works.clear()
+        self.bank.disown()
         for handle in self.handles.values():
-            handle.channel.close()
-            handle.marker.close()
+            handle.close()
         self.handles.clear()
         self._by_descriptor.clear()
         self.caretaker.disown()

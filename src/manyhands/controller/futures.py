@@ -11,14 +11,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from manyhands.calls import Done, Failed, traceback_text
-from manyhands.controller.answers import unloadable, unpicklable, unpickled_answer
+from manyhands.controller.answers import loads, unloadable, unpicklable, unpickled_answer
 from manyhands.controller.endings import ended_before_it_ran_again
+from manyhands.controller.parcels import Parcel
 from manyhands.controller.share import Dead, Dropped, News
 from manyhands.errors import PoolClosed
 from manyhands.outcome import explain
 from manyhands.workers import payload
 from manyhands.workers.channel import RETURNED, Frame
-from manyhands.workers.parcel import EACH, Parcel, unpack
+from manyhands.workers.parcel import EACH, STORED, unpack
 from manyhands.workers.spin import SPIN_SECONDS
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ class Desk:
 
     Args:
         dispatcher: of the pool.
-        work: pickled; what the calls are of.
+        work: packed; what the calls are of.
         calls: whether requests are ``Call`` objects.
         timeout: seconds that a call may take.
     """
@@ -205,7 +206,9 @@ class Desk:
     most = 4  # few, since what a worker holds can't be cancelled
     prompt = True
 
-    def __init__(self, dispatcher: Dispatcher, work: bytes, calls: bool, timeout: float | None = None) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, work: bytes | payload.Large, calls: bool, timeout: float | None = None
+    ) -> None:
         self.dispatcher = dispatcher
         self.group = -1
         self.timeout = timeout
@@ -219,7 +222,7 @@ class Desk:
         """Pickles the request in this thread and hands it to the pool; raises PoolClosed or PoolBroken."""
         future: PoolFuture[Any] = PoolFuture(self)
         try:
-            blob = payload.dumps(request)
+            blob = self.dispatcher.pack(request)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -230,7 +233,8 @@ class Desk:
         ticket = future._ticket = self.dispatcher.new_ticket()
         try:
             self._futures[ticket] = future
-            taken = self.dispatcher.submit(self, ticket, Parcel([blob], EACH), self._calls)
+            form = EACH if type(blob) is bytes else STORED
+            taken = self.dispatcher.submit(self, ticket, Parcel([blob], form), self._calls)
         except BaseException:  # an interrupt: nobody will have the future, so nobody is to wait for it
             self._futures.pop(ticket, None)
             raise
@@ -311,14 +315,16 @@ def _opened(news: News, worker: str) -> tuple[Any, BaseException | None]:
     match news:
         case Frame(kind=kind) if kind == RETURNED:
             try:
+                if news.form == STORED:
+                    return loads(news.body), None
                 (value,), pickled = unpack(news.form, news.body)
-                return (payload.loads(value) if pickled else value), None
+                return (loads(value) if pickled else value), None
             except KeyboardInterrupt:
                 raise  # most likely the user's: who asks again gets it then
             except BaseException as error:
                 failed = unloadable(error)
         case Frame():
-            answer = unpickled_answer(news.body)
+            answer = unpickled_answer(news)
             if isinstance(answer, Done):
                 return answer.value, None
             assert isinstance(answer, Failed)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from manyhands.controller.parcels import Parcel
 from manyhands.controller.share import Share
 from manyhands.errors import TaskTimeout, WorkerDied
-from manyhands.workers.channel import ParentChannel
+from manyhands.memory.bank import Stored
+from manyhands.memory.exchange import Exchange, Noted, Received
+from manyhands.workers.channel import Frame, ParentChannel
 from manyhands.workers.marker import Marker
 from manyhands.workers.messages import Load
-from manyhands.workers.parcel import Parcel
+from manyhands.workers.parcel import STORED
 
 Reason = Callable[[int], WorkerDied | TaskTimeout]
 """Given a process id, makes the error of a call that was ended on purpose."""
@@ -22,6 +26,7 @@ class Handle:
 
     channel: ParentChannel
     marker: Marker
+    exchange: Exchange
     pid: int | None = None
     since: float = 0.0  # when its process was seen to run
     name: str = ""
@@ -30,6 +35,45 @@ class Handle:
     loaded: set[int] = field(default_factory=set)
     epoch: int = 0
     reasons: dict[tuple[int, int], Reason] = field(default_factory=dict)
+    lent: dict[tuple[int, int], int] = field(
+        default_factory=dict
+    )  # of calls that it has, the slots they lie in
+    kept: set[int] = field(default_factory=set)  # slots that it has said to have open
+
+    def close(self) -> None:
+        """Lets go of what leads to the worker, and of what was lent to it."""
+        self.channel.close()
+        self.marker.close()
+        self.exchange.close()
+        self.exchange.bank.take_back([*{*self.lent.values(), *self.kept}])
+
+    def lend(self, ticket: int, position: int, stored: Stored) -> None:
+        """The worker is about to be sent a call whose pickle is stored; raises OSError if it can't be."""
+        self.exchange.show(stored)
+        self.lent[ticket, position] = stored.place.number
+
+    def hear(self, frame: Frame) -> Frame:
+        """The worker has done with calls; of an answer that it has stored, what leads to that is the new body."""
+        for position in range(frame.begin, frame.end) if self.lent else ():
+            number = self.lent.pop((frame.ticket, position), None)
+            if number is not None and number not in self.kept:
+                self.exchange.bank.take_back([number])
+        if frame.form != STORED:
+            return frame
+        (place,) = pickle.loads(frame.body)
+        try:
+            received = self.exchange.received(place)
+        except (EOFError, OSError):
+            received = Received(place, self.exchange.views)  # which says so when it is opened
+        return frame._replace(body=received)
+
+    def take_in(self, noted: Noted) -> None:
+        """The worker has told this of what it sees, and shows."""
+        self.exchange.take_in(noted)
+        self.kept.update(noted.kept)
+        self.kept.difference_update(noted.let_go)
+        lent = self.lent.values()
+        self.exchange.bank.take_back([number for number in noted.let_go if number not in lent])
 
 
 @dataclass(slots=True)
@@ -52,6 +96,8 @@ class OpenWork:
     load: Load
     share: Share
     chunksize: int | None
+    key: int  # the same for the same work, most likely
+    stored: Stored | None = None
 
 
 @dataclass(slots=True)

@@ -103,18 +103,17 @@ class Paces:
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}  # the latest last
 
-    def note(self, work: bytes, pace: Pace) -> None:
-        """A map of this pickled function has ended."""
+    def note(self, key: int, pace: Pace) -> None:
+        """A map of the function with this key has ended."""
         if pace.seconds is not None:
-            key = hash(work)
             self._seconds.pop(key, None)
             self._seconds[key] = pace.seconds
             if len(self._seconds) > _KNOWN:
                 del self._seconds[next(iter(self._seconds))]
 
-    def expected(self, work: bytes) -> float | None:
-        """Seconds that a call of this pickled function took last, or None."""
-        return self._seconds.get(hash(work))
+    def expected(self, key: int) -> float | None:
+        """Seconds that a call of the function with this key took last, or None."""
+        return self._seconds.get(key)
 
 
 def _in(span: float, seconds: float) -> int:

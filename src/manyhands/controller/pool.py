@@ -42,6 +42,7 @@ class Controller(Executor):
         finalizer: runs last in every worker that ends in order, without arguments.
         max_tasks_per_worker: as in ``@parallel``.
         max_memory_per_worker: as in ``@parallel``.
+        max_shared_memory: as in ``@parallel``.
         max_workers: another name for ``workers``.
         mp_context: a context of ``multiprocessing``, in place of ``start_method``; only its start method counts.
         max_tasks_per_child: another name for ``max_tasks_per_worker``.
@@ -61,6 +62,7 @@ class Controller(Executor):
         finalizer: Callable[[], object] | None = None,
         max_tasks_per_worker: int | None = None,
         max_memory_per_worker: int | None = None,
+        max_shared_memory: int | None = None,
         max_workers: int | None = None,
         mp_context: Any = None,
         max_tasks_per_child: int | None = None,
@@ -86,6 +88,7 @@ class Controller(Executor):
                 "max_tasks_per_worker", max_tasks_per_worker, "max_tasks_per_child", max_tasks_per_child
             ),
             max_memory_per_worker=max_memory_per_worker,
+            max_shared_memory=max_shared_memory,
         )
         self._dispatcher = Dispatcher(options.pool())
         self._desk: Desk | None = None
@@ -113,7 +116,7 @@ class Controller(Executor):
         desk = self._desk
         if desk is None:
             with self._opening:
-                desk = self._desk = self._desk or self._open_desk(payload.dumps(Apply()))
+                desk = self._desk = self._desk or self._open_desk(payload.packed(Apply()))
         return desk.submit((fn, args, kwargs))
 
     def map(
@@ -154,13 +157,13 @@ class Controller(Executor):
         """How to submit calls of one function, and what to call then: it is sent only once to each worker."""
         self._check_open()
         try:
-            work = payload.dumps(ApplyOne(call))
+            work = payload.packed(ApplyOne(call))
         except Exception:
             return lambda chunk: self.submit(call, chunk), lambda _: None  # each future tells why
         desk = self._open_desk(work)
         return desk.submit, desk.abandon
 
-    def _open_desk(self, work: bytes) -> Desk:
+    def _open_desk(self, work: bytes | payload.Large) -> Desk:
         desk = Desk(self._dispatcher, work, calls=False)
         self._desks.add(desk)
         return desk

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from manyhands.calls import Call, Failed
 from manyhands.controller.answers import answers, unpicklable
 from manyhands.controller.pace import MOST
+from manyhands.controller.parcels import Parcel, atomic
 from manyhands.controller.share import Dead, Dropped, News
+from manyhands.memory.bank import Stored
 from manyhands.outcome import Answered, Cancelled, Died, Event
-from manyhands.workers import payload
 from manyhands.workers.channel import Frame
-from manyhands.workers.parcel import ATOMS, EACH, Parcel, atomic
+from manyhands.workers.parcel import ATOMS, EACH, STORED
 
 if TYPE_CHECKING:
     from manyhands.controller.dispatcher import Dispatcher
@@ -28,6 +29,13 @@ class _Sent:
     block: bool
     out: bytearray  # 1 for each call that nothing was heard of
     left: int  # how many these are
+    sizes: dict[int, int]  # of those that lie in shared memory, the bytes
+
+
+MUCH: Final = 1 << 25
+MOST_BYTES: Final = 1 << 28
+"""Calls that hold so many bytes of shared memory are enough: of the first, if there are two for each that can run at
+the same time; of the second, if there is one. Few slots that are used in turn stay warm."""
 
 
 class Session:
@@ -49,6 +57,8 @@ class Session:
         self._arrived: deque[tuple[int, int, int, News, str]] = deque()
         self._early: list[Event] = []  # calls that could not be sent
         self._woken = False
+        self._bytes = 0  # of shared memory, that calls hold which are out
+        self._larges = 0  # how many these are
 
     @property
     def capacity(self) -> int:
@@ -70,40 +80,63 @@ class Session:
             return 4 * self.capacity * (pace.fixed or 1) if pace is not None else 0
         return int(min(1e9, self.capacity / max(pace.seconds, 1e-9)))
 
+    @property
+    def has_room(self) -> bool:
+        """Whether more calls are wanted, as far as the memory goes that those which are out take."""
+        if self._bytes < MUCH:
+            return True
+        return self._larges < (2 * self.capacity if self._bytes < MOST_BYTES else self.capacity)
+
     def submit(self, ticket: int, call: Call) -> None:
         """Pickles the call in this thread and hands it to the pool."""
-        blob = self._pickled(ticket, call)
+        blob = self._packed(ticket, call)
         if blob is not None:
-            self._ours[ticket] = self._submit(ticket, Parcel([blob], EACH), block=False)
+            self._ours[ticket] = self._submit_packed(ticket, [blob], block=False)
 
-    def submit_block(self, ticket: int, items: Sequence[Any]) -> None:
-        """Hands items to the pool; those that can't be pickled come back at once."""
+    def submit_block(self, ticket: int, items: Sequence[Any]) -> int:
+        """Hands items to the pool, as many as there is room for; those that can't be pickled come back at once."""
         if isinstance(items, range) or atomic(items):
             self._submit(ticket, Parcel(items, ATOMS), block=True)
-            return
-        blobs: list[bytes] = []
+            return len(items)
+        blobs: list[bytes | Stored] = []
+        index = ticket
         for index, item in enumerate(items, ticket):
-            blob = self._pickled(index, item)
-            if blob is not None:
-                blobs.append(blob)
-            elif blobs:
-                self._submit(index - len(blobs), Parcel(blobs, EACH), block=True)
+            blob = self._packed(index, item)
+            if blob is None:
+                self._submit_packed(index - len(blobs), blobs, block=True)
                 blobs = []
-        if blobs:
-            self._submit(ticket + len(items) - len(blobs), Parcel(blobs, EACH), block=True)
+                continue
+            blobs.append(blob)
+            if type(blob) is Stored:
+                self._submit_packed(index + 1 - len(blobs), blobs, block=True)
+                blobs = []
+                if not self.has_room:
+                    break
+        self._submit_packed(index + 1 - len(blobs), blobs, block=True)
+        return index + 1 - ticket
 
-    def _pickled(self, ticket: int, request: Any) -> bytes | None:
+    def _packed(self, ticket: int, request: Any) -> bytes | Stored | None:
         try:
-            return payload.dumps(request)
+            return self._dispatcher.pack(request)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             self._early.append(Answered(ticket, unpicklable(error)))
             return None
 
-    def _submit(self, index: int, parcel: Parcel, block: bool) -> int:
+    def _submit_packed(self, index: int, blobs: list[bytes | Stored], block: bool) -> int:
+        """Submits what was packed; returns the pool's ticket."""
+        if not blobs:
+            return -1
+        sizes = {at: blob.place.size for at, blob in enumerate(blobs) if isinstance(blob, Stored)}
+        return self._submit(index, Parcel(blobs, STORED if sizes else EACH), block, sizes)
+
+    def _submit(self, index: int, parcel: Parcel, block: bool, sizes: dict[int, int] | None = None) -> int:
         ticket = self._dispatcher.new_ticket()
-        self._sent[ticket] = _Sent(index, block, bytearray(b"\1") * len(parcel), len(parcel))
+        self._sent[ticket] = _Sent(index, block, bytearray(b"\1") * len(parcel), len(parcel), sizes or {})
+        if sizes:
+            self._bytes += sum(sizes.values())
+            self._larges += len(sizes)
         if not self._dispatcher.submit(self, ticket, parcel, calls=not block):
             self._arrived.append((ticket, 0, len(parcel), self._dispatcher.broken, ""))
         return ticket
@@ -156,6 +189,11 @@ class Session:
             return []  # it was run again after an interrupt, and the first answer was here all the same
         sent.out[begin:end] = bytes(end - begin)
         sent.left -= end - begin
+        if sent.sizes:
+            for position in range(begin, end):
+                size = sent.sizes.pop(position, 0)
+                self._bytes -= size
+                self._larges -= size > 0
         index = sent.index + begin
         if not sent.left:
             del self._sent[ticket]

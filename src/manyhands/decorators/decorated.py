@@ -64,6 +64,7 @@ class Options(TypedDict, total=False):
     finalizer: Callable[[], object] | None
     max_tasks_per_worker: int | None
     max_memory_per_worker: int | None
+    max_shared_memory: int | None
 
 
 class Decorated(Generic[P, R]):

@@ -25,6 +25,7 @@ from manyhands.workers.place import own_name, worker_name
 
 if TYPE_CHECKING:
     from manyhands.controller.dispatcher import Dispatcher
+    from manyhands.workers.payload import Large
 
 T = TypeVar("T")
 
@@ -153,12 +154,12 @@ def start_runner(
     return open_pool(options, lambda pool: pool.open_session(blob, chunksize, options.timeout, keeps))
 
 
-def pickled_work(function: Decorated[..., Any], work: Work) -> bytes:
+def pickled_work(function: Decorated[..., Any], work: Work) -> bytes | Large:
     """What workers load; raises TypeError if the function can't be sent."""
     from manyhands.workers import payload
 
     try:
-        return payload.dumps(work)
+        return payload.packed(work)
     except Exception as error:
         raise TypeError(f"{name_of(function)} can't be sent to a worker process: {error}") from error
 

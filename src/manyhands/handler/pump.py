@@ -92,6 +92,7 @@ class Pump:
         self._source = source
         self._ready = isinstance(source, list | tuple | range)
         self._drawn = 0  # of a source that is ready
+        self._back: list[Any] = []  # drawn from another, and not taken in yet
         self._prepare = prepare
         self._gate = gate
         self._observer = observer
@@ -216,7 +217,7 @@ class Pump:
             horizon = min(MOST_BUFFER, self.runner.horizon)
             self.stream.buffersize = max(self.stream.buffersize, LEAST_BUFFER, horizon)
         most = min(most, self.stream.room)
-        if most <= 0:
+        if most <= 0 or not self.runner.has_room:
             return 0
         if self._blocks is None:
             items = self._next_items(1)
@@ -228,13 +229,25 @@ class Pump:
         else:
             items = self._next_items(min(most, self.runner.chunk))
         if items and self._blocks is not None and self._plain is not None and self._plain(items):
-            self._blocks.submit_block(self.stream.send_block(items), items)
+            taken = self._blocks.submit_block(self.stream.added, items)
+            if taken < len(items):
+                self._put_back(items[taken:])
+                items = items[:taken]
+            self.stream.send_block(items)
         else:
             for item in items:
                 self.add(item)
-        if self._source_ended:
+            self._send_due()  # so that the runner knows of them before it is asked for room again
+        if self._source_ended and not self._back:
             self.stream.close_input()
         return len(items)
+
+    def _put_back(self, items: Sequence[Any]) -> None:
+        if self._ready:
+            self._drawn -= len(items)
+            self._source_ended = False
+        else:
+            self._back = [*items, *self._back]
 
     def _next_items(self, most: int) -> Sequence[Any]:
         """Advances the input; notes its end, and what it raises, which surfaces in order."""
@@ -247,7 +260,10 @@ class Pump:
             except OverflowError:  # a range may be longer than that
                 pass
             return stretch
-        items: list[Any] = []
+        items: list[Any] = self._back[:most]
+        if items:
+            del self._back[:most]
+            return items
         try:
             begin = self._clock()
             for item in islice(source, most):

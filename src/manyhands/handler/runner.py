@@ -38,6 +38,11 @@ class Runner(Protocol):
         """How many items its workers get through in about a second; 0 as long as that is not known."""
         ...
 
+    @property
+    def has_room(self) -> bool:
+        """Whether it wants more than what is out; if not, something is out."""
+        ...
+
     def submit(self, ticket: int, call: Call) -> None:
         """Takes a call; one that can't be sent comes back as ``Answered`` with ``Failed``, not as an error."""
         ...
@@ -77,8 +82,11 @@ class Runner(Protocol):
 class BlockRunner(Runner, Protocol):
     """A runner that takes items together, too."""
 
-    def submit_block(self, ticket: int, items: Sequence[Any]) -> None:
-        """Takes items with tickets from this one on; they come back in ``Returned`` and the other events."""
+    def submit_block(self, ticket: int, items: Sequence[Any]) -> int:
+        """Takes items with tickets from this one on; they come back in ``Returned`` and the other events.
+
+        Returns how many it has taken: one at least.
+        """
         ...
 
 
@@ -94,6 +102,7 @@ class InlineRunner:
     batches = False
     chunk = 1
     horizon = 0
+    has_room = True
 
     def __init__(
         self, work: Callable[[Call], Answer], sleep: Callable[[float], object] = time.sleep, name: str = ""

@@ -19,6 +19,7 @@ class ThreadRunner:
 
     batches = False
     chunk = 1
+    has_room = True
 
     def __init__(self, work: Callable[[Call], Answer], threads: int, name: str) -> None:
         self.capacity = threads

@@ -45,7 +45,7 @@ class Frame(NamedTuple):
         epoch: how many recalls the sender had seen, or made.
         work, ticket, begin, end: which calls; positions count from 0 within the ticket.
         seconds, last: from the worker, what the calls took: all but the last together, and the last.
-        body: bytes.
+        body: bytes; what has come of STORED is a ``Received`` in the parent.
     """
 
     kind: int
@@ -58,7 +58,7 @@ class Frame(NamedTuple):
     end: int = 0
     seconds: float = 0.0
     last: float = 0.0
-    body: bytes | bytearray = b""
+    body: Any = b""
 
 
 CALLS: Final = 1

@@ -21,6 +21,7 @@ from manyhands.workers.lane import Flusher, Lane, Work
 from manyhands.workers.marker import Marker, receive_marker
 from manyhands.workers.memory import MemoryWatch
 from manyhands.workers.messages import Forget, Forgotten, Full, Load, Message, Ready, Setup, Stop, Unready
+from manyhands.workers.shared import SharedMemory
 from manyhands.workers.tether import tether
 
 
@@ -59,8 +60,9 @@ def serve(end: socket.socket) -> None:
         _own_process()
         end.setblocking(True)
         end.set_inheritable(False)  # a subprocess of the user's would keep the channel open
-        marker = receive_marker(end)
-        Child(WorkerChannel(end), marker).live()
+        marker, side = receive_marker(end)
+        side.set_inheritable(False)
+        Child(WorkerChannel(end), marker, SharedMemory(side)).live()
         status = 0
     except (EOFError, OSError):
         pass  # the parent is gone, so nobody waits for an answer
@@ -118,9 +120,10 @@ class _Opened:
 class Child:
     """A worker, as it is in its own process."""
 
-    def __init__(self, channel: WorkerChannel, marker: Marker) -> None:
+    def __init__(self, channel: WorkerChannel, marker: Marker, shared: SharedMemory) -> None:
         self._channel = channel
         self._marker = marker
+        self._shared = shared
         self._works: dict[int, _Opened] = {}
         self._opening = threading.Lock()
         self._memory: MemoryWatch | None = None
@@ -160,7 +163,7 @@ class Child:
 
     def new_lane(self, number: int, marker: Marker, flusher: Flusher) -> Lane:
         """A lane that the flusher looks after."""
-        lane = Lane(number, marker, self.send_frames, flusher)
+        lane = Lane(number, marker, self.send_frames, flusher, self._shared)
         flusher.watch(lane)
         os.register_at_fork(after_in_child=lane.forked)
         return lane
@@ -170,7 +173,7 @@ class Child:
         match message:
             case Load(number):
                 self._marker.loads(True)
-                self._works[number] = _Opened(message, _loaded(message))
+                self._works[number] = _Opened(message, _loaded(message, self._shared))
                 self._marker.loads(False)
             case Forget(number, tell):
                 self._forget(number)
@@ -178,6 +181,10 @@ class Child:
                     self._send(Forgotten(number))
             case Stop():
                 return False
+            case Ready() | Unready() | Forgotten() | Full() | Setup():
+                raise AssertionError(f"not for a worker: {message!r}")
+            case noted:
+                self._shared.take_in(noted)
         return True
 
     def run(self, lane: Lane, piece: Frame) -> None:
@@ -223,6 +230,7 @@ class Child:
         except BaseException as error:  # an initializer that calls sys.exit must be told too
             self._send(Unready(f"{payload.carried(error)}\n{traceback_text(error)}"))
             return _NOT_SET_UP
+        self._shared.limit = setup.max_shared
         if setup.max_memory:
             self._memory = MemoryWatch(setup.max_memory)
         self._send(Ready())
@@ -241,6 +249,9 @@ class Child:
     def send_frames(self, *frames: Frame) -> None:
         """Sends frames, in one piece; for any thread."""
         with self._sending:
+            news = self._shared.news()
+            if news is not None:
+                frames = (news, *frames)
             self._channel.send(*frames)
 
     def _forget(self, number: int) -> None:
@@ -263,10 +274,12 @@ def _placed(opened: _Opened) -> Work | Failed:
     return opened.work
 
 
-def _loaded(load: Load) -> Work | Failed:
+def _loaded(load: Load, shared: SharedMemory) -> Work | Failed:
     try:
         _go_to(load)
-        return payload.loads(load.blob)  # type: ignore[no-any-return]
+        if isinstance(load.blob, bytes):
+            return payload.loads(load.blob)  # type: ignore[no-any-return]
+        return shared.get(load.blob, kept=True)  # type: ignore[no-any-return]
     except BaseException as error:
         add_note(error, "raised in a worker process, as it loaded the function")
         return Failed(error, traceback_text(error))

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from time import perf_counter as clock
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from manyhands.calls import Answer, Done, Failed, traceback_text
 from manyhands.workers import payload
@@ -31,16 +31,20 @@ from manyhands.workers.channel import (
     Frame,
 )
 from manyhands.workers.marker import NOTHING, Marker
-from manyhands.workers.parcel import ATOMIC, ATOMS, EACH, ONE, unpack
+from manyhands.workers.parcel import ATOMIC, ATOMS, EACH, ONE, STORED, unpack
+from manyhands.workers.payload import LARGE
 from manyhands.workers.spin import SPIN_SECONDS
+
+if TYPE_CHECKING:
+    from manyhands.workers.shared import SharedMemory
 
 FLUSH_SECONDS: Final = 0.04
 SLOW_SECONDS: Final = 0.1
 PROMPT_PART: Final = 1 / 8
 """Of both, where each answer is waited for by itself."""
 
-_LARGE: Final = 1 << 16
-"""A result of more bytes is sent by itself, at once."""
+_LONG: Final = frozenset({str, bytes})
+"""Atoms that may be large."""
 
 _MUCH: Final = 1 << 14
 """Results of a piece that are so many bytes are sent before the next piece: the parent can unpickle them meanwhile."""
@@ -76,16 +80,23 @@ class Lane:
         marker: shared with the parent.
         send: sends frames.
         flusher: looks after results that wait while a call runs.
+        shared: where large values come from and go to; None: they go as others do.
     """
 
     def __init__(
-        self, number: int, marker: Marker, send: Callable[..., None], flusher: Flusher | None = None
+        self,
+        number: int,
+        marker: Marker,
+        send: Callable[..., None],
+        flusher: Flusher | None = None,
+        shared: SharedMemory | None = None,
     ) -> None:
         self._marker = marker
         self._numbers = marker.numbers
         self._at = 2 * number + 2
         self._send = send
         self._flusher = flusher
+        self._shared = shared
         self._out: list[Frame] = []
         self._due = 0.0
         self.sends = 0
@@ -138,7 +149,9 @@ class Lane:
                 step: Callable[[Any], Any] = self._unwrapped(work)
             else:
                 step = plain
-            if pickled:
+            if piece.form == STORED and self._shared is not None:
+                step = self._shared.opening(step)
+            elif pickled:
                 step = _opened(step)
             self._held = piece, iter(requests)
             self.part = PROMPT_PART if piece.flags & PROMPT else 1.0
@@ -203,7 +216,10 @@ class Lane:
                 kind = self._kind = type(value)
                 values.append(value)
             else:
-                self._keep(numbers[place], value)
+                waits = self._keep(numbers[place], value)
+                value = None
+                if not waits:
+                    self.push()
         return numbers[place] < last
 
     def _call_each(
@@ -219,10 +235,13 @@ class Lane:
         numbers, place, epoch = self._numbers, self._at + 1, piece.epoch
         for numbers[place], request in zip(range(first, piece.end), requests, strict=False):
             value = step(request)
-            if _is_atom(value):
+            if _is_atom(value) and not (type(value) in _LONG and len(value) >= LARGE):
                 self._values.append(value)
             else:
-                self._keep(numbers[place], value)
+                waits = self._keep(numbers[place], value)
+                value = None  # it may be of the call's arguments, whose memory the parent can use again then
+                if not waits:
+                    self.push()
             now = clock()
             if now >= due or numbers[0] > epoch:
                 return False
@@ -317,20 +336,24 @@ class Lane:
                 self._out.append(handed_back(piece, position, position + calls))
         self.push()
 
-    def _keep(self, position: int, value: Any) -> None:
-        """A result that is no atom: pickled now, since the next call may change it."""
+    def _keep(self, position: int, value: Any) -> bool:
+        """A result that is no atom: pickled now, since the next call may change it. Returns whether it may wait."""
         self._end_fork()
+        form = ONE
         try:
-            blob = payload.dumps(value)
+            blob = payload.packed(value)
         except BaseException as error:
             raise _NotReturned(Failed(payload.unsendable(value, error), traceback_text(error))) from None
+        if isinstance(blob, payload.Large):
+            form, blob = self._put(blob)
         before, now = self._before, clock()
+        waits = form != STORED and len(blob) <= LARGE
         with self._lock:
             self._close_run_of_values(before, None)
             self._first, self._begun = position + 1, now
-            if len(blob) > _LARGE:
+            if not waits:
                 self._close_run_of_pickles(None)
-                self._returned(position, 1, ONE, blob, 0.0, now - before)
+                self._returned(position, 1, form, blob, 0.0, now - before)
             else:
                 if position != self._first_pickle + len(self._pickles):
                     self._close_run_of_pickles(None)
@@ -338,16 +361,23 @@ class Lane:
                     self._first_pickle = position
                 self._pickles.append(blob)
                 self._took += now - before
-        if len(blob) > _LARGE:
-            self.push()
         self._before = now
+        return waits
+
+    def _put(self, large: payload.Large) -> tuple[int, bytes]:
+        """Form and body of a frame with this value."""
+        body = None if self._shared is None else self._shared.put(large)
+        return (ONE, payload.whole(large)) if body is None else (STORED, body)
 
     def _answer(self, position: int, answer: Answer, seconds: float) -> None:
-        body = payload.dumps_answer(answer)
+        form, body = ONE, payload.packed_answer(answer)
+        if isinstance(body, payload.Large):
+            form, body = self._put(body)
         with self._lock:
             self._out.append(
                 Frame(
                     ANSWERED,
+                    form,
                     ticket=self._ticket,
                     begin=position,
                     end=position + 1,

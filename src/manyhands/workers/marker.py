@@ -2,7 +2,7 @@
 
 A note costs a worker some 25 ns. The parent reads it while the worker runs (is a call over its time?) and when
 it is dead (which call killed it?). The memory has no name that could be left behind: its descriptor travels over
-the worker's channel, before the first frame.
+the worker's channel, before the first frame, and with it the socket for those of other shared memory.
 
 It holds whole numbers of 8 bytes: how often its work was recalled; whether the worker is loading a function; and two
 for each of its threads: ticket and position.
@@ -14,6 +14,8 @@ import mmap
 import os
 import socket
 from typing import Final
+
+from manyhands.memory.segment import anonymous
 
 NOTHING: Final = -1
 LOADING: Final = -2
@@ -57,33 +59,27 @@ class Marker:
         self._memory.close()
 
 
-def send_marker(end: socket.socket, threads: int) -> Marker:
-    """Makes a marker and sends it to the worker; the socket must be blocking still."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("manyhands-marker", os.MFD_CLOEXEC)
-    else:
-        import tempfile  # slow to import
-
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
+def send_marker(end: socket.socket, threads: int, side: socket.socket) -> Marker:
+    """Makes a marker and sends it to the worker, with the socket for more; ``end`` must be blocking still."""
+    descriptor = anonymous("manyhands-marker", _size(threads))
     try:
-        os.ftruncate(descriptor, _size(threads))
         marker = Marker(descriptor, threads)
         for lane in range(threads):
             marker.numbers[2 * lane + 2] = NOTHING
-        socket.send_fds(end, [threads.to_bytes(4, "little")], [descriptor])
+        socket.send_fds(end, [threads.to_bytes(4, "little")], [descriptor, side.fileno()])
         return marker
     finally:
         os.close(descriptor)
 
 
-def receive_marker(end: socket.socket) -> Marker:
-    """The marker that the parent sent; raises EOFError if the parent is gone."""
-    data, descriptors, _, _ = socket.recv_fds(end, 4, 1)
-    if len(data) < 4 or not descriptors:
+def receive_marker(end: socket.socket) -> tuple[Marker, socket.socket]:
+    """The marker and the socket that the parent sent; raises EOFError if the parent is gone."""
+    data, descriptors, _, _ = socket.recv_fds(end, 4, 2)
+    if len(data) < 4 or len(descriptors) < 2:
         raise EOFError("the parent is gone")
+    side = socket.socket(fileno=descriptors[1])
     try:
-        return Marker(descriptors[0], int.from_bytes(data, "little"))
+        return Marker(descriptors[0], int.from_bytes(data, "little")), side
     finally:
         os.close(descriptors[0])
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from manyhands.memory.exchange import Noted
+    from manyhands.memory.places import Place
 
 
 class Setup(NamedTuple):
@@ -14,6 +18,7 @@ class Setup(NamedTuple):
         threads: how many calls run in it at the same time.
         initializer, finalizer: pickled functions without arguments, or empty.
         max_memory: bytes of resident memory above which it is to be replaced; 0: no limit.
+        max_shared: bytes of shared memory that its results may take.
         environment: variables that are set unless they are.
         variables: all others, where the worker does not have them from its parent; else None.
         directory, sys_path: where the caller is, and imports from.
@@ -25,6 +30,7 @@ class Setup(NamedTuple):
     initializer: bytes
     finalizer: bytes
     max_memory: int
+    max_shared: int
     environment: dict[str, str]
     variables: dict[str, str] | None
     directory: str
@@ -32,12 +38,12 @@ class Setup(NamedTuple):
 
 
 class Load(NamedTuple):
-    """To the worker: the pickled work that calls with this number belong to."""
+    """To the worker: the pickled work that calls with this number belong to, or the place where it lies."""
 
     work: int
     directory: str
     sys_path: list[str]
-    blob: bytes
+    blob: bytes | Place
 
 
 class Forget(NamedTuple):
@@ -76,4 +82,4 @@ class Full(NamedTuple):
     """From the worker: it holds more memory than it may, and takes no more calls."""
 
 
-Message = Setup | Load | Forget | Stop | Ready | Unready | Forgotten | Full
+Message: TypeAlias = "Setup | Load | Forget | Stop | Ready | Unready | Forgotten | Full | Noted"

@@ -9,9 +9,9 @@ from __future__ import annotations
 import io
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from manyhands.calls import Answer, Done, Failed, Later, add_note, error_text, qualified_name, traceback_text
 from manyhands.workers import namespaces
@@ -22,14 +22,56 @@ if TYPE_CHECKING:
 _pickler: Callable[..., pickle.Pickler] | None = None
 
 
+LARGE: Final = 1 << 16
+"""Buffers, and pickles, of so many bytes go through shared memory."""
+
+
+class Large(NamedTuple):
+    """A pickled value that is large.
+
+    Attributes:
+        parts: the pickle, and the buffers that it refers to, as they lie in the value.
+    """
+
+    parts: list[memoryview]
+
+
 def dumps(value: object) -> bytes:
     """Pickles ``value`` for another process; raises what pickling it raises."""
     try:
         data = pickle.dumps(value, protocol=5)
     except Exception:
         return _dumps_by_value(value)  # which raises if it can't either
+    return _dumps_by_value(value) if _is_bound(data) else data
+
+
+def packed(value: object) -> bytes | Large:
+    """As ``dumps``; of what is large, the buffers are left where they are."""
+    buffers: list[memoryview] = []
+
+    def outside(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes < LARGE:
+            return True
+        buffers.append(raw)
+        return False
+
+    try:
+        data = pickle.dumps(value, protocol=5, buffer_callback=outside)
+        again = _is_bound(data)
+    except Exception:
+        again = True
+    if again:
+        buffers.clear()
+        data = _dumps_by_value(value, outside)
+    if not buffers and len(data) < LARGE:
+        return data
+    return Large([memoryview(data), *buffers])
+
+
+def _is_bound(data: bytes) -> bool:
     # A name in the script's module means another module there; in multiprocessing's children it is __mp_main__.
-    return _dumps_by_value(value) if b"__main__" in data or b"__mp_main__" in data else data
+    return b"__main__" in data or b"__mp_main__" in data
 
 
 def loads(data: bytes | bytearray) -> Any:
@@ -37,12 +79,39 @@ def loads(data: bytes | bytearray) -> Any:
     return pickle.loads(data)
 
 
-def _dumps_by_value(value: object) -> bytes:
+def loads_parts(parts: Sequence[memoryview]) -> Any:
+    """The value whose pickle and buffers these are."""
+    return pickle.loads(parts[0], buffers=parts[1:])
+
+
+def whole(large: Large) -> bytes:
+    """One pickle of what there is no shared memory for."""
+    if len(large.parts) == 1:
+        data = large.parts[0].obj
+        return data if type(data) is bytes else bytes(large.parts[0])
+    return pickle.dumps(_Whole(large.parts), protocol=5)
+
+
+class _Whole:
+    """Unpickles as the value does."""
+
+    def __init__(self, parts: Sequence[memoryview]) -> None:
+        self._parts = parts
+
+    def __reduce__(self) -> Any:
+        return _loads_whole, tuple(map(pickle.PickleBuffer, self._parts))
+
+
+def _loads_whole(data: bytes, *buffers: bytes | bytearray) -> Any:
+    return pickle.loads(data, buffers=buffers)
+
+
+def _dumps_by_value(value: object, outside: Callable[[pickle.PickleBuffer], object] | None = None) -> bytes:
     global _pickler
     if _pickler is None:
         _pickler = _make_pickler()
     buffer = io.BytesIO()
-    _pickler(buffer, protocol=5).dump(value)
+    _pickler(buffer, protocol=5, buffer_callback=outside).dump(value)
     return buffer.getvalue()
 
 
@@ -56,8 +125,10 @@ def _make_pickler() -> Callable[..., pickle.Pickler]:
     class ByValue(cloudpickle.Pickler):  # type: ignore[misc]
         """cloudpickle that also takes decorated functions of ``__main__`` by value, and its globals as one."""
 
-        def __init__(self, file: Any, protocol: int) -> None:
-            super().__init__(file, protocol=protocol)
+        def __init__(
+            self, file: Any, protocol: int, buffer_callback: Callable[[pickle.PickleBuffer], object] | None
+        ) -> None:
+            super().__init__(file, protocol=protocol, buffer_callback=buffer_callback)
             self.globals_ref.update(namespaces.stand_ins())
 
         def reducer_override(self, obj: Any) -> Any:
@@ -74,13 +145,13 @@ def _make_pickler() -> Callable[..., pickle.Pickler]:
     return ByValue
 
 
-def dumps_answer(answer: Answer) -> bytes:
+def packed_answer(answer: Answer) -> bytes | Large:
     """Pickles an answer; what can't be pickled, or not be unpickled, becomes a failure that says so."""
     if isinstance(answer, Done):
         try:
-            return dumps(answer)
+            return packed(answer)
         except BaseException as error:
-            return dumps_answer(Failed(unsendable(answer.value, error), traceback_text(error)))
+            return packed_answer(Failed(unsendable(answer.value, error), traceback_text(error)))
     if isinstance(answer, Failed):
         return _dumps_failed(answer)
     if answer.failed is None:

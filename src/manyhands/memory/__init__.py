@@ -1,0 +1,1 @@
+"""Large data between processes: shared memory without names, cut into slots that are used again."""

@@ -1,0 +1,187 @@
+"""The memory that two processes show each other: each stores in its own segments, and sees the other's.
+
+The descriptors of segments go over a socket of their own, in packets of one each, before anything over the channel
+speaks of what lies in them. So who hears of a segment for the first time finds its descriptor there.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from typing import Final, NamedTuple
+
+from manyhands.memory.bank import Bank, Stored
+from manyhands.memory.places import Place
+from manyhands.memory.views import Views
+
+_PACKET: Final = struct.Struct("<qq")
+_NO_WAIT: Final = getattr(socket, "MSG_DONTWAIT", 0)
+
+VIEW_BYTES: Final = 1 << 20
+"""Smaller values are copied out of the slot at once: that costs no more than to see them there."""
+
+MOST_VIEWS: Final = 4
+"""When so many values of one process are open, the next are copied: each of them keeps shared memory from being used
+again, and fresh memory costs more than a copy into memory that is private."""
+
+
+class Noted(NamedTuple):
+    """What is to be told to the other side before anything else.
+
+    Attributes:
+        kept: numbers of the other's values that are open here.
+        let_go: of those that are not any more.
+        dropped: segments of this side that were given back.
+        unseen: segments of the other side whose descriptors did not come through.
+        rests: there will be nothing to do for a while: memory that is not used is to be given back.
+    """
+
+    kept: tuple[int, ...] = ()
+    let_go: tuple[int, ...] = ()
+    dropped: tuple[int, ...] = ()
+    unseen: tuple[int, ...] = ()
+    rests: bool = False
+
+
+class Received:
+    """A value that lies in the other process's memory until it is looked at, or nobody is to look at it any more."""
+
+    __slots__ = ("_place", "_views")
+
+    def __init__(self, place: Place, views: Views) -> None:
+        self._place: Place | None = place
+        self._views = views
+
+    def open(self, copies: bool = True) -> list[memoryview]:
+        """Its byte strings, once. Raises OSError if this process can't see them.
+
+        Args:
+            copies: small ones are copied, and others where many are open already; else all are seen as they lie there.
+        """
+        place = self._place
+        assert place is not None, "it was opened before"
+        if not self._views.has(place.segment):
+            raise OSError(
+                errno.EMFILE, "the shared memory that holds it could not be opened: too many files are open"
+            )
+        self._place = None
+        views = self._views
+        # Of a lone pickle nothing will be left that looks into the slot.
+        if copies and len(place.lengths) > 1 and (place.size < VIEW_BYTES or views.alive >= MOST_VIEWS):
+            return views.copy(place)
+        return views.view(place)
+
+    def __len__(self) -> int:
+        return 0 if self._place is None else sum(self._place.lengths)
+
+    def __del__(self) -> None:
+        if self._place is not None:
+            self._views.drop(self._place)
+
+
+class Exchange:
+    """One side. Its owner sees to it that no two threads are in it at once, except for ``Received``.
+
+    Args:
+        side: the socket for descriptors.
+        bank: where this side stores.
+    """
+
+    def __init__(self, side: socket.socket, bank: Bank) -> None:
+        self._side = side
+        self.bank = bank
+        self.views = Views()
+        self._shown: set[int] = set()
+        self._version = bank.version
+        self._lost: set[int] = set()  # segments whose descriptors did not come through
+        self._unseen: set[int] = set()  # of those, the ones that the other side is not told of yet
+        self._told: set[int] = set()
+
+    def show(self, stored: Stored) -> Place:
+        """The other side is about to be told of a value, and has it lent; raises OSError if it can't be shown."""
+        place = stored.place
+        if place.segment not in self._shown:
+            descriptor, size = self.bank.descriptor(place.segment)
+            socket.send_fds(self._side, [_PACKET.pack(place.segment, size)], [descriptor])
+            self._shown.add(place.segment)
+        self.bank.lend(place.number)
+        return place
+
+    def received(self, place: Place) -> Received:
+        """What the other side has shown."""
+        while not self.views.has(place.segment) and self._fetch(wait=place.segment not in self._lost):
+            pass
+        return Received(place, self.views)
+
+    def tell_kept(self, number: int) -> None:
+        """The other side knows that this value is open here."""
+        self._told.add(number)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether ``news`` may have something to say."""
+        return not self.views.is_quiet or bool(self._unseen) or self._version != self.bank.version
+
+    def news(self, all_ends: bool) -> Noted | None:
+        """What has changed since it was asked last, if anything.
+
+        Args:
+            all_ends: tell of all values that were let go of, not of those alone that were told to be open.
+        """
+        opened, ended = self.views.settle()
+        if all_ends:
+            kept: list[int] = []
+        else:
+            kept = [number for number in opened if number not in self._told]
+            ended = [number for number in ended if number in self._told]
+            self._told.update(kept)
+            self._told.difference_update(ended)
+        dropped: list[int] = []
+        if self._version != self.bank.version:
+            self._version = self.bank.version
+            dropped = [segment for segment in self._shown if not self.bank.has(segment)]
+            self._shown.difference_update(dropped)
+        unseen, self._unseen = self._unseen, set()
+        if not (kept or ended or dropped or unseen):
+            return None
+        return Noted(tuple(kept), tuple(ended), tuple(dropped), tuple(unseen))
+
+    def take_in(self, noted: Noted) -> None:
+        """The other side has told this; what it keeps and has let go of is for the owner to note."""
+        for segment in noted.dropped:
+            self.views.detach(segment)
+        self._shown.difference_update(noted.unseen)
+
+    def close(self) -> None:
+        """Lets go of the socket."""
+        self._side.close()
+
+    def _fetch(self, wait: bool) -> bool:
+        """Takes the next descriptor in; returns whether there was one."""
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._side, _PACKET.size, 1, 0 if wait else _NO_WAIT)
+        except BlockingIOError:
+            return False
+        if len(data) < _PACKET.size:
+            raise EOFError("the other side is gone")
+        segment, size = _PACKET.unpack(data)
+        try:
+            if not descriptors:
+                raise OSError("this process has too many files open")
+            self.views.attach(segment, descriptors[0], size)
+        except (OSError, ValueError, OverflowError, MemoryError):
+            self._lost.add(segment)
+            self._unseen.add(segment)  # it is to be shown again, when there is need of it
+        else:
+            self._lost.discard(segment)
+        return True
+
+
+def sockets() -> tuple[socket.socket, socket.socket]:
+    """Two connected sockets for descriptors, one for each side."""
+    kind = getattr(socket, "SOCK_SEQPACKET", socket.SOCK_STREAM)
+    try:
+        return socket.socketpair(socket.AF_UNIX, kind)
+    except OSError:  # not every system has them for local sockets
+        return socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)

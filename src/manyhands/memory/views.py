@@ -1,0 +1,118 @@
+"""What another process has stored, as it is seen here. Thread-safe.
+
+Segments are mapped privately: what is written into a view is seen by nobody else, and is gone with the view. So a call
+may change its arguments, and yet finds them as they were should it have to run again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import sys
+import threading
+import weakref
+from collections import deque
+from functools import lru_cache
+from typing import Any, Final
+
+from manyhands.memory.places import Place, layout
+
+_SHARED: Final = sys.platform == "linux"
+"""Elsewhere it is not known whether a private mapping sees what its owner writes later: there all is copied."""
+
+
+class _Watch(weakref.ref[Any]):
+    """Tells when a view and all that was made of it is gone."""
+
+    __slots__ = ("place",)
+    place: Place
+
+
+class Views:
+    """The segments of one other process, and what is open of them."""
+
+    def __init__(self) -> None:
+        self._maps: dict[int, mmap.mmap] = {}
+        self._watches: dict[int, _Watch] = {}
+        self._gone: deque[_Watch] = deque()
+        self._unopened: deque[int] = deque()
+        self._lock = threading.Lock()
+
+    def attach(self, segment: int, descriptor: int, size: int) -> None:
+        """A segment can be seen through this descriptor, which is closed here. Raises OSError."""
+        try:
+            if _SHARED:
+                memory = mmap.mmap(
+                    descriptor, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE
+                )
+            else:
+                memory = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+        finally:
+            os.close(descriptor)
+        self._maps[segment] = memory
+
+    def has(self, segment: int) -> bool:
+        """Whether a segment is attached."""
+        return segment in self._maps
+
+    def detach(self, segment: int) -> None:
+        """The owner has given it back."""
+        self._maps.pop(segment, None)
+
+    @property
+    def alive(self) -> int:
+        """How many values are open."""
+        return len(self._watches) - len(self._gone)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is open, nor was let go of since ``settle``."""
+        return not self._watches and not self._unopened
+
+    def view(self, place: Place) -> list[memoryview]:
+        """The byte strings as they lie there; the slot is in use as long as any of them is."""
+        if not _SHARED:
+            return self.copy(place)
+        base = _bytes_of(place.size).from_buffer(self._maps[place.segment], place.offset)
+        watch = _Watch(base, self._gone.append)
+        watch.place = place
+        self._watches[place.number] = watch
+        return _parts(memoryview(base).cast("B"), 0, place.lengths)
+
+    def copy(self, place: Place) -> list[memoryview]:
+        """The byte strings, as private memory; the slot is not in use any more."""
+        with memoryview(self._maps[place.segment]) as memory:
+            parts = [memoryview(bytearray(part)) for part in _parts(memory, place.offset, place.lengths)]
+        self._unopened.append(place.number)
+        return parts
+
+    def drop(self, place: Place) -> None:
+        """Nobody will look at this value."""
+        self._unopened.append(place.number)
+
+    def settle(self) -> tuple[list[int], list[int]]:
+        """The numbers of the values that are open, and of those that were let go of since the last time."""
+        with self._lock:
+            ended = []
+            while self._unopened:
+                ended.append(self._unopened.popleft())
+            while self._gone:
+                place = self._gone.popleft().place
+                del self._watches[place.number]
+                memory = self._maps.get(place.segment)
+                if memory is not None:
+                    # What was written to it here goes; what its owner writes next is seen.
+                    memory.madvise(mmap.MADV_DONTNEED, place.offset, place.size)
+                ended.append(place.number)
+            return list(self._watches), ended
+
+
+def _parts(memory: memoryview, offset: int, lengths: tuple[int, ...]) -> list[memoryview]:
+    offsets, _ = layout(lengths)
+    return [memory[offset + at : offset + at + length] for at, length in zip(offsets, lengths, strict=True)]
+
+
+@lru_cache(64)
+def _bytes_of(size: int) -> Any:
+    return ctypes.c_ubyte * size
