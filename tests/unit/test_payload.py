@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from manyhands.calls import Answer, Call, Done, Failed, Later
 from manyhands.errors import RemoteError
-from manyhands.workers.payload import carried, dumps, packed_answer, loads
+from manyhands.workers.payload import carried, dumps, loads, packed_answer
 
 plain = st.recursive(
     st.none() | st.integers() | st.text(st.characters()) | st.binary() | st.floats(allow_nan=False),

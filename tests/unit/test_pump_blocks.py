@@ -161,7 +161,7 @@ class Source:
 
 
 class Items(list[int]):
-    """The same as a list, which is there as a whole; its source counts what is drawn of it."""
+    """The same as a list, which is there as a whole; its source counts how far it was drawn."""
 
     def __init__(self, source: Source) -> None:
         super().__init__(range(0, -(3 * MOST_BUFFER if source.length is None else source.length), -1))
@@ -169,7 +169,9 @@ class Items(list[int]):
 
     def __getitem__(self, stretch: Any) -> Any:
         drawn = super().__getitem__(stretch)
-        assert drawn == [next(self.source) for _ in drawn]
+        assert stretch.start <= self.source.drawn, "some were left out"
+        new = drawn[self.source.drawn - stretch.start :]  # what was not taken in is drawn again
+        assert new == [next(self.source) for _ in new]
         return drawn
 
 
@@ -182,8 +184,8 @@ class Counting:
     def ended(self, outcome: Outcome[Any]) -> None:
         self.seen += 1
 
-    def returned(self, count: int) -> None:
-        self.seen += count
+    def returned(self, values: list[Any]) -> None:
+        self.seen += len(values)
 
     def retried(self) -> None:
         self.retries += 1

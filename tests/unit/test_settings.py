@@ -190,7 +190,7 @@ def test_equal_options_share_a_pool(options: dict[str, Any]) -> None:
     assert pool.start_method == (options.get("start_method") or DEFAULT_START_METHOD)
     assert (pool.initializer, pool.finalizer) == (options.get("initializer"), options.get("finalizer"))
     assert pool.threads == options.get("threads", 1)
-    assert (pool.max_tasks, pool.max_memory) == (
+    assert (pool.max_tasks, pool.max_memory, pool.max_shared) == (
         options.get("max_tasks_per_worker"),
         options.get("max_memory_per_worker"),
         options.get("max_shared_memory"),

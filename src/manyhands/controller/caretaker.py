@@ -76,6 +76,7 @@ class Caretaker:
         self._closed_at: float | None = None
         self._needed_at = time.monotonic()
         self._hurried = False
+        self._rests = False  # workers were told that there is nothing to do
         self._nap = NAP_SECONDS
         self.sleeps = False
         _register(dispatcher)
@@ -216,6 +217,7 @@ class Caretaker:
         now = time.monotonic()
         if expects:
             self._needed_at = now
+            self._rests = False
         unreaped = any(
             handle.channel.at_end or handle.pid is None or handle.doomed
             for handle in dispatcher.handles.values()
@@ -228,6 +230,9 @@ class Caretaker:
             return dispatcher.sample_interval or (START_SECONDS if dispatcher.ledger.unproven else None)
         if expects or now - self._needed_at < DOZE_SECONDS:
             return self._nap
+        if not self._rests:
+            self._rests = True
+            dispatcher.rest()
         if dispatcher.ledger.at_rest and (dispatcher.handles or self._ends_when_idle):
             left = self._needed_at + self._idle_seconds - now
             if left > 0:

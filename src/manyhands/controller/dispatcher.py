@@ -130,6 +130,7 @@ class Dispatcher:
         chunksize: int | None = None,
         timeout: float | None = None,
         keeps: bool = False,
+        canvas: int | None = None,
     ) -> Session:
         """A share of the pool for calls of ``work``, a packed ``Work``; raises PoolClosed.
 
@@ -138,12 +139,15 @@ class Dispatcher:
             chunksize: calls sent at once; None: as their times suggest.
             timeout: seconds that a call may take.
             keeps: the work keeps something in its workers that they are to have let go of when the share is closed.
+            canvas: a segment of the pool's bank that the calls write to.
         """
         session = Session(self, timeout, keeps)
-        self.open(session, work, chunksize)
+        self.open(session, work, chunksize, canvas)
         return session
 
-    def open(self, share: Share, work: bytes | Large, chunksize: int | None = None) -> None:
+    def open(
+        self, share: Share, work: bytes | Large, chunksize: int | None = None, canvas: int | None = None
+    ) -> None:
         """Opens a share of the pool; raises PoolClosed."""
         pickled = work if isinstance(work, bytes) else bytes(work.parts[0][:LARGE])
         blob = self._stored(work)
@@ -155,7 +159,7 @@ class Dispatcher:
             self.begin()
             group = share.group = next(self._numbers)
             load = Load(group, os.getcwd(), list(search_path()), body)
-            self.works[group] = OpenWork(load, share, chunksize, hash(pickled), stored)
+            self.works[group] = OpenWork(load, share, chunksize, hash(pickled), stored, canvas)
             self._open_group(self.ledger, group)
             self._renew_limits()
             self.end()
@@ -182,6 +186,15 @@ class Dispatcher:
         return self._setup(
             number=number, variables=variables, directory=directory, sys_path=list(search_path())
         )
+
+    def canvas(self, size: int) -> int | None:
+        """A segment of the bank for calls to write to; None: there is to be none, or no memory for it."""
+        if not self.settings.shared_bytes():
+            return None
+        try:
+            return self.bank.open_canvas(size)
+        except (OSError, OverflowError, MemoryError):
+            return None
 
     def pack(self, value: object) -> bytes | Stored:
         """Pickles a value for workers, into shared memory if it is large; raises what pickling it raises."""
@@ -471,6 +484,8 @@ class Dispatcher:
                 return self.ledger.break_down()
             case Noted() as noted:
                 handle.take_in(noted)
+                if noted.rests:
+                    self._give_memory_back()
         return []
 
     def add_worker(self, number: int, handle: Handle) -> None:
@@ -584,15 +599,14 @@ class Dispatcher:
         for group, ticket, begin, end in pieces:
             if group not in handle.loaded:
                 handle.loaded.add(group)
-                work = self.works[group]
-                if work.stored is not None:
-                    self._show(handle, work.stored)
-                frames.append(control(work.load))
+                frames.append(self._load(handle, self.works[group]))
             owner = self._tickets[ticket]
             form, body = owner.parcel.piece(begin, end)
             if form == STORED:
-                for position, stored in owner.parcel.stored(begin, end):
-                    self._show(handle, stored, (ticket, position))
+                try:
+                    handle.lend(ticket, owner.parcel.stored(begin, end))
+                except OSError:  # it has ended, most likely; what it can't see it can't do
+                    self._end(handle)
             kinds = flags | (CALLS if owner.calls else 0)
             pace = self.ledger.pace(group)
             if owner.share.prompt or pace is None or pace.seconds is None:
@@ -602,16 +616,12 @@ class Dispatcher:
                 owner.share.begun(ticket)
         self._write(handle, frames)
 
-    def _show(self, handle: Handle, stored: Stored, call: tuple[int, int] | None = None) -> None:
-        """A worker is about to be told of a call that lies in shared memory, or of a work."""
+    def _load(self, handle: Handle, work: OpenWork) -> Frame:
         try:
-            if call is None:
-                handle.kept.add(stored.place.number)
-                handle.exchange.show(stored)
-            else:
-                handle.lend(*call, stored)
-        except OSError:  # it has ended, most likely; what it can't see it can't do
+            handle.show(work)
+        except OSError:
             self._end(handle)
+        return control(work.load)
 
     def tell(self, worker: int, frame: Frame) -> None:
         """Sends a worker something. Under the lock."""
@@ -623,6 +633,21 @@ class Dispatcher:
         """Sends the workers what was not urgent. Under the lock."""
         for handle in self.handles.values():
             if handle.channel.holds:
+                self._write(handle, [])
+
+    def rest(self) -> None:
+        """There is nothing to do, so memory that is not used is given back. Under the lock."""
+        self.bank.trim()
+        for handle in self.handles.values():
+            if handle.exchange.is_used:
+                noted = handle.exchange.news(all_ends=True) or Noted()
+                handle.channel.send([control(noted._replace(rests=True))])
+
+    def _give_memory_back(self) -> None:
+        """A worker has said what it has let go of: others may have mapped it too."""
+        self.bank.trim()
+        for handle in self.handles.values():
+            if handle.exchange.has_news:
                 self._write(handle, [])
 
     def _write(self, handle: Handle, frames: list[Frame]) -> None:

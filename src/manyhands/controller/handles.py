@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from manyhands.controller.parcels import Parcel
@@ -47,10 +47,19 @@ class Handle:
         self.exchange.close()
         self.exchange.bank.take_back([*{*self.lent.values(), *self.kept}])
 
-    def lend(self, ticket: int, position: int, stored: Stored) -> None:
-        """The worker is about to be sent a call whose pickle is stored; raises OSError if it can't be."""
-        self.exchange.show(stored)
-        self.lent[ticket, position] = stored.place.number
+    def lend(self, ticket: int, calls: Iterable[tuple[int, Stored]]) -> None:
+        """The worker is about to be sent calls whose pickles are stored; raises OSError if it can't see them."""
+        for position, stored in calls:
+            self.exchange.show(stored)
+            self.lent[ticket, position] = stored.place.number
+
+    def show(self, work: OpenWork) -> None:
+        """The worker is about to be sent this work; raises OSError if it can't see what belongs to that."""
+        if work.stored is not None:
+            self.exchange.show(work.stored)
+            self.kept.add(work.stored.place.number)
+        if work.canvas is not None:
+            self.exchange.show_segment(work.canvas, writable=True)
 
     def hear(self, frame: Frame) -> Frame:
         """The worker has done with calls; of an answer that it has stored, what leads to that is the new body."""
@@ -98,6 +107,7 @@ class OpenWork:
     chunksize: int | None
     key: int  # the same for the same work, most likely
     stored: Stored | None = None
+    canvas: int | None = None  # a segment that its calls write to
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ import functools
 import inspect
 import sys
 import types
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +36,8 @@ from manyhands.policies.parameters import Parameters, name_of, signature_of
 from manyhands.settings import MapOptions, OnError, StartMethod
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from manyhands.controller.futures import Desk
     from manyhands.decorators.submitting import Submitter
     from manyhands.handler.results import Results
@@ -356,6 +358,41 @@ class ParallelFunction(Decorated[P, R]):
 
         rule = StarRule(star, kwstar, cast("tuple[Any, ...]", args), kwargs or {})
         return start_map(self, items, rule, self._options.changed(options), total)
+
+    def map_blocks(
+        self,
+        *arrays: Any,
+        rows: int | None = None,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[Options],
+    ) -> NDArray[Any]:
+        """Calls the function with blocks of rows of an array, in worker processes, and returns one array.
+
+        The function gets a block and returns an array with one row for each of the block's; all its results must have
+        the same type and, but for the number of rows, the same shape. Workers write them into the result itself:
+        nothing is joined. Needs numpy.
+
+        Args:
+            arrays: one or more, split together along their first axis: numpy arrays, memory-mapped files, or what else
+                has a ``shape`` and gives a block for ``array[start:stop]``; it is read as it is needed.
+            rows: of a block; None: as many as stay in a core's cache, some 256 KiB.
+            args: fixed positional arguments, after the blocks.
+            kwargs: fixed keyword arguments.
+            options: as in ``@parallel``; ``progress`` counts rows; ``ordered``, ``chunksize`` and ``buffersize`` have
+                no effect.
+
+        Returns:
+            numpy.ndarray: shape ``(len(array), …)``; it may be written to.
+
+        Raises:
+            TypeError, ValueError: the arrays can't be split, or not together.
+            InvalidResult: a result does not fit its block, or the others; it says which rows.
+            Exception: what the function raised, with a note that says for which rows.
+        """
+        from manyhands.decorators.blocks import map_blocks
+
+        return map_blocks(self, arrays, rows, args, kwargs, self._options.changed(dict(options)))
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Calls the function once, in a worker process; retries and claims as in a map.

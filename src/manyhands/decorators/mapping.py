@@ -33,9 +33,25 @@ _INLINE: Final = MapOptions(backend="inline")
 
 
 def start_map(
-    function: Decorated[..., Any], items: Iterable[Any], rule: StarRule, options: MapOptions, total: int | None
+    function: Decorated[..., Any],
+    items: Iterable[Any],
+    rule: StarRule,
+    options: MapOptions,
+    total: int | None,
+    runner: Runner | None = None,
+    observer: Observer | None = None,
 ) -> Results[Any]:
-    """A map in motion; raises what is wrong with it before any work starts, as far as that can be known."""
+    """A map in motion; raises what is wrong with it before any work starts, as far as that can be known.
+
+    Args:
+        function: what is mapped.
+        items: over these.
+        rule: how they become calls.
+        options: of the map.
+        total: how many items there are; None: if they tell.
+        runner: runs the calls; None: one that fits the options.
+        observer: is told of what happens; None: one that fits the options.
+    """
     if not isinstance(items, Iterable):
         raise TypeError(f"{name_of(function)}.map takes an iterable of items, not {short_repr(items)}")
     if total is None and isinstance(items, Sized):
@@ -52,8 +68,8 @@ def start_map(
     prepare = preparation(function, rule, discards=True)
     if isinstance(items, list | tuple | range) and options.on_error == "raise":
         _check_items(function, items, rule, prepare, gate)
-    runner = start_runner(function, options, discards=True, rule=rule)
-    observer = _observer(function, options, total)
+    runner = runner or start_runner(function, options, discards=True, rule=rule)
+    observer = observer or _observer(function, options, total)
     inline = isinstance(runner, InlineRunner)
     stream = Stream(
         # Inline nothing runs ahead, so nothing needs to be drawn ahead.
@@ -148,13 +164,13 @@ def start_runner(
         from manyhands.handler.threads import ThreadRunner
 
         return ThreadRunner(work, resolve_workers(options.workers) * options.threads, own_name())
-    blob = pickled_work(function, work)
+    blob = packed_work(function, work)
     chunksize = None if options.chunksize == "auto" else options.chunksize
     keeps = function.task.claim is not None  # files, and they are to be closed when the map has ended
     return open_pool(options, lambda pool: pool.open_session(blob, chunksize, options.timeout, keeps))
 
 
-def pickled_work(function: Decorated[..., Any], work: Work) -> bytes | Large:
+def packed_work(function: Decorated[..., Any], work: Work) -> bytes | Large:
     """What workers load; raises TypeError if the function can't be sent."""
     from manyhands.workers import payload
 

@@ -22,7 +22,7 @@ from manyhands.decorators.mapping import (
     call_here,
     gate_for,
     open_pool,
-    pickled_work,
+    packed_work,
     preparation,
     start_runner,
 )
@@ -108,7 +108,7 @@ def _submit_straight(function: ParallelFunction[..., Any], call: Call, options: 
         explain(prepared.error, prepared.traceback, "submitted; no worker was asked")
         future.set_exception(prepared.error)
         return future
-    work = pickled_work(function, Work(function, discards=False))
+    work = packed_work(function, Work(function, discards=False))
     key = (*_place(), work)
     known: tuple[Any, Desk] | None = function.__dict__.get("_desk")
     if known is not None and known[0] == key:

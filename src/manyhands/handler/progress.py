@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -18,13 +18,14 @@ class ProgressBar:
     Args:
         label: stands before the bar.
         total: number of items, if known.
+        unit: what is counted.
     """
 
-    def __init__(self, label: str, total: int | None) -> None:
+    def __init__(self, label: str, total: int | None, unit: str = "item") -> None:
         self._bar: Any = None
         self._marks = {"failed": 0, "discarded": 0, "retried": 0}
         with self._drawing():
-            self._bar = _bar_class()(total=total, desc=label, unit="item", dynamic_ncols=True)
+            self._bar = _bar_class()(total=total, desc=label, unit=unit, dynamic_ncols=True)
 
     def ended(self, outcome: Outcome[Any]) -> None:
         """One more."""
@@ -32,12 +33,14 @@ class ProgressBar:
             self._mark("failed")
         elif outcome.discarded is not None:
             self._mark("discarded")
-        if self._bar is not None:
-            with self._drawing():
-                self._bar.update()
+        self.more(1)
 
-    def returned(self, count: int) -> None:
+    def returned(self, values: Sequence[Any]) -> None:
         """So many more, without a fault."""
+        self.more(len(values))
+
+    def more(self, count: int) -> None:
+        """So many more."""
         if self._bar is not None:
             with self._drawing():
                 self._bar.update(count)

@@ -40,8 +40,8 @@ class Observer(Protocol):
     def ended(self, outcome: Outcome[Any]) -> None:
         """An item has ended; its consumer may see it later."""
 
-    def returned(self, count: int) -> None:
-        """So many items have ended, each with a value."""
+    def returned(self, values: Sequence[Any]) -> None:
+        """Items have ended, each with a value."""
 
     def retried(self) -> None:
         """An attempt failed and is to be repeated."""
@@ -300,7 +300,7 @@ class Pump:
                 case Returned(index, values, seconds, last, worker):
                     self.stream.returned(index, values, seconds, last, worker)
                     if self._observer is not None:
-                        self._observer.returned(len(values))
+                        self._observer.returned(values)
                 case Answered(index, Later() as later, _, worker):
                     self._later(index, later, worker)
                 case Answered(index, Failed(halts=True) as failed):

@@ -6,6 +6,7 @@ was lent have let go of it.
 
 from __future__ import annotations
 
+import mmap
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -111,6 +112,28 @@ class Bank:
     def has(self, segment: int) -> bool:
         """Whether the segment was not given back."""
         return segment in self._segments
+
+    def open_canvas(self, size: int) -> int:
+        """A segment for others to write to, which does not count to the limit; raises OSError.
+
+        Args:
+            size: in bytes.
+        """
+        segment = Segment(size)
+        with self._lock:
+            number = next(self._segment_numbers)
+            self._segments[number] = segment
+        return number
+
+    def memory(self, number: int) -> mmap.mmap:
+        """What the canvas with this number lies in."""
+        return self._segments[number].memory
+
+    def close_canvas(self, number: int) -> Segment:
+        """The segment is not to be shown any more; who takes it closes it."""
+        with self._lock:
+            self.version += 1
+            return self._segments.pop(number)
 
     def trim(self) -> None:
         """Gives the memory back of segments of which nothing is used."""

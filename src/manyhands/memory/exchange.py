@@ -7,6 +7,7 @@ speaks of what lies in them. So who hears of a segment for the first time finds 
 from __future__ import annotations
 
 import errno
+import mmap
 import socket
 import struct
 from typing import Final, NamedTuple
@@ -15,7 +16,7 @@ from manyhands.memory.bank import Bank, Stored
 from manyhands.memory.places import Place
 from manyhands.memory.views import Views
 
-_PACKET: Final = struct.Struct("<qq")
+_PACKET: Final = struct.Struct("<qq?")
 _NO_WAIT: Final = getattr(socket, "MSG_DONTWAIT", 0)
 
 VIEW_BYTES: Final = 1 << 20
@@ -62,9 +63,7 @@ class Received:
         place = self._place
         assert place is not None, "it was opened before"
         if not self._views.has(place.segment):
-            raise OSError(
-                errno.EMFILE, "the shared memory that holds it could not be opened: too many files are open"
-            )
+            raise out_of_sight()
         self._place = None
         views = self._views
         # Of a lone pickle nothing will be left that looks into the slot.
@@ -101,22 +100,41 @@ class Exchange:
     def show(self, stored: Stored) -> Place:
         """The other side is about to be told of a value, and has it lent; raises OSError if it can't be shown."""
         place = stored.place
-        if place.segment not in self._shown:
-            descriptor, size = self.bank.descriptor(place.segment)
-            socket.send_fds(self._side, [_PACKET.pack(place.segment, size)], [descriptor])
-            self._shown.add(place.segment)
+        self.show_segment(place.segment)
         self.bank.lend(place.number)
         return place
 
+    def show_segment(self, segment: int, writable: bool = False) -> None:
+        """The other side is about to be told of a segment; raises OSError if it can't be shown."""
+        if segment not in self._shown:
+            descriptor, size = self.bank.descriptor(segment)
+            socket.send_fds(self._side, [_PACKET.pack(segment, size, writable)], [descriptor])
+            self._shown.add(segment)
+
     def received(self, place: Place) -> Received:
         """What the other side has shown."""
-        while not self.views.has(place.segment) and self._fetch(wait=place.segment not in self._lost):
-            pass
+        self._find(place.segment)
         return Received(place, self.views)
+
+    def memory(self, segment: int) -> mmap.mmap:
+        """A segment that the other side has shown to be written to; raises OSError if it can't be seen."""
+        self._find(segment)
+        if not self.views.has(segment):
+            raise out_of_sight()
+        return self.views.memory(segment)
+
+    def _find(self, segment: int) -> None:
+        while not self.views.has(segment) and self._fetch(wait=segment not in self._lost):
+            pass
 
     def tell_kept(self, number: int) -> None:
         """The other side knows that this value is open here."""
         self._told.add(number)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether anything was ever shown, either way."""
+        return bool(self._shown) or not self.views.is_empty
 
     @property
     def has_news(self) -> bool:
@@ -165,17 +183,22 @@ class Exchange:
             return False
         if len(data) < _PACKET.size:
             raise EOFError("the other side is gone")
-        segment, size = _PACKET.unpack(data)
+        segment, size, writable = _PACKET.unpack(data)
         try:
             if not descriptors:
                 raise OSError("this process has too many files open")
-            self.views.attach(segment, descriptors[0], size)
+            self.views.attach(segment, descriptors[0], size, writable)
         except (OSError, ValueError, OverflowError, MemoryError):
             self._lost.add(segment)
             self._unseen.add(segment)  # it is to be shown again, when there is need of it
         else:
             self._lost.discard(segment)
         return True
+
+
+def out_of_sight() -> OSError:
+    """The error of who is to look at memory that could not be mapped."""
+    return OSError(errno.EMFILE, "the shared memory that holds it could not be opened: too many files are open")
 
 
 def sockets() -> tuple[socket.socket, socket.socket]:

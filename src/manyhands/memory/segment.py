@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import mmap
 import os
-from typing import Final
+import sys
+from typing import Final, Self
 
 _PART: Final = 1 << 22
 """So many bytes are copied at once: other threads of this process get a turn in between."""
@@ -72,6 +73,19 @@ class Segment:
                 offset += done
                 part = part[done:]
         self._warm = max(self._warm, end)
+
+    def seen(self) -> mmap.mmap:
+        """A mapping of its own: what is written there from now on, nobody else sees."""
+        if sys.platform == "linux":
+            prot = mmap.PROT_READ | mmap.PROT_WRITE
+            return mmap.mmap(self._descriptor, self.size, flags=mmap.MAP_PRIVATE, prot=prot)
+        return mmap.mmap(self._descriptor, self.size)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Lets go of it; who has it keeps it."""

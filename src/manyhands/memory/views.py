@@ -39,10 +39,19 @@ class Views:
         self._unopened: deque[int] = deque()
         self._lock = threading.Lock()
 
-    def attach(self, segment: int, descriptor: int, size: int) -> None:
-        """A segment can be seen through this descriptor, which is closed here. Raises OSError."""
+    def attach(self, segment: int, descriptor: int, size: int, writable: bool = False) -> None:
+        """A segment can be seen through this descriptor, which is closed here. Raises OSError.
+
+        Args:
+            segment: its number.
+            descriptor: of its memory.
+            size: in bytes.
+            writable: what is written to it is for all to see.
+        """
         try:
-            if _SHARED:
+            if writable:
+                memory = mmap.mmap(descriptor, size)
+            elif _SHARED:
                 memory = mmap.mmap(
                     descriptor, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE
                 )
@@ -59,6 +68,15 @@ class Views:
     def detach(self, segment: int) -> None:
         """The owner has given it back."""
         self._maps.pop(segment, None)
+
+    def memory(self, segment: int) -> mmap.mmap:
+        """An attached segment."""
+        return self._maps[segment]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is attached."""
+        return not self._maps
 
     @property
     def alive(self) -> int:

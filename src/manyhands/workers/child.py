@@ -124,6 +124,7 @@ class Child:
         self._channel = channel
         self._marker = marker
         self._shared = shared
+        shared.is_of_this_process()
         self._works: dict[int, _Opened] = {}
         self._opening = threading.Lock()
         self._memory: MemoryWatch | None = None
@@ -185,6 +186,8 @@ class Child:
                 raise AssertionError(f"not for a worker: {message!r}")
             case noted:
                 self._shared.take_in(noted)
+                if noted.rests:
+                    self.send_frames()  # with what it comes to
         return True
 
     def run(self, lane: Lane, piece: Frame) -> None:
@@ -252,7 +255,8 @@ class Child:
             news = self._shared.news()
             if news is not None:
                 frames = (news, *frames)
-            self._channel.send(*frames)
+            if frames:
+                self._channel.send(*frames)
 
     def _forget(self, number: int) -> None:
         with self._opening:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import pickle
 import socket
 import threading
@@ -15,6 +16,9 @@ from manyhands.workers.payload import Large
 if TYPE_CHECKING:
     from manyhands.memory.exchange import Exchange, Noted
     from manyhands.memory.places import Place
+
+
+of_this_process: SharedMemory | None = None
 
 
 class SharedMemory:
@@ -31,7 +35,13 @@ class SharedMemory:
         self.limit = 0
         self._side = side
         self._exchange: Exchange | None = None
+        self._rests = False  # the parent is to be told what became of that
         self._lock = threading.Lock()
+
+    def is_of_this_process(self) -> None:
+        """What is unpickled here may look for segments in it."""
+        global of_this_process
+        of_this_process = self
 
     def put(self, large: Large) -> bytes | None:
         """The body of a STORED frame for one value; None: there is no room for it."""
@@ -57,6 +67,12 @@ class SharedMemory:
                 exchange.tell_kept(place.number)
         return payload.loads_parts(received.open(copies=False))
 
+    def memory(self, segment: int) -> mmap.mmap:
+        """A segment of the parent's to write to; raises OSError if it can't be seen here."""
+        exchange = self._made()
+        with self._lock:
+            return exchange.memory(segment)
+
     def opening(self, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """A step that takes its request as a pickle, or as the place of one."""
         return lambda entry: step(payload.loads(entry) if type(entry) is bytes else self.get(entry))
@@ -64,10 +80,15 @@ class SharedMemory:
     def news(self) -> Frame | None:
         """What the parent is to be told before anything else."""
         exchange = self._exchange
-        if exchange is None or not exchange.has_news:
+        if exchange is None or not (exchange.has_news or self._rests):
             return None
         with self._lock:
             noted = exchange.news(all_ends=False)
+            if self._rests:
+                from manyhands.memory.exchange import Noted
+
+                self._rests = False
+                noted = (noted or Noted())._replace(rests=True)
         return None if noted is None else control(noted)
 
     def take_in(self, noted: Noted) -> None:
@@ -78,6 +99,7 @@ class SharedMemory:
             exchange.bank.take_back(noted.let_go)
             if noted.rests:
                 exchange.bank.trim()
+                self._rests = True
 
     def _made(self) -> Exchange:
         if self._exchange is None:

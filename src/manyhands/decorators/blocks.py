@@ -1,0 +1,249 @@
+"""``map_blocks``: a function over arrays, in blocks of rows, into one result.
+
+The first block is run by itself: it tells what the result is like. Then spans of many blocks go to workers, through
+shared memory that is used again and again, and each worker writes its rows where they belong: nothing is joined.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from manyhands.decorators.decorated import Decorated, ParallelFunction
+from manyhands.decorators.mapping import open_pool, packed_work, start_map
+from manyhands.decorators.task import Task
+from manyhands.decorators.work import Work
+from manyhands.handler.progress import ProgressBar
+from manyhands.handler.runner import Runner
+from manyhands.outcome import Outcome
+from manyhands.policies.parameters import name_of
+from manyhands.policies.star import StarRule, checked_keywords, short_repr
+from manyhands.settings import MapOptions, check_positive
+from manyhands.workers.place import worker_name
+from manyhands.workers.rows import Blocks, Canvas, check_piece, on_memory
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from manyhands.controller.dispatcher import Dispatcher
+
+BLOCK_BYTES: Final = 1 << 18
+"""Of the inputs in a block: it, what the function makes on its way, and the result stay in a core's cache."""
+
+SPAN_BYTES: Final = 1 << 22
+"""Of the inputs in what is sent to a worker at once: long beside the cost of sending it."""
+
+PRIVATE_BYTES: Final = 1 << 20
+"""A smaller result is in private memory, as that of any function is."""
+
+MOST_SHARED: Final = 64
+"""So are others while so many results are alive that are not: each of these keeps a descriptor open."""
+
+_RULE: Final = StarRule(star=True)
+_shared: weakref.WeakSet[Any] = weakref.WeakSet()  # the memory of the results that are alive
+
+
+def map_blocks(
+    function: Decorated[..., Any],
+    arrays: Sequence[Any],
+    rows: int | None,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+    options: MapOptions,
+) -> NDArray[Any]:
+    """See ``ParallelFunction.map_blocks``."""
+    name = name_of(function)
+    if function.task.claim is not None:
+        raise TypeError(f"{name} writes files, as @claimed_output says: it can't be used with map_blocks")
+    if options.on_error != "raise":
+        raise ValueError(
+            f"on_error must be 'raise' in map_blocks, not {options.on_error!r}: no row can be left out"
+        )
+    length = _length(name, arrays)
+    if rows is not None:
+        check_positive("rows", rows)
+    if isinstance(args, str | bytes) or not isinstance(args, Sequence):
+        raise TypeError(f"args must be a tuple of positional arguments, not {short_repr(args)}")
+    progress = None
+    if options.progress is not False:
+        progress = Rows(name if options.progress is True else options.progress, length)
+    plan = _Plan(
+        function,
+        name,
+        arrays,
+        length,
+        rows,
+        (tuple(args), checked_keywords(kwargs, "kwargs")),
+        options,
+        progress,
+    )
+    try:
+        return plan.run()
+    finally:
+        if progress is not None:
+            progress.close_bar()
+
+
+class Rows(ProgressBar):
+    """Counts rows, over several maps."""
+
+    def __init__(self, label: str, total: int) -> None:
+        super().__init__(label, total, unit="row")
+
+    def ended(self, outcome: Outcome[Any]) -> None:
+        """One span more."""
+        if outcome.ok:
+            self.returned([outcome.value])
+        else:
+            super().ended(outcome)
+
+    def returned(self, values: Sequence[Any]) -> None:
+        """Spans more, each of so many rows or of pieces."""
+        self.more(sum(value if isinstance(value, int) else sum(map(len, value)) for value in values))
+
+    def close(self) -> None:
+        """One of the maps has ended."""
+
+    def close_bar(self) -> None:
+        """The last has."""
+        super().close()
+
+
+class _Plan:
+    """One call of ``map_blocks``."""
+
+    def __init__(
+        self,
+        function: Decorated[..., Any],
+        name: str,
+        arrays: Sequence[Any],
+        length: int,
+        rows: int | None,
+        fixed: tuple[tuple[Any, ...], dict[str, Any]],
+        options: MapOptions,
+        progress: Rows | None,
+    ) -> None:
+        row_bytes = max(1, sum(map(_row_bytes, arrays)))
+        self._name = name
+        self._arrays = arrays
+        self._length = length
+        self._rows = rows or max(1, BLOCK_BYTES // row_bytes)
+        self._span = self._rows * max(1, SPAN_BYTES // (self._rows * row_bytes))
+        self._fixed = fixed
+        self._options = replace(options, progress=False, ordered=True)
+        self._progress = progress
+        self._retries = function.task.retries
+        self._body = _once(function)
+
+    def run(self) -> NDArray[Any]:
+        """The result."""
+        import numpy as np
+
+        ((first,),) = self._map(self._blocks(None), self._spans(0, min(self._rows, self._length)))
+        done = len(first)
+        if done >= self._length:
+            return np.array(first)
+        if self._options.backend in ("inline", "threads") or worker_name():
+            canvas = Canvas(self._begun(np.empty((self._length, *first.shape[1:]), first.dtype), first))
+            for _ in self._map(self._blocks(canvas), self._spans(done, self._length)):
+                pass
+            return canvas.array
+        return open_pool(self._options, lambda pool: self._in_workers(pool, first))
+
+    def _in_workers(self, pool: Dispatcher, first: NDArray[Any]) -> NDArray[Any]:
+        import numpy as np
+
+        shape = (self._length, *first.shape[1:])
+        size = int(np.prod(shape, dtype=object)) * first.dtype.itemsize
+        segment = None if first.dtype.hasobject or not size else pool.canvas(size)
+        if segment is None:
+            return self._by_value(pool, np.empty(shape, first.dtype), first)
+        try:
+            array = on_memory(pool.bank.memory(segment), shape, first.dtype)
+            self._begun(array, first)
+            work = self._blocks(Canvas(array, segment))
+            runner = self._open(pool, work, segment)
+            for _ in self._map(work, self._spans(len(first), self._length), runner):
+                pass
+            del array, work
+        finally:
+            drawn = pool.bank.close_canvas(segment)
+        with drawn:
+            if size < PRIVATE_BYTES or len(_shared) >= MOST_SHARED:
+                return np.array(on_memory(drawn.memory, shape, first.dtype))
+            memory = drawn.seen()
+        _shared.add(memory)
+        return on_memory(memory, shape, first.dtype)
+
+    def _by_value(self, pool: Dispatcher, array: NDArray[Any], first: NDArray[Any]) -> NDArray[Any]:
+        """Where there is no shared memory for the result."""
+        self._begun(array, first)
+        at = len(first)
+        work = self._blocks(None)
+        for pieces in self._map(work, self._spans(at, self._length), self._open(pool, work, None)):
+            for piece in pieces:
+                check_piece(self._name, piece, at, at + len(piece), array)
+                array[at : at + len(piece)] = piece
+                at += len(piece)
+        return array
+
+    def _open(self, pool: Dispatcher, work: Decorated[..., Any], segment: int | None) -> Runner:
+        packed = packed_work(work, Work(work, rule=_RULE))
+        return pool.open_session(packed, None, self._options.timeout, keeps=segment is not None, canvas=segment)
+
+    def _map(
+        self, work: Decorated[..., Any], spans: Iterator[tuple[Any, ...]], runner: Runner | None = None
+    ) -> Iterator[Any]:
+        with start_map(work, spans, _RULE, self._options, None, runner, self._progress) as results:
+            yield from results
+
+    def _blocks(self, canvas: Canvas | None) -> Decorated[..., Any]:
+        blocks = Blocks(self._body, self._name, self._rows, *self._fixed, canvas)
+        return ParallelFunction(blocks, Task(self._options, retries=self._retries))
+
+    def _spans(self, begin: int, end: int) -> Iterator[tuple[Any, ...]]:
+        import numpy as np
+
+        for start in range(begin, max(end, 1), self._span):
+            stop = min(start + self._span, end)
+            yield start, *[np.asarray(array[start:stop]) for array in self._arrays]
+
+    @staticmethod
+    def _begun(array: NDArray[Any], first: NDArray[Any]) -> NDArray[Any]:
+        array[: len(first)] = first
+        return array
+
+
+def _once(function: Decorated[..., Any]) -> Callable[..., Any]:
+    """What is called for each block: the whole span is what is tried again."""
+    if function.task.validation is None and not function._prefix:
+        return function._body
+    copy = function._copy()
+    copy.task = replace(function.task, retries=())
+    return copy
+
+
+def _length(name: str, arrays: Sequence[Any]) -> int:
+    """How many rows the arrays have."""
+    if not arrays:
+        raise TypeError(f"{name}.map_blocks takes one array or more")
+    lengths = []
+    for place, array in enumerate(arrays):
+        shape = getattr(array, "shape", None)
+        if not isinstance(shape, tuple) or not shape:
+            raise TypeError(
+                f"{name}.map_blocks takes arrays of one dimension or more; argument {place} is {short_repr(array)}"
+            )
+        lengths.append(shape[0])
+    if len(set(lengths)) > 1:
+        raise ValueError(f"{name}.map_blocks takes arrays with the same number of rows; they have {lengths}")
+    return int(lengths[0])
+
+
+def _row_bytes(array: Any) -> int:
+    count = 1
+    for extent in array.shape[1:]:
+        count *= extent
+    return int(count * getattr(getattr(array, "dtype", None), "itemsize", 8))
