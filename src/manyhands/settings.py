@@ -95,6 +95,8 @@ class MapOptions:
         finalizer: runs last in every worker that ends in order.
         max_tasks_per_worker: calls after which a worker is replaced.
         max_memory_per_worker: bytes of resident memory above which a worker is replaced, after the call.
+        readonly: whether large arguments arrive as views that can't be written to. Otherwise a call may write to its
+            own, which nobody else sees; that takes some memory, and a little time.
         max_shared_memory: bytes of shared memory that large arguments may take at a time, and large results as
             many; what does not fit goes through pipes. None: a quarter of the machine's memory.
     """
@@ -114,6 +116,7 @@ class MapOptions:
     max_tasks_per_worker: int | None = None
     max_memory_per_worker: int | None = None
     max_shared_memory: int | None = None
+    readonly: bool = False
 
     def __post_init__(self) -> None:
         if self.workers is not None:
@@ -124,6 +127,8 @@ class MapOptions:
         for name in ("max_tasks_per_worker", "max_memory_per_worker"):
             if getattr(self, name) is not None:
                 check_positive(name, getattr(self, name))
+        if not isinstance(self.readonly, bool):
+            raise TypeError(f"readonly must be True or False, not {self.readonly!r}")
         if self.max_shared_memory is not None:
             check_positive("max_shared_memory", self.max_shared_memory, least=0)
         if self.timeout is not None:

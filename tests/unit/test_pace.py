@@ -121,16 +121,16 @@ def test_the_next_map_of_a_function_is_told_what_the_last_one_measured() -> None
     """Of each function for itself; where nothing was measured, what is known stays."""
     paces, measured = Paces(), Pace()
     measured.took(0.5)
-    paces.note(b"one", measured)
-    paces.note(b"one", Pace())
-    assert (paces.expected(b"one"), paces.expected(b"two")) == (0.5, None)
+    paces.note(1, measured)
+    paces.note(1, Pace())
+    assert (paces.expected(1), paces.expected(2)) == (0.5, None)
 
 
 def test_of_many_functions_the_latest_are_known() -> None:
     """A program that makes functions for ever fills no memory with that."""
     paces, measured = Paces(), Pace()
     measured.took(0.5)
-    works = [b"%d" % number for number in range(1000)]
+    works = list(range(1000))
     for work in works:
         paces.note(works[0], measured)
         paces.note(work, measured)

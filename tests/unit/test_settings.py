@@ -116,6 +116,8 @@ BAD: list[tuple[str, Any, type[Exception]]] = [
     ("max_tasks_per_worker", 1.5, TypeError),
     ("max_memory_per_worker", 0, ValueError),
     ("max_memory_per_worker", "1G", TypeError),
+    ("readonly", 1, TypeError),
+    ("readonly", None, TypeError),
     ("max_shared_memory", -1, ValueError),
     ("max_shared_memory", "1G", TypeError),
 ]

@@ -174,7 +174,7 @@ class ParEval:
 
         rows = np.atleast_1d(X)
         parts = np.array_split(rows, self._parts(len(rows)))
-        return np.concatenate(list(parmap(self.fun, parts, **self.keywords)))
+        return _joined([len(part) for part in parts], parmap(self.fun, parts, **self.keywords))
 
     def _parts(self, rows: int) -> int:
         parts = self.n_chunks or CPU_COUNT
@@ -183,6 +183,25 @@ class ParEval:
         if rows // max(parts, 1) < self.n_min:
             parts = rows // self.n_min
         return max(1, min(parts, rows))
+
+
+def _joined(lengths: list[int], pieces: Iterable[Any]) -> Any:
+    """The pieces as one array. Each goes to its place as it comes, if it has as many rows as its part."""
+    import numpy as np
+
+    result: Any = None
+    others: list[Any] = []
+    at = 0
+    for length, piece in zip(lengths, pieces, strict=True):
+        fits = not others and np.shape(piece)[:1] == (length,)
+        if fits and result is None:
+            result = np.empty((sum(lengths), *np.shape(piece)[1:]), np.asarray(piece).dtype)
+        if fits and np.asarray(piece).dtype == result.dtype and np.shape(piece)[1:] == result.shape[1:]:
+            result[at : at + length] = piece
+            at += length
+        else:
+            others.append(piece)
+    return result if not others else np.concatenate([*([] if result is None else [result[:at]]), *others])
 
 
 # -- start methods --------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ from manyhands.controller.limits import Limits
 from manyhands.controller.pace import PROMPT_SECONDS, TARGET_SECONDS, Pace, Paces
 from manyhands.controller.parcels import Parcel
 from manyhands.controller.reader import Reader
-from manyhands.controller.session import Session
+from manyhands.controller.session import PLAIN_FORM, CallForm, Session
 from manyhands.controller.share import Dead, Dropped, Share
 from manyhands.errors import PoolBroken, PoolClosed
 from manyhands.memory.bank import Bank, Stored
@@ -131,6 +131,7 @@ class Dispatcher:
         timeout: float | None = None,
         keeps: bool = False,
         canvas: int | None = None,
+        form: CallForm = PLAIN_FORM,
     ) -> Session:
         """A share of the pool for calls of ``work``, a packed ``Work``; raises PoolClosed.
 
@@ -140,17 +141,23 @@ class Dispatcher:
             timeout: seconds that a call may take.
             keeps: the work keeps something in its workers that they are to have let go of when the share is closed.
             canvas: a segment of the pool's bank that the calls write to.
+            form: how calls travel.
         """
-        session = Session(self, timeout, keeps)
-        self.open(session, work, chunksize, canvas)
+        session = Session(self, timeout, keeps, form)
+        self.open(session, work, chunksize, canvas, form.readonly)
         return session
 
     def open(
-        self, share: Share, work: bytes | Large, chunksize: int | None = None, canvas: int | None = None
+        self,
+        share: Share,
+        work: bytes | Large,
+        chunksize: int | None = None,
+        canvas: int | None = None,
+        readonly: bool = False,
     ) -> None:
         """Opens a share of the pool; raises PoolClosed."""
         pickled = work if isinstance(work, bytes) else bytes(work.parts[0][:LARGE])
-        blob = self._stored(work)
+        blob = self._stored(work, readonly)
         stored = blob if isinstance(blob, Stored) else None
         body = blob.place if isinstance(blob, Stored) else blob
         with self.lock:
@@ -196,14 +203,16 @@ class Dispatcher:
         except (OSError, OverflowError, MemoryError):
             return None
 
-    def pack(self, value: object) -> bytes | Stored:
+    def pack(self, value: object, readonly: bool = False) -> bytes | Stored:
         """Pickles a value for workers, into shared memory if it is large; raises what pickling it raises."""
-        return self._stored(payload.packed(value))
+        return self._stored(payload.packed(value), readonly)
 
-    def _stored(self, value: bytes | Large) -> bytes | Stored:
+    def _stored(self, value: bytes | Large, readonly: bool) -> bytes | Stored:
         if isinstance(value, bytes):
             return value
-        return self.bank.store(value.parts) or payload.whole(value)
+        if readonly:
+            value = Large([part.toreadonly() for part in value.parts])
+        return self.bank.store(value.parts, readonly) or payload.whole(value)
 
     def new_ticket(self) -> int:
         """The next ticket: a share notes it before it submits."""

@@ -199,6 +199,7 @@ class Desk:
         work: packed; what the calls are of.
         calls: whether requests are ``Call`` objects.
         timeout: seconds that a call may take.
+        readonly: whether large arguments can't be written to.
     """
 
     lasting = True
@@ -207,22 +208,27 @@ class Desk:
     prompt = True
 
     def __init__(
-        self, dispatcher: Dispatcher, work: bytes | payload.Large, calls: bool, timeout: float | None = None
+        self,
+        dispatcher: Dispatcher,
+        work: bytes | payload.Large,
+        calls: bool,
+        timeout: float | None = None,
+        readonly: bool = False,
     ) -> None:
         self.dispatcher = dispatcher
         self.group = -1
         self.timeout = timeout
-        self.work = work
         self._calls = calls
         self._futures: dict[int, PoolFuture[Any]] = {}
         self._retired = False
-        dispatcher.open(self, work)
+        self._readonly = readonly
+        dispatcher.open(self, work, readonly=readonly)
 
     def submit(self, request: Any) -> PoolFuture[Any]:
         """Pickles the request in this thread and hands it to the pool; raises PoolClosed or PoolBroken."""
         future: PoolFuture[Any] = PoolFuture(self)
         try:
-            blob = self.dispatcher.pack(request)
+            blob = self.dispatcher.pack(request, self._readonly)
         except KeyboardInterrupt:
             raise
         except BaseException as error:

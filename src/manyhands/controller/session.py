@@ -32,6 +32,21 @@ class _Sent:
     sizes: dict[int, int]  # of those that lie in shared memory, the bytes
 
 
+@dataclass(frozen=True, slots=True)
+class CallForm:
+    """How the calls of a map travel.
+
+    Attributes:
+        readonly: whether what is large in them can't be written to.
+        shortened: leaves out what all calls have in common, which goes with their work; None: nothing.
+    """
+
+    readonly: bool = False
+    shortened: Callable[[Call], Call] | None = None
+
+
+PLAIN_FORM: Final = CallForm()
+
 MUCH: Final = 1 << 25
 MOST_BYTES: Final = 1 << 28
 """Calls that hold so many bytes of shared memory are enough: of the first, if there are two for each that can run at
@@ -47,9 +62,16 @@ class Session:
     prompt = False
     is_map = True
 
-    def __init__(self, dispatcher: Dispatcher, timeout: float | None = None, keeps: bool = False) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        timeout: float | None = None,
+        keeps: bool = False,
+        form: CallForm = PLAIN_FORM,
+    ) -> None:
         self._dispatcher = dispatcher
         self._keeps = keeps
+        self._form = form
         self.group = -1  # given by the dispatcher
         self.timeout = timeout
         self._ours: dict[int, int] = {}  # the map's ticket -> the pool's, of single calls
@@ -89,6 +111,8 @@ class Session:
 
     def submit(self, ticket: int, call: Call) -> None:
         """Pickles the call in this thread and hands it to the pool."""
+        if self._form.shortened is not None:
+            call = self._form.shortened(call)
         blob = self._packed(ticket, call)
         if blob is not None:
             self._ours[ticket] = self._submit_packed(ticket, [blob], block=False)
@@ -117,7 +141,7 @@ class Session:
 
     def _packed(self, ticket: int, request: Any) -> bytes | Stored | None:
         try:
-            return self._dispatcher.pack(request)
+            return self._dispatcher.pack(request, self._form.readonly)
         except KeyboardInterrupt:
             raise
         except BaseException as error:

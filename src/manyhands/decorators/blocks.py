@@ -190,8 +190,13 @@ class _Plan:
         return array
 
     def _open(self, pool: Dispatcher, work: Decorated[..., Any], segment: int | None) -> Runner:
+        from manyhands.controller.session import CallForm
+
         packed = packed_work(work, Work(work, rule=_RULE))
-        return pool.open_session(packed, None, self._options.timeout, keeps=segment is not None, canvas=segment)
+        form = CallForm(self._options.readonly)
+        return pool.open_session(
+            packed, None, self._options.timeout, keeps=segment is not None, canvas=segment, form=form
+        )
 
     def _map(
         self, work: Decorated[..., Any], spans: Iterator[tuple[Any, ...]], runner: Runner | None = None

@@ -67,6 +67,7 @@ class Options(TypedDict, total=False):
     max_tasks_per_worker: int | None
     max_memory_per_worker: int | None
     max_shared_memory: int | None
+    readonly: bool
 
 
 class Decorated(Generic[P, R]):

@@ -164,10 +164,16 @@ def start_runner(
         from manyhands.handler.threads import ThreadRunner
 
         return ThreadRunner(work, resolve_workers(options.workers) * options.threads, own_name())
+    from manyhands.controller.session import CallForm
+
     blob = packed_work(function, work)
     chunksize = None if options.chunksize == "auto" else options.chunksize
     keeps = function.task.claim is not None  # files, and they are to be closed when the map has ended
-    return open_pool(options, lambda pool: pool.open_session(blob, chunksize, options.timeout, keeps))
+    shortened = rule.shortened if rule is not None and rule.has_fixed else None
+    form = CallForm(options.readonly, shortened)
+    return open_pool(
+        options, lambda pool: pool.open_session(blob, chunksize, options.timeout, keeps, form=form)
+    )
 
 
 def packed_work(function: Decorated[..., Any], work: Work) -> bytes | Large:

@@ -97,6 +97,7 @@ def _submit_straight(function: ParallelFunction[..., Any], call: Call, options: 
     from manyhands.controller.futures import Desk
     from manyhands.controller.pool import Controller
     from manyhands.errors import PoolClosed
+    from manyhands.workers.payload import Large
 
     gate_for(function)  # raises for a function that can't be called at all
     prepared = preparation(function, StarRule(star=True, kwstar=True), discards=False)(
@@ -109,6 +110,21 @@ def _submit_straight(function: ParallelFunction[..., Any], call: Call, options: 
         future.set_exception(prepared.error)
         return future
     work = packed_work(function, Work(function, discards=False))
+
+    def open_desk() -> Desk:
+        return open_pool(
+            options,
+            lambda pool: Desk(pool, work, calls=True, timeout=options.timeout, readonly=options.readonly),
+        )
+
+    if isinstance(
+        work, Large
+    ):  # whether it is what was sent before would take longer to find out than to send it
+        desk = open_desk()
+        try:
+            return desk.submit(prepared)
+        finally:
+            desk.retire()
     key = (*_place(), work)
     known: tuple[Any, Desk] | None = function.__dict__.get("_desk")
     if known is not None and known[0] == key:
@@ -120,7 +136,7 @@ def _submit_straight(function: ParallelFunction[..., Any], call: Call, options: 
             # The shared pool has ended for want of work; there is a new one now.
     elif known is not None:
         known[1].retire()
-    desk = open_pool(options, lambda pool: Desk(pool, work, calls=True, timeout=options.timeout))
+    desk = open_desk()
     function._desk = key, desk
     weakref.finalize(function, desk.retire).atexit = False
     return desk.submit(prepared)

@@ -69,30 +69,40 @@ class Work:
         function: the decorated function, bound if it is a method.
         discards: whether invalid results are discarded where the task says so; else they always fail.
         rule: how plain items become calls.
+        completes: whether calls come without what the rule has for all of them.
 
     Attributes:
         plain: called with an item of the map, it returns what the function does; None: items need more than that.
     """
 
     def __init__(
-        self, function: Decorated[..., Any], discards: bool = True, rule: StarRule | None = None
+        self,
+        function: Decorated[..., Any],
+        discards: bool = True,
+        rule: StarRule | None = None,
+        completes: bool = False,
     ) -> None:
         self._function = function
         self._discards = discards
         self._rule = rule
+        self._completes = completes
         self._claims: dict[int, Claims] = {}  # of each thread: two would take each other's for their own
         self.plain = None if rule is None or not goes_plain(function, rule) else _plain(function, rule)
 
     def __reduce__(self) -> Any:
         body, rule = self._function.alone(), self._rule
         if body is None:
-            return Work, (self._function, self._discards, self._rule)
-        if rule is None or self.plain is None:
+            return Work, (self._function, self._discards, rule, rule is not None and rule.has_fixed)
+        if rule is None:
             return Plain, (body,)
+        if self.plain is None:
+            return Plain, (body, rule.args, dict(rule.kwargs))
         return Plain, (body, rule.args, dict(rule.kwargs), bool(rule.star))
 
     def __call__(self, call: Call) -> Answer:
         """One attempt."""
+        if self._completes and self._rule is not None:
+            call = self._rule.completed(call)
         entry, claim = call.memo, self._function.task.claim
         if claim is not None and isinstance(entry, Entry):
             return self._claimed(call, entry, claim)

@@ -66,11 +66,12 @@ class Bank:
         self._numbers = count()
         self._gone: deque[int] = deque()  # those of which the Stored is
 
-    def store(self, parts: Sequence[memoryview]) -> Stored | None:
+    def store(self, parts: Sequence[memoryview], readonly: bool = False) -> Stored | None:
         """Copies bytes into a slot, one part after the other; None: there is no room, or no memory.
 
         Args:
             parts: each contiguous, of single bytes.
+            readonly: whether they are not to be written to where they are seen.
         """
         lengths = tuple([part.nbytes for part in parts])
         offsets, size = layout(lengths)
@@ -82,7 +83,7 @@ class Bank:
             number = next(self._numbers)
             self._leases[number] = _Lease(slot)
             segment = self._segments[slot.segment]
-        stored = Stored(Place(number, slot.segment, slot.offset, slot.size, lengths), self._gone)
+        stored = Stored(Place(number, slot.segment, slot.offset, slot.size, lengths, readonly), self._gone)
         try:
             for offset, part in zip(offsets, parts, strict=True):
                 segment.write(slot.offset + offset, part)

@@ -16,6 +16,7 @@ class Place(NamedTuple):
         number: tells it from all others of its owner, before and after.
         segment, offset, size: the slot.
         lengths: of the byte strings: a pickle, and the buffers that belong to it.
+        readonly: whether they are not to be written to by who sees them.
     """
 
     number: int
@@ -23,6 +24,7 @@ class Place(NamedTuple):
     offset: int
     size: int
     lengths: tuple[int, ...]
+    readonly: bool = False
 
 
 def layout(lengths: Sequence[int]) -> tuple[list[int], int]:

@@ -96,14 +96,15 @@ class Views:
         watch = _Watch(base, self._gone.append)
         watch.place = place
         self._watches[place.number] = watch
-        return _parts(memoryview(base).cast("B"), 0, place.lengths)
+        memory = memoryview(base).cast("B")
+        return _parts(memory.toreadonly() if place.readonly else memory, 0, place.lengths)
 
     def copy(self, place: Place) -> list[memoryview]:
         """The byte strings, as private memory; the slot is not in use any more."""
         with memoryview(self._maps[place.segment]) as memory:
             parts = [memoryview(bytearray(part)) for part in _parts(memory, place.offset, place.lengths)]
         self._unopened.append(place.number)
-        return parts
+        return [part.toreadonly() for part in parts] if place.readonly else parts
 
     def drop(self, place: Place) -> None:
         """Nobody will look at this value."""
@@ -119,7 +120,7 @@ class Views:
                 place = self._gone.popleft().place
                 del self._watches[place.number]
                 memory = self._maps.get(place.segment)
-                if memory is not None:
+                if memory is not None and not place.readonly:
                     # What was written to it here goes; what its owner writes next is seen.
                     memory.madvise(mmap.MADV_DONTNEED, place.offset, place.size)
                 ended.append(place.number)

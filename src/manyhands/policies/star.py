@@ -92,6 +92,25 @@ class StarRule:
             values = tuple(iterator)
         return Call((*values, *self.args), dict(kwargs))
 
+    @property
+    def has_fixed(self) -> bool:
+        """Whether all calls have arguments in common."""
+        return bool(self.args or self.kwargs)
+
+    def shortened(self, call: Call) -> Call:
+        """The call without what all have in common; see ``completed``."""
+        kwargs = call.kwargs
+        if self.kwargs:
+            fixed = self.kwargs
+            kwargs = {
+                name: value for name, value in kwargs.items() if name not in fixed or value is not fixed[name]
+            }
+        return Call(call.args[: len(call.args) - len(self.args)], kwargs, call.memo)
+
+    def completed(self, call: Call) -> Call:
+        """A call that was shortened, whole again."""
+        return Call((*call.args, *self.args), {**self.kwargs, **call.kwargs}, call.memo)
+
     def _pair(self, index: int, item: Any) -> tuple[Any, Any]:
         if isinstance(item, tuple | list) and len(item) == 2:
             return ((item[0],) if self.star is False else item[0]), item[1]

@@ -58,10 +58,9 @@ def packed(value: object) -> bytes | Large:
 
     try:
         data = pickle.dumps(value, protocol=5, buffer_callback=outside)
-        again = _is_bound(data)
     except Exception:
-        again = True
-    if again:
+        data = b""
+    if not data or _is_bound(data):
         buffers.clear()
         data = _dumps_by_value(value, outside)
     if not buffers and len(data) < LARGE:

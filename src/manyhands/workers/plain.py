@@ -17,7 +17,7 @@ class Plain:
 
     Args:
         function: what is called.
-        args, kwargs: what it gets beside each item.
+        args, kwargs: what it gets beside each item, or beside what is in each call.
         star: whether items are taken apart; None: there are no items, only ``Call`` objects.
 
     Attributes:
@@ -43,7 +43,7 @@ class Plain:
     def __call__(self, call: Call) -> Answer:
         """One attempt."""
         try:
-            return Done(self._function(*call.args, **call.kwargs))
+            return Done(self._function(*call.args, *self._args, **{**self._kwargs, **call.kwargs}))
         except Exception as error:
             return self.failed(error)
 
