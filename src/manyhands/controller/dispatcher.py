@@ -63,7 +63,7 @@ from manyhands.workers.channel import (
 from manyhands.workers.launch import end_group, search_path
 from manyhands.workers.messages import Forget, Forgotten, Full, Load, Ready, Setup, Stop, Unready
 from manyhands.workers.parcel import STORED
-from manyhands.workers.payload import LARGE, Large
+from manyhands.workers.payload import Large
 
 QUICK_SECONDS: Final = 0.005
 PATIENCE_SECONDS: Final = 0.25
@@ -156,7 +156,7 @@ class Dispatcher:
         readonly: bool = False,
     ) -> None:
         """Opens a share of the pool; raises PoolClosed."""
-        pickled = work if isinstance(work, bytes) else bytes(work.parts[0][:LARGE])
+        key = hash(work if isinstance(work, bytes) else work.beginning)
         blob = self._stored(work, readonly)
         stored = blob if isinstance(blob, Stored) else None
         body = blob.place if isinstance(blob, Stored) else blob
@@ -166,7 +166,7 @@ class Dispatcher:
             self.begin()
             group = share.group = next(self._numbers)
             load = Load(group, os.getcwd(), list(search_path()), body)
-            self.works[group] = OpenWork(load, share, chunksize, hash(pickled), stored, canvas)
+            self.works[group] = OpenWork(load, share, chunksize, key, stored, canvas)
             self._open_group(self.ledger, group)
             self._renew_limits()
             self.end()
@@ -211,7 +211,8 @@ class Dispatcher:
         if isinstance(value, bytes):
             return value
         if readonly:
-            value = Large([part.toreadonly() for part in value.parts])
+            stream, *buffers = value.parts
+            value = Large([stream, *[part.toreadonly() for part in buffers if isinstance(part, memoryview)]])
         return self.bank.store(value.parts, readonly) or payload.whole(value)
 
     def new_ticket(self) -> int:

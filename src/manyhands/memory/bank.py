@@ -25,6 +25,9 @@ _ROOM: Final = 4
 """A segment has room for so many values like the one that it is made for."""
 
 
+Part = memoryview | list[memoryview]
+
+
 @dataclass(slots=True)
 class _Lease:
     slot: Slot
@@ -66,14 +69,15 @@ class Bank:
         self._numbers = count()
         self._gone: deque[int] = deque()  # those of which the Stored is
 
-    def store(self, parts: Sequence[memoryview], readonly: bool = False) -> Stored | None:
+    def store(self, parts: Sequence[Part], readonly: bool = False) -> Stored | None:
         """Copies bytes into a slot, one part after the other; None: there is no room, or no memory.
 
         Args:
-            parts: each contiguous, of single bytes.
+            parts: each contiguous, of single bytes; or pieces that become one part.
             readonly: whether they are not to be written to where they are seen.
         """
-        lengths = tuple([part.nbytes for part in parts])
+        pieces = [part if isinstance(part, list) else [part] for part in parts]
+        lengths = tuple([sum([piece.nbytes for piece in part]) for part in pieces])
         offsets, size = layout(lengths)
         with self._lock:
             self._collect()
@@ -85,8 +89,11 @@ class Bank:
             segment = self._segments[slot.segment]
         stored = Stored(Place(number, slot.segment, slot.offset, slot.size, lengths, readonly), self._gone)
         try:
-            for offset, part in zip(offsets, parts, strict=True):
-                segment.write(slot.offset + offset, part)
+            for at, part in zip(offsets, pieces, strict=True):
+                offset = slot.offset + at
+                for piece in part:
+                    segment.write(offset, piece)
+                    offset += piece.nbytes
         except OSError:
             return None
         return stored

@@ -18,6 +18,7 @@ from manyhands.workers import namespaces
 
 if TYPE_CHECKING:
     from manyhands.errors import RemoteError
+    from manyhands.memory.bank import Part
 
 _pickler: Callable[..., pickle.Pickler] | None = None
 
@@ -26,14 +27,25 @@ LARGE: Final = 1 << 16
 """Buffers, and pickles, of so many bytes go through shared memory."""
 
 
+_has_seen_large = False
+"""Whether a pickle was large by itself: those that follow are made in pieces, so that what is large in them need not be
+copied. That takes a microsecond more."""
+
+
 class Large(NamedTuple):
     """A pickled value that is large.
 
     Attributes:
-        parts: the pickle, and the buffers that it refers to, as they lie in the value.
+        parts: the pickle, which may come in pieces, and the buffers that it refers to, as they lie in the value.
     """
 
-    parts: list[memoryview]
+    parts: list[Part]
+
+    @property
+    def beginning(self) -> bytes:
+        """Of the pickle."""
+        stream = self.parts[0]
+        return bytes(stream[0] if isinstance(stream, list) else stream[:LARGE])
 
 
 def dumps(value: object) -> bytes:
@@ -47,6 +59,7 @@ def dumps(value: object) -> bytes:
 
 def packed(value: object) -> bytes | Large:
     """As ``dumps``; of what is large, the buffers are left where they are."""
+    global _has_seen_large
     buffers: list[memoryview] = []
 
     def outside(buffer: pickle.PickleBuffer) -> bool:
@@ -56,16 +69,31 @@ def packed(value: object) -> bytes | Large:
         buffers.append(raw)
         return False
 
+    pieces: list[bytes] = []
     try:
-        data = pickle.dumps(value, protocol=5, buffer_callback=outside)
+        if _has_seen_large:
+            pickle.Pickler(_Pieces(pieces), 5, buffer_callback=outside).dump(value)
+        else:
+            pieces.append(pickle.dumps(value, protocol=5, buffer_callback=outside))
     except Exception:
-        data = b""
-    if not data or _is_bound(data):
+        pieces.clear()
+    # A piece that is large by itself is the user's own bytes.
+    if not pieces or any(_is_bound(piece) for piece in pieces if len(pieces) == 1 or len(piece) < 2 * LARGE):
         buffers.clear()
-        data = _dumps_by_value(value, outside)
-    if not buffers and len(data) < LARGE:
-        return data
-    return Large([memoryview(data), *buffers])
+        pieces = [_dumps_by_value(value, outside)]
+    if sum(map(len, pieces)) >= LARGE:
+        _has_seen_large = True
+    elif not buffers:
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    stream = [memoryview(piece).cast("B") for piece in pieces]
+    return Large([stream[0] if len(stream) == 1 else stream, *buffers])
+
+
+class _Pieces:
+    """A file for a pickler, which hands over large byte strings as they are."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self.write = pieces.append
 
 
 def _is_bound(data: bytes) -> bool:
@@ -78,23 +106,26 @@ def loads(data: bytes | bytearray) -> Any:
     return pickle.loads(data)
 
 
-def loads_parts(parts: Sequence[memoryview]) -> Any:
+def loads_parts(parts: Sequence[Part]) -> Any:
     """The value whose pickle and buffers these are."""
-    return pickle.loads(parts[0], buffers=parts[1:])
+    return pickle.loads(_joined(parts[0]), buffers=parts[1:])
 
 
 def whole(large: Large) -> bytes:
     """One pickle of what there is no shared memory for."""
-    if len(large.parts) == 1:
-        data = large.parts[0].obj
-        return data if type(data) is bytes else bytes(large.parts[0])
-    return pickle.dumps(_Whole(large.parts), protocol=5)
+    stream, *buffers = large.parts
+    data = _joined(stream)
+    return pickle.dumps(_Whole([data, *buffers]), protocol=5) if buffers else bytes(data)
+
+
+def _joined(part: Part) -> memoryview:
+    return memoryview(b"".join(part)) if isinstance(part, list) else part
 
 
 class _Whole:
     """Unpickles as the value does."""
 
-    def __init__(self, parts: Sequence[memoryview]) -> None:
+    def __init__(self, parts: Sequence[Any]) -> None:
         self._parts = parts
 
     def __reduce__(self) -> Any:
