@@ -18,7 +18,7 @@ from . import Claimer, Offer, claim_contestant, contestant  # type: ignore[attr-
 
 @contestant("manyhands", "manyhands", methods=("fork", "spawn", "forkserver"), chunks=False, unordered=True)  # type: ignore[untyped-decorator]
 def manyhands(workers: int, method: Any) -> Iterator[Any]:
-    """An open pool, its map and its submit."""
+    """An open pool, its map, its submit and its map_blocks."""
     from manyhands import Controller, parallel
 
     @cache  # a function is decorated once, where it is defined
@@ -38,7 +38,10 @@ def manyhands(workers: int, method: Any) -> Iterator[Any]:
         def submit(function: Callable[[Any], Any], item: Any) -> Callable[[], Any]:
             return pool.submit(function, item).result
 
-        yield Offer(each, submit)
+        def split(function: Callable[[Any], Any], array: Any) -> Any:
+            return decorated(function).map_blocks(array, backend=pool)
+
+        yield Offer(each, submit, split)
 
 
 def manyhands_race(directory: Path, names: list[str], compute: Callable[[str], bytes]) -> None:

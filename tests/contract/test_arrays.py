@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import pickle
+import signal
 import threading
 from array import array as machine_array
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from manyhands import Controller, WorkerDied, parallel
 from manyhands.memory import segment
 from tests.contract import array_tasks, tasks
 from tests.contract.array_tasks import KIB, MIB, STAGES, Counted, Picture, checksum, descriptors, seen
-from tests.helpers import Fifo, descendants, ends_of, finish, lines, names, started, until, wait_for, write_script
+from tests.helpers import Fifo, descendants, ends_of, lines, names, started, until, write_script
 
 How = dict[str, Any]
 
@@ -207,8 +208,8 @@ def test_functions_that_are_not_plain(pool: Controller) -> None:
     good = array_tasks.validated_add_one.map(items + [numbered(9)], backend=pool)
     assert [int(array[0]) for array in good] == [2, 3, 9, 4]
     assert good.counts.discarded == 2
-    odd = parallel(array_tasks.validated_add_one).map([numbered(200, 2 * MIB)], backend=pool)
-    assert seen(next(odd)) == seen(numbered(201, 2 * MIB))
+    future = array_tasks.validated_add_one.options(backend=pool).submit(numbered(200, 2 * MIB))
+    assert seen(future.result()) == seen(numbered(201, 2 * MIB))
 
 
 # -- whose it is ------------------------------------------------------------------------------------------------
@@ -258,8 +259,6 @@ def test_a_submitted_array_may_be_changed_at_once(pool: Controller) -> None:
 def test_what_a_worker_keeps_stays_as_it_was(size: int) -> None:
     """An input in a global of the worker is not touched by the calls after it, nor by an idle time."""
     with Controller(1) as one:
-        expected = array_tasks.keep.submit  # bound once; the calls below go to the one worker
-        assert expected is not None
         first = np.arange(size, dtype=np.uint8)
         assert list(array_tasks.keep.map([first], backend=one)) == [checksum(first)]
         for round_number in range(20):
@@ -290,9 +289,12 @@ def test_results_outlive_their_pool_and_its_workers() -> None:
     """Kept results are right after all their workers have been killed, and may be written to."""
     with Controller(2) as own:
         results = list(array_tasks.fill.map(range(200), args=(MIB,), backend=own))
-        with ends_of(set(array_tasks.same.map([0], backend=own) and descendants(os.getpid()))):
-            pass
-        own.close(kill=True)
+        workers = set(tasks.process_id.map(range(20), backend=own))
+        with ends_of(workers) as wait:
+            for worker in workers:
+                os.kill(worker, signal.SIGKILL)
+            wait()
+        assert list(tasks.double.map([1, 2], backend=own)) == [2, 4]
     for number, array in enumerate(results):
         assert (array == number).all()
         array += 1
@@ -658,7 +660,7 @@ def test_nothing_is_left_after_sigkill(tmp_path: Path, method: str, begun: Fifo,
             parent.kill()
             for pid in everybody if whom == "all" else ():
                 try:
-                    os.kill(pid, 9)
+                    os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     pass
             wait()
@@ -720,6 +722,3 @@ def test_arrays_in_nested_calls(pool: Controller) -> None:
     result = pool.submit(nested, numbered(1, 2 * MIB)).result()
     assert [int(array[0]) for array in result] == [2, 2, 2, 1]
     assert all((array == array[0]).all() for array in result)
-
-
-__all__ = ["finish", "wait_for"]

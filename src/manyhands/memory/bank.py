@@ -162,11 +162,14 @@ class Bank:
         return self._slots.size
 
     def close(self) -> None:
-        """Lets go of all segments; who has them keeps them."""
+        """Lets go of all segments; who has them keeps them. Nothing is stored any more."""
         with self._lock:
             for segment in self._segments.values():
                 segment.close()
             self._segments.clear()
+            self._leases.clear()
+            self._slots = Slots()
+            self._limit = 0
 
     def disown(self) -> None:
         """In a forked child: they are the parent's."""
@@ -178,9 +181,10 @@ class Bank:
     def _collect(self) -> None:
         while self._gone:
             number = self._gone.popleft()
-            lease = self._leases[number]
-            lease.needed = False
-            self._free_unless_used(number, lease)
+            lease = self._leases.get(number)
+            if lease is not None:
+                lease.needed = False
+                self._free_unless_used(number, lease)
 
     def _free_unless_used(self, number: int, lease: _Lease) -> None:
         if not lease.needed and not lease.lent:
