@@ -23,8 +23,10 @@ import storm_tasks
 from schedule import ENDLESS, Map
 
 from manyhands import Controller, Outcome, TaskTimeout, WorkerDied, parallel, retry_on
+from manyhands.controller.caretaker import _living
 
 PROBES = 9
+SLOT_SECONDS = 15.0
 TICK_SECONDS = 0.005
 NOT_ASKED: dict[str, list[int]] = {"killed": [], "cancelled": [], "called": []}
 
@@ -35,9 +37,9 @@ room = storm_tasks.Room(Path.cwd())
 schedule = room.schedule
 
 
-def work(number: int) -> Any:
+def work(item: int | storm_tasks.Cargo) -> Any:
     """Does what is planned for the item; of the script, so that it travels by value."""
-    return storm_tasks.run(number)
+    return storm_tasks.run(item)
 
 
 def probe(number: int) -> int:
@@ -71,7 +73,8 @@ def told_outcome(scope: int, outcome: Outcome[Any]) -> dict[str, Any]:
         [attempt.type_name.rpartition(".")[2], int(attempt.worker.rpartition(":")[2] or 0)]
         for attempt in outcome.attempts
     ]
-    return {**plain, "item": outcome.item - first, "attempts": ends}
+    number = outcome.item.number if isinstance(outcome.item, storm_tasks.Cargo) else outcome.item
+    return {**plain, "item": number - first, "attempts": ends}
 
 
 def told_future(scope: int, index: int, future: "Future[Any]") -> dict[str, Any]:
@@ -96,14 +99,20 @@ class Input:
         ahead: by how many items the input was ahead of that, at most.
     """
 
-    def __init__(self, numbers: range) -> None:
+    def __init__(self, items: Iterable[Any]) -> None:
         self.given = self.ahead = 0
-        self._numbers = numbers
+        self._items = items
 
-    def __iter__(self) -> Iterator[int]:
-        for drawn, number in enumerate(self._numbers, 1):
+    def __iter__(self) -> Iterator[Any]:
+        for drawn, item in enumerate(self._items, 1):
             self.ahead = max(self.ahead, drawn - self.given)
-            yield number
+            yield item
+
+
+def items_of(scope: int, one: Map) -> Iterator[int | storm_tasks.Cargo]:
+    """What the function is called with."""
+    for number in range(schedule.offsets[scope], schedule.offsets[scope + 1]):
+        yield storm_tasks.Cargo.of(number, one.cargo) if one.cargo else number
 
 
 def play_map(scope: int, one: Map, pool: dict[str, Any]) -> dict[str, Any]:
@@ -111,9 +120,8 @@ def play_map(scope: int, one: Map, pool: dict[str, Any]) -> dict[str, Any]:
     function = parallel(work)
     if one.attempts > 1:
         function = retry_on(WorkerDied, TaskTimeout, attempts=one.attempts, wait=0.01)(function)
-    numbers = range(schedule.offsets[scope], schedule.offsets[scope + 1])
-    drawn = Input(numbers)
-    source: Iterable[int] = numbers if one.source == "list" else iter(drawn)
+    drawn = Input(items_of(scope, one))
+    source: Iterable[Any] = list(items_of(scope, one)) if one.source == "list" else iter(drawn)
     pauses = {pause.after: pause.ms for pause in one.pauses}
     got: list[dict[str, Any]] = []
     with function.map(source, **options_of(one), **pool) as results:
@@ -144,20 +152,19 @@ def options_of(one: Map) -> dict[str, Any]:
 
 def play_calls(scope: int, one: Map, pool: dict[str, Any]) -> dict[str, Any]:
     """The items as single calls."""
-    numbers = range(schedule.offsets[scope], schedule.offsets[scope + 1])
     controller: Controller | None = pool.get("backend")
     futures: list[Future[Any]]
     if controller is not None and one.timeout is None:
-        futures = [controller.submit(work, number) for number in numbers]
+        futures = [controller.submit(work, item) for item in items_of(scope, one)]
     else:
         controller = None  # it can't kill what came to it in another way
         function = parallel(work).options(timeout=options_of(one)["timeout"], **pool)
-        futures = [function.submit(number) for number in numbers]
+        futures = [function.submit(item) for item in items_of(scope, one)]
     called: list[Future[Any]] = []
     if one.calls_back:
         for future in futures:
             future.add_done_callback(called.append)
-    killed, cancelled = ask(one, numbers.start, futures, controller)
+    killed, cancelled = ask(one, schedule.offsets[scope], futures, controller)
     if not one.ordered:
         concurrent.futures.wait(futures)
     got = [told_future(scope, index, future) for index, future in enumerate(futures)]
@@ -196,6 +203,16 @@ def ask(
     return sorted(killed), sorted(cancelled)
 
 
+def slots_left() -> int:
+    """Slots of shared memory that are not free when nothing runs; waits for that."""
+    deadline = time.monotonic() + SLOT_SECONDS
+    while True:
+        left = sum(dispatcher.bank.used for dispatcher in list(_living) if dispatcher.usable)
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(TICK_SECONDS)
+
+
 # -- all of it -----------------------------------------------------------------------------------------------
 
 
@@ -218,6 +235,7 @@ def main() -> None:
         sys.stdin.read()  # until nothing happens to the workers any more
         outcomes = list(parallel(probe).map(range(PROBES), **pool).outcomes())
         plain = [outcome.value if outcome.ok else str(outcome.result) for outcome in outcomes]
+        print(json.dumps({"slots": slots_left()}), file=file)
         print(json.dumps({"probe": plain == [probe(number) for number in range(PROBES)] or plain}), file=file)
 
 

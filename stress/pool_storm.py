@@ -146,6 +146,8 @@ def _play(arena: Arena, schedule: Schedule) -> Counter[str]:
     probes = [one["probe"] for one in told if "probe" in one]
     if probes != [True]:
         arena.wrong(f"lost: the pool was of no use afterwards: {probes}")
+    if (slots := [one["slots"] for one in told if "slots" in one]) not in ([0], []):
+        arena.wrong(f"lost: {slots} slots of shared memory were not free in the end")
     maps = [one for one in told if "map" in one]
     evidence = Evidence(schedule, maps, Spans(arena.look()), outside.killed, outside.stopped, outside.lag)
     verdict = judge(evidence)

@@ -72,6 +72,7 @@ class Map:
         take: it is closed after so many outcomes; None: it is used up.
         timeout: milliseconds; None: none.
         attempts: of the retries after WorkerDied and TaskTimeout; 1: none.
+        cargo: bytes that each item brings along, which its worker looks at and then overwrites; 0: none.
     """
 
     steps: tuple[Step, ...]
@@ -83,6 +84,7 @@ class Map:
     take: int | None = None
     timeout: int | None = None
     attempts: int = 1
+    cargo: int = 0
     pauses: tuple[Pause, ...] = ()
     asks: tuple[Ask, ...] = ()
     calls_back: bool = False

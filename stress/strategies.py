@@ -10,6 +10,9 @@ from schedule import ENDLESS, FAILURES, SUICIDES, Ask, Event, Map, Pause, Schedu
 TIMEOUT: Final = 500
 """Milliseconds; much longer than whatever ends by itself, and than a busy machine keeps a process waiting."""
 
+CARGOES: Final = (0, 0, 0, 70_000, 1_500_000)
+"""Bytes: none, what is just large enough for shared memory, and what is seen there rather than copied."""
+
 Draw = Any  # what ``st.composite`` gives
 
 
@@ -52,6 +55,7 @@ def pooled_maps(draw: Draw) -> Map:
         take=draw(st.one_of(st.none(), st.none(), st.none(), st.integers(0, total))),
         timeout=timeout,
         attempts=draw(st.sampled_from((1, 1, 1, 2, 3))),
+        cargo=draw(st.sampled_from(CARGOES)),
         pauses=tuple(draw(st.lists(pauses, max_size=2))),
     )
 
@@ -71,6 +75,7 @@ def submitted_calls(draw: Draw, own: bool) -> Map:
         submits=True,
         ordered=draw(st.booleans()),
         timeout=timeout,
+        cargo=draw(st.sampled_from(CARGOES)),
         asks=tuple(draw(st.lists(asks, max_size=5))),
         calls_back=draw(st.booleans()),
     )

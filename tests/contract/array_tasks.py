@@ -98,7 +98,7 @@ def check(array: np.ndarray) -> int:
 @parallel
 def fill(number: int, size: int) -> np.ndarray:
     """An array that is made in the worker."""
-    return np.full(size, number, np.uint8)
+    return np.full(size, number % 256, np.uint8)
 
 
 @parallel

@@ -239,7 +239,7 @@ class AnyOrder(RuleBasedStateMachine):
                 patch.stop()
 
 
-AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
+AnyOrder.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
 TestAnyOrder = AnyOrder.TestCase
 
 
@@ -309,7 +309,7 @@ def test_no_room_at_all(limit: int, value: list[bytes]) -> None:
     bank.close_canvas(bank.open_canvas(PAGE)).close()
 
 
-def test_what_does_not_fit_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_costs_nothing() -> None:
     """A value for which there is no room leaves all as it is, and one that fits is stored the next time."""
     bank = Bank(3 * PAGE)
     kept = [bank.store(seen([PATTERN[number : number + PAGE]])) for number in range(3)]
