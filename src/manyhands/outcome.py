@@ -53,6 +53,18 @@ class Cancelled(NamedTuple):
     ticket: int
 
 
+class Held(NamedTuple):
+    """An item as it was when it was drawn.
+
+    Attributes:
+        packed: the runner's own.
+        large: whether it takes much memory until it is sent.
+    """
+
+    packed: Any
+    large: bool
+
+
 Event = Answered | Returned | Died | Cancelled
 
 

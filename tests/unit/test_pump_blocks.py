@@ -16,7 +16,7 @@ from manyhands.handler.blocks import Run
 from manyhands.handler.gate import OpenGate
 from manyhands.handler.pump import LEAST_BUFFER, MOST_BUFFER, Pump
 from manyhands.handler.stream import Stream
-from manyhands.outcome import Answered, Cancelled, Died, Event, Outcome, Returned
+from manyhands.outcome import Answered, Cancelled, Died, Event, Held, Outcome, Returned
 from manyhands.policies.retry import RetryBudget
 
 BUDGETS = (RetryBudget((OSError,), 2, 1.0), RetryBudget((WorkerDied,), 3, 0.0))
@@ -85,6 +85,16 @@ class Player:
             assert index not in self.attempts, "only new items go in blocks"
             self._take(index, ticket)
         return len(items)
+
+    def hold(self, item: Any) -> Any:
+        return Held(item, self.chance.random() < 0.2) if item % 3 else item
+
+    def submit_held(self, ticket: int, held: list[Any]) -> None:
+        items = [one.packed if isinstance(one, Held) else one for one in held]
+        assert not any(isinstance(one, Held) and one.large for one in held[:-1]), "drawn beyond a large one"
+        choosy, self.choosy = self.choosy, False
+        assert self.submit_block(ticket, items) == len(items)
+        self.choosy = choosy
 
     def _take(self, ticket: int, block: int | None) -> None:
         assert ticket not in self.out, "sent while it is out"

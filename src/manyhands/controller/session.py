@@ -13,7 +13,7 @@ from manyhands.controller.pace import MOST
 from manyhands.controller.parcels import Parcel, atomic
 from manyhands.controller.share import Dead, Dropped, News
 from manyhands.memory.bank import Stored
-from manyhands.outcome import Answered, Cancelled, Died, Event
+from manyhands.outcome import Answered, Cancelled, Died, Event, Held
 from manyhands.workers.channel import Frame
 from manyhands.workers.parcel import ATOMS, EACH, STORED
 
@@ -139,14 +139,43 @@ class Session:
         self._submit_packed(index + 1 - len(blobs), blobs, block=True)
         return index + 1 - ticket
 
+    def hold(self, item: Any) -> Any:
+        """The item as it is now: itself if it can't change, else pickled."""
+        if atomic((item,)):
+            return item
+        packed = self._pack(item)
+        return Held(packed, isinstance(packed, Stored))
+
+    def submit_held(self, ticket: int, held: Sequence[Any]) -> None:
+        """Hands items to the pool that were held; those that could not be pickled come back at once."""
+        if atomic(held):
+            self._submit(ticket, Parcel(held, ATOMS), block=True)
+            return
+        blobs: list[bytes | Stored] = []
+        for index, one in enumerate(held, ticket):
+            packed = one.packed if type(one) is Held else self._pack(one)
+            if isinstance(packed, Failed):
+                self._early.append(Answered(index, packed))
+                self._submit_packed(index - len(blobs), blobs, block=True)
+                blobs = []
+            else:
+                blobs.append(packed)
+        self._submit_packed(ticket + len(held) - len(blobs), blobs, block=True)
+
     def _packed(self, ticket: int, request: Any) -> bytes | Stored | None:
+        packed = self._pack(request)
+        if isinstance(packed, Failed):
+            self._early.append(Answered(ticket, packed))
+            return None
+        return packed
+
+    def _pack(self, request: Any) -> bytes | Stored | Failed:
         try:
             return self._dispatcher.pack(request, self._form.readonly)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            self._early.append(Answered(ticket, unpicklable(error)))
-            return None
+            return unpicklable(error)
 
     def _submit_packed(self, index: int, blobs: list[bytes | Stored], block: bool) -> int:
         """Submits what was packed; returns the pool's ticket."""

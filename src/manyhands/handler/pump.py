@@ -16,7 +16,7 @@ from manyhands.handler.blocks import Run
 from manyhands.handler.gate import Away, Gate, Pass
 from manyhands.handler.runner import Runner, takes_blocks
 from manyhands.handler.stream import Ended, Stream
-from manyhands.outcome import Answered, Cancelled, Died, Event, Outcome, Returned
+from manyhands.outcome import Answered, Cancelled, Died, Event, Held, Outcome, Returned
 
 Prepare = Callable[[int, Any], Call | Failed]
 """Makes the call of the item with this index, or says what is wrong with it."""
@@ -29,6 +29,12 @@ LEAST_BUFFER: Final = 64
 
 MOST_BUFFER: Final = 65_536
 """The largest default of ``buffersize``."""
+
+_FIXED: Final = frozenset({int, float, complex, bool, type(None)})
+"""Types whose values never change, nor are large."""
+
+_SHORT: Final = 4096
+"""Texts of fewer characters are not large either."""
 
 _BLOCK: Final = 16384  # items of one block, at most
 _DRAW_SECONDS: Final = 0.001  # an input that takes longer to give its items is not waited for
@@ -92,7 +98,9 @@ class Pump:
         self._source = source
         self._ready = isinstance(source, list | tuple | range)
         self._drawn = 0  # of a source that is ready
-        self._back: list[Any] = []  # drawn from another, and not taken in yet
+        self._held: list[Any] | None = (
+            None  # the items drawn last, as they were then, if any of them could change
+        )
         self._prepare = prepare
         self._gate = gate
         self._observer = observer
@@ -229,25 +237,22 @@ class Pump:
         else:
             items = self._next_items(min(most, self.runner.chunk))
         if items and self._blocks is not None and self._plain is not None and self._plain(items):
-            taken = self._blocks.submit_block(self.stream.added, items)
-            if taken < len(items):
-                self._put_back(items[taken:])
-                items = items[:taken]
+            if not self._ready:
+                self._blocks.submit_held(self.stream.added, items if self._held is None else self._held)
+            else:
+                taken = self._blocks.submit_block(self.stream.added, items)
+                if taken < len(items):
+                    self._drawn -= len(items) - taken
+                    self._source_ended = False
+                    items = items[:taken]
             self.stream.send_block(items)
         else:
             for item in items:
                 self.add(item)
             self._send_due()  # so that the runner knows of them before it is asked for room again
-        if self._source_ended and not self._back:
+        if self._source_ended:
             self.stream.close_input()
         return len(items)
-
-    def _put_back(self, items: Sequence[Any]) -> None:
-        if self._ready:
-            self._drawn -= len(items)
-            self._source_ended = False
-        else:
-            self._back = [*items, *self._back]
 
     def _next_items(self, most: int) -> Sequence[Any]:
         """Advances the input; notes its end, and what it raises, which surfaces in order."""
@@ -260,20 +265,36 @@ class Pump:
             except OverflowError:  # a range may be longer than that
                 pass
             return stretch
-        items: list[Any] = self._back[:most]
-        if items:
-            del self._back[:most]
-            return items
+        items: list[Any] = []
+        self._held = None
         try:
             begin = self._clock()
             for item in islice(source, most):
                 items.append(item)
-                if self._clock() - begin > _DRAW_SECONDS:
+                if self._is_large(items) or self._clock() - begin > _DRAW_SECONDS:
                     return items
         except Exception as error:
             self._source_error = error
         self._source_ended = len(items) < most
         return items
+
+    def _is_large(self, items: list[Any]) -> bool:
+        """Has the last of these items held, since the input may change it when it is asked for the next."""
+        item = items[-1]
+        if self._blocks is None:
+            return False
+        try:
+            if self._held is None and _is_fixed(item):
+                return False
+        except Exception:  # noqa: S110  # the hash of a type is its metaclass's, which may be the user's
+            pass
+        if self._plain is None or not self._plain([item]):
+            return True  # it goes alone
+        held = self._blocks.hold(item)
+        if self._held is None:
+            self._held = items[:-1]
+        self._held.append(held)
+        return type(held) is Held and held.large
 
     def _send_due(self) -> None:
         now = self._clock()
@@ -329,3 +350,11 @@ class Pump:
             self._observer.retried()
         else:
             self._observer.ended(ended)
+
+
+def _is_fixed(item: Any) -> bool:
+    """Whether nothing can happen to an item until it is sent, nor is it large."""
+    kind = type(item)
+    if kind is tuple:
+        return all(map(_is_fixed, item))
+    return kind in _FIXED or ((kind is str or kind is bytes) and len(item) < _SHORT)

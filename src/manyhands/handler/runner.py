@@ -83,10 +83,19 @@ class BlockRunner(Runner, Protocol):
     """A runner that takes items together, too."""
 
     def submit_block(self, ticket: int, items: Sequence[Any]) -> int:
-        """Takes items with tickets from this one on; they come back in ``Returned`` and the other events.
+        """Takes items at hand, with tickets from this one on; they are told of in ``Returned`` and the other events.
 
         Returns how many it has taken: one at least.
         """
+        ...
+
+    def hold(self, item: Any) -> Any:
+        """The item as it is now, whatever is done to it later: itself if it can't change, else a ``Held``."""
+        ...
+
+    def submit_held(self, ticket: int, held: Sequence[Any]) -> None:
+        """As ``submit_block``, of what ``hold`` gave for each item; takes all."""
+        ...
         ...
 
 
