@@ -80,6 +80,7 @@ def value(does: str, scope: int, index: int) -> Any:
 
 def run(item: int | Cargo) -> Any:
     """The item with this number."""
+    begun = time.monotonic()  # what comes before the note, a disk that is busy say, is the call's time as well
     number = item if isinstance(item, int) else item.number
     if isinstance(item, Cargo):
         item.check()
@@ -90,7 +91,7 @@ def run(item: int | Cargo) -> Any:
     before = room.swap(number, os.getpid())
     if before and not _has_ended(before):
         tasks.note(room.journal, "twice", scope, index)
-    tasks.note(room.journal, "b", scope, index)
+    tasks.note(room.journal, "b", scope, index, begun)
     _pass_time(step.does, step.ms / 1000)
     _end_worker(step.does)
     tasks.note(room.journal, "e", scope, index)

@@ -41,11 +41,12 @@ class Entry:
     at: float
 
 
-def note(journal: Path, kind: str, scope: int, item: int) -> None:
-    """Append a line at once, so that a process which is killed the next moment has written it."""
+def note(journal: Path, kind: str, scope: int, item: int, at: float | None = None) -> None:
+    """Append a line at once, so that a process which is killed the next moment has written it; ``at``: None is now."""
+    at = time.monotonic() if at is None else at
     descriptor = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(descriptor, f"{kind} {scope} {os.getpid()} {item} {time.monotonic():.6f}\n".encode())
+        os.write(descriptor, f"{kind} {scope} {os.getpid()} {item} {at:.6f}\n".encode())
     finally:
         os.close(descriptor)
 

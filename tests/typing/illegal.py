@@ -111,6 +111,10 @@ def arguments_of_map() -> None:
     scaled.map([1], threads=1.5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     scaled.map([1], max_tasks_per_child=5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     scaled.options(max_memory_per_worker="1G")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    scaled.map_blocks([1.0], rows="all")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    scaled.map_blocks([1.0], on_error="skip")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    scaled.options(max_shared_memory="1G")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    scaled.options(readonly="yes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     scaled.options(chunksize="large")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     scaled.options(retries=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 

@@ -11,6 +11,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import assert_type
 
+import numpy as np
+from numpy.typing import NDArray
+
 from manyhands import (
     OUTPUT,
     Controller,
@@ -102,6 +105,8 @@ def retried(x: int) -> int:
     progress=True,
     max_tasks_per_worker=100,
     max_memory_per_worker=1 << 30,
+    max_shared_memory=0,
+    readonly=True,
 )
 def limited(x: int) -> int:
     return x
@@ -459,6 +464,12 @@ def pools_take_the_keywords_of_other_executors() -> None:
     Controller(max_workers=2, mp_context=get_context("spawn"), initializer=print, initargs=("a", 1))
     Controller(max_tasks_per_child=5, finalizer=lambda: None)
     Controller(None, threads=2, start_method=None, max_tasks_per_worker=5, max_memory_per_worker=1 << 30)
+    Controller(max_shared_memory=1 << 30)
+
+
+def one_array_is_split_into_blocks(array: NDArray[np.float64], other: NDArray[np.int64]) -> None:
+    result = bare.map_blocks(array, other, rows=100, args=(1,), kwargs={"scale": 2.0}, workers=2, readonly=True)
+    assert_type(result.ndim, int)
 
 
 def where_a_call_runs() -> None:

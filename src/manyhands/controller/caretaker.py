@@ -196,7 +196,7 @@ class Caretaker:
                 dispatcher.act(dispatcher.ledger.close())
             dispatcher.send_held()
             self._end_who_does_not_begin()
-            expects = dispatcher.ledger.expects
+            expects = dispatcher.expects
             if reader.leader == CARETAKER and (not expects or reader.has_followers):
                 reader.leader = None
             if reader.leader is None and reader.has_followers:
@@ -207,15 +207,15 @@ class Caretaker:
             self._nap = min(2 * self._nap, MOST_NAP_SECONDS) if reader.led else NAP_SECONDS
             reader.led = self._hurried = False
             leads = reader.leader == CARETAKER
-            seconds = self._seconds_to_sleep(expects, leads)
+            seconds = self._seconds_to_sleep(dispatcher.ledger.expects, leads)
             self.sleeps = not leads and (seconds is None or seconds > MOST_NAP_SECONDS)
         return seconds, leads
 
-    def _seconds_to_sleep(self, expects: bool, leads: bool) -> float | None:
+    def _seconds_to_sleep(self, works: bool, leads: bool) -> float | None:
         """For how long to sleep, unless something happens. Under the lock."""
         dispatcher = self._dispatcher
         now = time.monotonic()
-        if expects:
+        if works:
             self._needed_at = now
             self._rests = False
         unreaped = any(
@@ -228,11 +228,13 @@ class Caretaker:
             return _REAP_SECONDS
         if leads:
             return dispatcher.sample_interval or (START_SECONDS if dispatcher.ledger.unproven else None)
-        if expects or now - self._needed_at < DOZE_SECONDS:
+        if works or now - self._needed_at < DOZE_SECONDS:
             return self._nap
         if not self._rests:
             self._rests = True
             dispatcher.rest()
+            if dispatcher.expects:
+                return 0.0
         if dispatcher.ledger.at_rest and (dispatcher.handles or self._ends_when_idle):
             left = self._needed_at + self._idle_seconds - now
             if left > 0:
@@ -497,5 +499,12 @@ def _disown_all() -> None:
     _living.clear()
 
 
+def _pin_views() -> None:
+    """The user has forked a process, which sees what is open of the workers' memory for as long as it lives."""
+    if not forks_for_itself():
+        for dispatcher in list(_living):
+            dispatcher.pin_views()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_disown_all)
+    os.register_at_fork(after_in_parent=_pin_views, after_in_child=_disown_all)

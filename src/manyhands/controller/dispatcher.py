@@ -495,6 +495,7 @@ class Dispatcher:
             case Noted() as noted:
                 handle.take_in(noted)
                 if noted.rests:
+                    handle.rests = False
                     self._give_memory_back()
         return []
 
@@ -530,6 +531,13 @@ class Dispatcher:
         if self._by_descriptor.pop(descriptor, None) is not None:
             self.reader.poller.remove(descriptor)
         handle.close()
+
+    @property
+    def expects(self) -> bool:
+        """Whether something will arrive. Ask under the lock."""
+        return self.ledger.expects or any(
+            handle.rests and not handle.channel.at_end for handle in self.handles.values()
+        )
 
     @property
     def must_rebuild(self) -> bool:
@@ -649,9 +657,10 @@ class Dispatcher:
         """There is nothing to do, so memory that is not used is given back. Under the lock."""
         self.bank.trim()
         for handle in self.handles.values():
-            if handle.exchange.is_used:
+            if handle.exchange.is_used and not handle.channel.at_end:
                 noted = handle.exchange.news(all_ends=True) or Noted()
                 handle.channel.send([control(noted._replace(rests=True))])
+                handle.rests = True
 
     def _give_memory_back(self) -> None:
         """A worker has said what it has let go of: others may have mapped it too."""
@@ -726,6 +735,11 @@ class Dispatcher:
         """Why nothing runs here; a new object each time, since each raise adds its frames to the error."""
         error = PoolBroken(self._broken) if self._broken else PoolClosed(self._closed)
         return Failed(error, halts=True)
+
+    def pin_views(self) -> None:
+        """In the parent of a fork: what is open of the workers' memory is open in the child too."""
+        for handle in list(self.handles.values()):
+            handle.exchange.views.pin()
 
     def disown(self, silently: bool) -> None:
         """In a forked child: the workers are the parent's, so their channels are closed and nothing is said.

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from manyhands.controller.dispatcher import Dispatcher
+    from manyhands.memory.bank import Bank
+    from manyhands.memory.segment import Segment
 
 BLOCK_BYTES: Final = 1 << 18
 """Of the inputs in a block: it, what the function makes on its way, and the result stay in a core's cache."""
@@ -111,6 +113,20 @@ class Rows(ProgressBar):
         super().close()
 
 
+class _SharedCanvas(Canvas):
+    """In memory that workers write to."""
+
+    def __init__(self, bank: Bank, segment: int, shape: tuple[int, ...], dtype: Any) -> None:
+        super().__init__(on_memory(bank.memory(segment), shape, dtype), segment)
+        self._bank = bank
+        self._number = segment
+
+    def close(self) -> Segment:
+        """The memory, which nobody is to write to any more; who takes it closes it."""
+        self.array = self.array[:0].copy()  # what refers to this, a traceback say, keeps no memory
+        return self._bank.close_canvas(self._number)
+
+
 class _Plan:
     """One call of ``map_blocks``."""
 
@@ -150,53 +166,65 @@ class _Plan:
             for _ in self._map(self._blocks(canvas), self._spans(done, self._length)):
                 pass
             return canvas.array
-        return open_pool(self._options, lambda pool: self._in_workers(pool, first))
+        return self._in_workers(first)
 
-    def _in_workers(self, pool: Dispatcher, first: NDArray[Any]) -> NDArray[Any]:
+    def _in_workers(self, first: NDArray[Any]) -> NDArray[Any]:
         import numpy as np
 
         shape = (self._length, *first.shape[1:])
         size = int(np.prod(shape, dtype=object)) * first.dtype.itemsize
-        segment = None if first.dtype.hasobject or not size else pool.canvas(size)
-        if segment is None:
-            return self._by_value(pool, np.empty(shape, first.dtype), first)
+        wanted = 0 if first.dtype.hasobject else size
+        canvas, work, runner = open_pool(
+            self._options, lambda pool: self._opened(pool, wanted, shape, first.dtype)
+        )
+        if canvas is None:
+            return self._by_value(work, runner, np.empty(shape, first.dtype), first)
         try:
-            array = on_memory(pool.bank.memory(segment), shape, first.dtype)
-            self._begun(array, first)
-            work = self._blocks(Canvas(array, segment))
-            runner = self._open(pool, work, segment)
+            self._begun(canvas.array, first)
             for _ in self._map(work, self._spans(len(first), self._length), runner):
                 pass
-            del array, work
-        finally:
-            drawn = pool.bank.close_canvas(segment)
-        with drawn:
+        except BaseException:
+            canvas.close().close()
+            raise
+        with canvas.close() as segment:
             if size < PRIVATE_BYTES or len(_shared) >= MOST_SHARED:
-                return np.array(on_memory(drawn.memory, shape, first.dtype))
-            memory = drawn.seen()
+                return np.array(on_memory(segment.memory, shape, first.dtype))
+            memory = segment.seen()
         _shared.add(memory)
         return on_memory(memory, shape, first.dtype)
 
-    def _by_value(self, pool: Dispatcher, array: NDArray[Any], first: NDArray[Any]) -> NDArray[Any]:
+    def _opened(
+        self, pool: Dispatcher, size: int, shape: tuple[int, ...], dtype: Any
+    ) -> tuple[_SharedCanvas | None, Decorated[..., Any], Runner]:
+        """What the workers of a pool need: the memory of the result, if there can be any, the work, and a share."""
+        from manyhands.controller.session import CallForm
+
+        number = pool.canvas(size) if size else None
+        canvas = None if number is None else _SharedCanvas(pool.bank, number, shape, dtype)
+        try:
+            work = self._blocks(canvas)
+            packed = packed_work(work, Work(work, rule=_RULE))
+            form = CallForm(self._options.readonly)
+            keeps = canvas is not None
+            runner = pool.open_session(packed, None, self._options.timeout, keeps, canvas=number, form=form)
+        except BaseException:
+            if canvas is not None:
+                canvas.close().close()
+            raise
+        return canvas, work, runner
+
+    def _by_value(
+        self, work: Decorated[..., Any], runner: Runner, array: NDArray[Any], first: NDArray[Any]
+    ) -> NDArray[Any]:
         """Where there is no shared memory for the result."""
         self._begun(array, first)
         at = len(first)
-        work = self._blocks(None)
-        for pieces in self._map(work, self._spans(at, self._length), self._open(pool, work, None)):
+        for pieces in self._map(work, self._spans(at, self._length), runner):
             for piece in pieces:
                 check_piece(self._name, piece, at, at + len(piece), array)
                 array[at : at + len(piece)] = piece
                 at += len(piece)
         return array
-
-    def _open(self, pool: Dispatcher, work: Decorated[..., Any], segment: int | None) -> Runner:
-        from manyhands.controller.session import CallForm
-
-        packed = packed_work(work, Work(work, rule=_RULE))
-        form = CallForm(self._options.readonly)
-        return pool.open_session(
-            packed, None, self._options.timeout, keeps=segment is not None, canvas=segment, form=form
-        )
 
     def _map(
         self, work: Decorated[..., Any], spans: Iterator[tuple[Any, ...]], runner: Runner | None = None
@@ -213,7 +241,8 @@ class _Plan:
 
         for start in range(begin, max(end, 1), self._span):
             stop = min(start + self._span, end)
-            yield start, *[np.asarray(array[start:stop]) for array in self._arrays]
+            # Contiguous: of others numpy pickles a copy, and not always of the same byte order.
+            yield start, *[np.ascontiguousarray(array[start:stop]) for array in self._arrays]
 
     @staticmethod
     def _begun(array: NDArray[Any], first: NDArray[Any]) -> NDArray[Any]:

@@ -92,4 +92,4 @@ class Segment:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
-            del self.memory
+            del self.memory  # not closed: who looks into it may go on

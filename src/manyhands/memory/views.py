@@ -37,7 +37,12 @@ class Views:
         self._watches: dict[int, _Watch] = {}
         self._gone: deque[_Watch] = deque()
         self._unopened: deque[int] = deque()
+        self._pinned: set[int] = set()
         self._lock = threading.Lock()
+
+    def pin(self) -> None:
+        """A child was forked, which sees what is open here for as long as it lives: none of that is let go of."""
+        self._pinned.update(self._watches)
 
     def attach(self, segment: int, descriptor: int, size: int, writable: bool = False) -> None:
         """A segment can be seen through this descriptor, which is closed here. Raises OSError.
@@ -119,12 +124,14 @@ class Views:
             while self._gone:
                 place = self._gone.popleft().place
                 del self._watches[place.number]
+                if place.number in self._pinned:
+                    continue
                 memory = self._maps.get(place.segment)
                 if memory is not None and not place.readonly:
                     # What was written to it here goes; what its owner writes next is seen.
                     memory.madvise(mmap.MADV_DONTNEED, place.offset, place.size)
                 ended.append(place.number)
-            return list(self._watches), ended
+            return [*self._watches, *self._pinned.difference(self._watches)], ended
 
 
 def _parts(memory: memoryview, offset: int, lengths: tuple[int, ...]) -> list[memoryview]:

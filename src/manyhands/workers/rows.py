@@ -74,9 +74,12 @@ class Blocks:
         self._args = args
         self._kwargs = kwargs
         self._canvas = canvas
+        self.__name__ = self.__qualname__ = name  # what messages of the map say
 
     def __call__(self, start: int, *inputs: NDArray[Any]) -> Any:
         """The function over the rows from ``start`` on; returns how many these are, or their results."""
+        import numpy as np
+
         length = len(inputs[0])
         pieces = []
         for at in range(0, max(length, 1), self._rows):
@@ -87,7 +90,7 @@ class Blocks:
                 add_note(error, f"in {self._name}.map_blocks, rows {start + at} to {start + stop}")
                 raise
             if self._canvas is None:
-                pieces.append(self._checked(piece, start + at, start + stop))
+                pieces.append(np.ascontiguousarray(self._checked(piece, start + at, start + stop)))
             else:
                 self._put(piece, start + at, start + stop, self._canvas.array)
         return length if self._canvas is not None else pieces

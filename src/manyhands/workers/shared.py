@@ -43,6 +43,11 @@ class SharedMemory:
         global of_this_process
         of_this_process = self
 
+    def pin(self) -> None:
+        """The call has forked a process, which sees what is open here for as long as it lives."""
+        if self._exchange is not None:
+            self._exchange.views.pin()
+
     def put(self, large: Large) -> bytes | None:
         """The body of a STORED frame for one value; None: there is no room for it."""
         exchange = self._made()
