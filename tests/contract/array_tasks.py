@@ -96,6 +96,12 @@ def check(array: np.ndarray) -> int:
 
 
 @parallel
+def is_writeable(array: np.ndarray) -> bool:
+    """Whether the worker may write to its input."""
+    return bool(array.flags.writeable)
+
+
+@parallel
 def fill(number: int, size: int) -> np.ndarray:
     """An array that is made in the worker."""
     return np.full(size, number % 256, np.uint8)
@@ -133,6 +139,13 @@ def spoil_fixed(number: int, fixed: np.ndarray) -> int:
 @parallel
 def of_fixed(number: int, fixed: Counted) -> int:
     """Uses one element of a fixed argument."""
+    return number + int(fixed.array[0])
+
+
+@parallel
+@retry_on(OSError, attempts=2, wait=0)
+def of_fixed_tried(number: int, fixed: Counted) -> int:
+    """The same, as a call that may be tried again."""
     return number + int(fixed.array[0])
 
 

@@ -278,6 +278,16 @@ def test_pieces_of_any_size_are_written(values: list[bytes], most: int) -> None:
         bank.close()
 
 
+@given(st.lists(parts, max_size=3))
+def test_parts_in_pieces(values: list[list[bytes]]) -> None:
+    """A part may come in pieces, one after the other without a gap."""
+    bank = Bank(1 << 20)
+    stored = bank.store([seen(pieces) for pieces in values])
+    assert stored is not None and stored.place.lengths == tuple(len(b"".join(pieces)) for pieces in values)
+    assert read(bank, stored.place) == [b"".join(pieces) for pieces in values]
+    bank.close()
+
+
 def test_parts_of_no_bytes(bank: Bank) -> None:
     """They, and values of no parts, have places of their own, too."""
     values = [[], [b""], [b"", b""], [b"a", b"", b"b", b""]]
@@ -446,9 +456,10 @@ def test_who_has_a_segment_keeps_it(bank: Bank) -> None:
     mapped.close()
     view.release()
     assert open_here().isdisjoint(segments)
+    assert bank.store(seen([b"more"])) is None
     bank.take_back([stored.place.number])
     del stored
-    assert bank.used == 0
+    assert bank.used == bank.size == 0
 
 
 def test_what_is_mapped_privately_stays_private(bank: Bank) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
-import gc
 import mmap
 import os
+import resource
 import socket
+import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
@@ -23,14 +25,14 @@ from manyhands.controller.handles import Handle
 from manyhands.memory import bank as bank_module
 from manyhands.memory import exchange as exchange_module
 from manyhands.memory.bank import Bank, Stored
-from manyhands.memory.exchange import _PACKET, Exchange, Noted, Received, sockets
+from manyhands.memory.exchange import Exchange, Noted, Received, sockets
 from manyhands.memory.places import Place, layout
 from manyhands.memory.slots import PAGE
 from manyhands.workers.channel import RETURNED, Frame
+from tests.helpers import DEADLINE
 
 PATTERN = bytes(number % 251 for number in range(5 * PAGE))
 LIMIT = 24 * PAGE
-REAL_RECV_FDS = socket.recv_fds
 
 parts = st.lists(
     st.tuples(st.integers(0, 250), st.sampled_from([0, 1, 64, 4096]) | st.integers(0, 2 * PAGE)), max_size=3
@@ -75,11 +77,13 @@ class Kept:
         place: where it lies.
         views: its parts, or what was made of them.
         reads: what must be found there.
+        copied: whether it lies there no more.
     """
 
     place: Place
     views: list[Any]
     reads: list[bytes]
+    copied: bool
 
 
 @dataclass
@@ -87,7 +91,7 @@ class Side:
     """One process.
 
     Attributes:
-        values: what it has stored, by number, as long as the slot may not be used again.
+        values: what it has stored, by number, ever.
         held: of these, the ones that it needs itself.
         shown: segments of which it thinks that the other has them.
         inbox: what the other has sent it and it has not read.
@@ -124,7 +128,6 @@ class TwoSides(RuleBasedStateMachine):
             mock.patch.object(bank_module, "ARENA", 6 * PAGE),
             mock.patch.object(exchange_module, "VIEW_BYTES", 2 * PAGE),
             mock.patch.object(exchange_module, "MOST_VIEWS", 2),
-            mock.patch.object(socket, "recv_fds", self.recv_fds),
         ]
         for patch in self.patches:
             patch.start()
@@ -132,26 +135,31 @@ class TwoSides(RuleBasedStateMachine):
         self.parent = Side(first, Exchange(first, Bank(LIMIT)))
         self.worker = Side(second, Exchange(second, Bank(LIMIT)))
         self.sides = (self.parent, self.worker)
+        for side in self.sides:
+            self.may_fail(side)
         self.handle = Handle(None, None, self.parent.exchange)
         self.calls: dict[
             int, int
         ] = {}  # the numbers of those that the worker has, and of what was lent to them
+        self.opened: set[int] = set()  # the parent's values that the worker has looked at
         self.tickets = 0
         self.told: set[int] = set()  # of the parent's values, those that it is told are open
 
-    def recv_fds(self, side: socket.socket, *args: Any) -> Any:
-        """As the system does it, unless there is no room for another descriptor."""
-        data, descriptors, flags, address = REAL_RECV_FDS(side, *args)
-        (me,) = [each for each in self.sides if each.socket is side]
-        (segment, _, _) = _PACKET.unpack(data)
-        if me.failures:
-            me.failures -= 1
-            me.lost.add(segment)
-            for descriptor in descriptors:
+    def may_fail(self, side: Side) -> None:
+        """From now on descriptors come through to this side only if there is room for them."""
+        attach = side.exchange.views.attach
+
+        def attach_or_not(segment: int, descriptor: int, size: int, writable: bool = False) -> None:
+            if side.failures:
+                side.failures -= 1
+                side.lost.add(segment)
                 os.close(descriptor)
-            return data, [], flags, address
-        me.lost.discard(segment)
-        return data, descriptors, flags, address
+                raise OSError(errno.EMFILE, "too many open files")
+            side.lost.discard(segment)
+            attach(segment, descriptor, size, writable)
+
+        side.socket.setblocking(False)  # all that is looked for was sent before
+        side.exchange.views.attach = attach_or_not  # type: ignore[method-assign]
 
     def other(self, side: Side) -> Side:
         return self.worker if side is self.parent else self.parent
@@ -168,11 +176,8 @@ class TwoSides(RuleBasedStateMachine):
         if stored is None:
             return
         place = stored.place
-        for other, _ in side.values.values():
-            if other.segment == place.segment:
-                assert place.offset + place.size <= other.offset or other.offset + other.size <= place.offset
-        for kept in self.other(side).open.values():
-            other = kept.place
+        for number in self.used_of(side):
+            other, _ = side.values[number]
             if other.segment == place.segment:
                 assert place.offset + place.size <= other.offset or other.offset + other.size <= place.offset
         side.values[place.number] = place, values
@@ -183,26 +188,23 @@ class TwoSides(RuleBasedStateMachine):
     @rule(data=st.data())
     def drop(self, data: st.DataObject) -> None:
         """The owner does not need it any more."""
-        side = data.draw(st.sampled_from([side for side in self.sides if side.held]).map(lambda side: side))
+        side = self.sides[data.draw(st.sampled_from([which for which in (0, 1) if self.sides[which].held]))]
         del side.held[data.draw(st.sampled_from(sorted(side.held)))]
 
-    @precondition(lambda self: self.parent.held.keys() - self.worker.open.keys() - self.worker.waiting.keys())
+    @precondition(lambda self: self.free_to_call())
     @rule(data=st.data())
     def call(self, data: st.DataObject) -> None:
-        """The parent sends the worker a call, whose argument lies there, maybe not for the first time."""
-        here = (
-            self.parent.held.keys()
-            - self.worker.open.keys()
-            - self.worker.waiting.keys()
-            - set(self.calls.values())
-        )
-        if here:
-            number = data.draw(st.sampled_from(sorted(here)))
-            self.note_shown(self.parent, number)
-            self.handle.lend(self.tickets, [(0, self.parent.held[number])])
-            self.calls[self.tickets] = number
-            self.worker.inbox.append((self.tickets, self.parent.held[number].place))
-            self.tickets += 1
+        """The parent sends the worker a call, whose argument lies there; one that was not begun may go again."""
+        number = data.draw(st.sampled_from(sorted(self.free_to_call())))
+        stored = self.parent.held[number]
+        self.parent.shown.add(stored.place.segment)
+        self.handle.lend(self.tickets, [(0, stored)])
+        self.calls[self.tickets] = number
+        self.worker.inbox.append((self.tickets, stored.place))
+        self.tickets += 1
+
+    def free_to_call(self) -> set[int]:
+        return self.parent.held.keys() - self.opened - set(self.calls.values())
 
     @precondition(lambda self: self.worker.held)
     @rule(data=st.data())
@@ -210,16 +212,24 @@ class TwoSides(RuleBasedStateMachine):
         """The worker sends an answer, and needs it no longer."""
         number = data.draw(st.sampled_from(sorted(self.worker.held)))
         stored = self.worker.held.pop(number)
-        self.note_shown(self.worker, number)
+        self.worker.shown.add(stored.place.segment)
         self.parent.inbox.append((None, self.worker.exchange.show(stored)))
-
-    def note_shown(self, side: Side, number: int) -> None:
-        side.shown.add(side.values[number][0].segment)
 
     @rule(which=either)
     def trim(self, which: int) -> None:
         """Idle memory goes, and no other."""
         self.sides[which].exchange.bank.trim()
+
+    def used_of(self, side: Side) -> set[int]:
+        """The values of one side that it needs, or the other may look at, now or when it hears of them."""
+        other = self.other(side)
+        seen_there = {number for number, kept in other.open.items() if kept.views and not kept.copied}
+        used = {*side.held, *seen_there, *other.waiting}
+        return used | (set(self.calls.values()) if side is self.parent else self.answers())
+
+    def answers(self) -> set[int]:
+        """Those that the parent has not heard of yet."""
+        return {said[1].number for said in self.parent.inbox if type(said) is tuple}
 
     # -- what goes to and fro
 
@@ -234,7 +244,7 @@ class TwoSides(RuleBasedStateMachine):
             self.told -= set(noted.let_go)
             assert self.told <= set(self.worker.open)
         if noted is not None:
-            assert any(noted) and noted.kept == () or side is self.worker
+            assert any(noted) and (side is self.worker or not noted.kept)
             side_drops = set(noted.dropped)
             assert side_drops <= side.shown
             assert not any(side.exchange.bank.has(segment) for segment in side_drops)
@@ -261,7 +271,7 @@ class TwoSides(RuleBasedStateMachine):
                 self.handle.hear(frame)
             case None, place:
                 side.waiting[place.number] = side.exchange.received(place)
-            case ticket, place:
+            case _, place:
                 side.waiting[place.number] = side.exchange.received(place)
 
     @precondition(lambda self: self.calls)
@@ -289,6 +299,8 @@ class TwoSides(RuleBasedStateMachine):
         number = data.draw(st.sampled_from(sorted(side.waiting)))
         place, values = self.other(side).values[number]
         received = side.waiting.pop(number)
+        if side is self.worker:
+            self.opened.add(number)
         assert len(received) == sum(map(len, values))
         if place.segment in side.lost:
             with pytest.raises(OSError) as caught:
@@ -297,6 +309,8 @@ class TwoSides(RuleBasedStateMachine):
             del caught
             return
         views: list[Any] = list(received.open(copies=side is self.parent))
+        copied = number not in side.exchange.views._watches
+        assert side is self.parent or not copied
         assert [bytes(view) for view in views] == values
         assert all(view.readonly == place.readonly for view in views)
         assert len(received) == 0
@@ -305,7 +319,7 @@ class TwoSides(RuleBasedStateMachine):
         if made == "ends":
             views = [view[len(view) // 2 :] for view in views]
             values = [value[len(value) // 2 :] for value in values]
-        side.open[number] = Kept(place, views, list(values))
+        side.open[number] = Kept(place, views, list(values), copied)
 
     @precondition(lambda self: any(side.waiting for side in self.sides))
     @rule(data=st.data())
@@ -380,10 +394,7 @@ class TwoSides(RuleBasedStateMachine):
             for number in side.held:
                 place, values = side.values[number]
                 assert read(side.exchange.bank, place) == values
-            used = side.held.keys() | self.other(side).open.keys()
-            if side is self.worker:
-                used = side.held.keys()  # the parent's copies do not count, nor do slots that it sees
-            assert side.exchange.bank.used >= len(used) or side is self.parent
+            assert side.exchange.bank.used >= len(side.held)
 
     def teardown(self) -> None:
         """When all is closed and said, all slots are free, and all memory can be given back, on both sides."""
@@ -417,5 +428,241 @@ class TwoSides(RuleBasedStateMachine):
                 patch.stop()
 
 
-TwoSides.TestCase.settings = settings(max_examples=100, stateful_step_count=60)
+TwoSides.TestCase.settings = settings(max_examples=100, stateful_step_count=50)
 TestTwoSides = TwoSides.TestCase
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Exchange, Exchange]]:
+    """Two sides, of which none ever waits: all that is looked for was sent before."""
+    ends = sockets()
+    for end in ends:
+        end.setblocking(False)
+    first, second = Exchange(ends[0], Bank(1 << 26)), Exchange(ends[1], Bank(1 << 26))
+    yield first, second
+    for exchange in (first, second):
+        exchange.close()
+        exchange.bank.close()
+
+
+def stored_by(exchange: Exchange, *values: bytes, readonly: bool = False) -> Stored:
+    stored = exchange.bank.store(seen(list(values)), readonly)
+    assert stored is not None
+    return stored
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """This process can't open anything."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def no_memory(*args: object, **options: object) -> mmap.mmap:
+    raise OSError(errno.ENOMEM, "no memory")
+
+
+@pytest.mark.parametrize("reason", ["files", "memory"])
+def test_what_did_not_come_through_is_shown_again(
+    pair: tuple[Exchange, Exchange], monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    """Who can't see a value says so, to who opens it and to its owner; the next value there can be seen again."""
+    owner, reader = pair
+    first, second = stored_by(owner, b"first", b"value"), stored_by(owner, b"second", b"value")
+    place, later = owner.show(first), owner.show(second)
+    with monkeypatch.context() as patch, no_more_files() if reason == "files" else nullcontext():
+        if reason == "memory":
+            patch.setattr(mmap, "mmap", no_memory)
+        received = reader.received(place)
+        assert len(received) == len(b"firstvalue")
+    for number in range(2):  # it stays as it is until the owner knows of it
+        with pytest.raises(OSError) as caught:
+            received.open()
+        assert caught.value.errno == errno.EMFILE and number < 2
+    del caught
+    assert not reader.views.has(place.segment) and reader.has_news
+    with pytest.raises(OSError, match="too many files"):
+        reader.received(later).open()
+    del received
+    noted = reader.news(all_ends=True)
+    assert noted == Noted(let_go=(later.number, place.number), unseen=(place.segment,))
+    assert reader.news(all_ends=True) is None
+    owner.take_in(noted)
+    owner.bank.take_back(noted.let_go)
+    assert [bytes(part) for part in reader.received(owner.show(second)).open()] == [b"second", b"value"]
+    assert owner.bank.used == 2
+
+
+def test_a_canvas_that_did_not_come_through(pair: tuple[Exchange, Exchange]) -> None:
+    """Who is to write to it hears of it; what is written to one that did come is seen by its owner."""
+    owner, writer = pair
+    lost, found = owner.bank.open_canvas(PAGE), owner.bank.open_canvas(PAGE)
+    owner.show_segment(lost, writable=True)
+    with no_more_files(), pytest.raises(OSError) as caught:
+        writer.memory(lost)
+    assert caught.value.errno == errno.EMFILE
+    owner.show_segment(found, writable=True)
+    writer.memory(found)[:5] = b"drawn"
+    assert owner.bank.memory(found)[:5] == b"drawn"
+    owner.bank.close_canvas(found).close()
+    noted = owner.news(all_ends=False)
+    assert noted == Noted(dropped=(found,))
+    writer.take_in(noted)
+    assert not writer.views.has(found)
+    owner.bank.close_canvas(lost).close()
+
+
+def test_descriptors_go_once(pair: tuple[Exchange, Exchange]) -> None:
+    """However many values of a segment are shown, and looked for in whatever order of segments."""
+    owner, reader = pair
+    canvas = owner.bank.open_canvas(PAGE)
+    kept = [stored_by(owner, bytes([number]), b"value") for number in range(3)]
+    owner.show_segment(canvas, writable=True)
+    places = [owner.show(stored) for stored in kept]
+    got = [reader.received(place).open() for place in reversed(places)]
+    assert [bytes(first) for first, _ in got] == [b"\2", b"\1", b"\0"]
+    assert reader.views.has(canvas) and reader.memory(canvas)[:1] == b"\0"
+    with pytest.raises(BlockingIOError):
+        reader._side.recv(100)
+    assert owner.is_used and reader.is_used
+
+
+def test_the_other_side_is_gone(pair: tuple[Exchange, Exchange]) -> None:
+    """What it has not shown does not come any more, which is said; and nothing can be shown to it."""
+    owner, reader = pair
+    stored = stored_by(owner, b"value")
+    owner.close()
+    with pytest.raises(EOFError):
+        reader.received(stored.place)
+    with pytest.raises(OSError):
+        reader.show(stored_by(reader, b"value"))
+
+
+def test_nothing_is_told_of_what_is_over(pair: tuple[Exchange, Exchange]) -> None:
+    """Of values that were opened and closed meanwhile a worker says nothing; of others it says both, once."""
+    owner, reader = pair
+    kept = [stored_by(owner, b"value") for _ in range(3)]
+    places = [owner.show(stored) for stored in kept]
+    assert not reader.has_news
+    views = reader.received(places[0]).open(copies=False)
+    assert reader.has_news and reader.views.alive == 1
+    del views
+    reader.received(places[1])
+    assert reader.views.alive == 0
+    assert reader.news(all_ends=False) is None and not reader.has_news
+    views = reader.received(places[2]).open(copies=False)
+    assert reader.news(all_ends=False) == Noted(kept=(places[2].number,))
+    assert reader.news(all_ends=False) is None
+    (part,) = views
+    del views
+    array = np.frombuffer(part, np.uint8)[1:]
+    del part
+    assert reader.news(all_ends=False) is None and bytes(array) == b"alue"
+    del array
+    assert reader.news(all_ends=False) == Noted(let_go=(places[2].number,))
+    assert reader.news(all_ends=False) is None
+
+
+@pytest.mark.parametrize("looked_at", [False, True])
+def test_what_is_known_to_be_open(pair: tuple[Exchange, Exchange], looked_at: bool) -> None:
+    """Is not told to be, and its end is, even if it was never looked at."""
+    owner, reader = pair
+    stored = stored_by(owner, b"value")
+    received = reader.received(owner.show(stored))
+    reader.tell_kept(stored.place.number)
+    views = received.open(copies=False) if looked_at else [memoryview(b"value")]
+    del received
+    if looked_at:
+        assert reader.news(all_ends=False) is None and bytes(views[0]) == b"value"
+    views.clear()
+    assert reader.news(all_ends=False) == Noted(let_go=(stored.place.number,))
+
+
+def test_what_was_written_is_gone_with_the_view(pair: tuple[Exchange, Exchange]) -> None:
+    """The next value in the same slot reads as it was stored, before and behind the end of the first."""
+    owner, reader = pair
+    for size in (3 * PAGE, 2 * PAGE + 1, 3 * PAGE, PAGE):
+        stored = stored_by(owner, PATTERN[:size], b"value")
+        views = reader.received(owner.show(stored)).open(copies=False)
+        assert stored.place.offset == 0 and [bytes(view) for view in views] == [PATTERN[:size], b"value"]
+        for view in views:
+            view[:] = bytes(len(view))
+        assert read(owner.bank, stored.place) == [PATTERN[:size], b"value"]
+        del views, view, stored
+        noted = reader.news(all_ends=True)
+        assert noted is not None
+        owner.bank.take_back(noted.let_go)
+        assert owner.bank.used == 0
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_values_outlive_all(copies: bool) -> None:
+    """What is open stays as it is when both sides are closed, and bank and sockets are gone."""
+    ends = sockets()
+    owner, reader = Exchange(ends[0], Bank(1 << 26)), Exchange(ends[1], Bank(0))
+    stored = stored_by(owner, b"value", PATTERN)
+    memory = memory_of(owner.bank.descriptor(0)[0])
+    views = reader.received(owner.show(stored)).open(copies=copies)
+    array = np.frombuffer(views[1], np.uint8)
+    for exchange in (owner, reader):
+        exchange.close()
+        exchange.bank.close()
+    del owner, reader, exchange, stored, ends
+    assert bytes(views[0]) == b"value" and bytes(array) == PATTERN
+    array[:] = 0
+    del views
+    assert not array.any() and (memory in open_here()) == (not copies)
+    del array
+    assert memory not in open_here()
+
+
+@pytest.mark.parametrize("copies", [False, True])
+@pytest.mark.parametrize("readonly", [False, True])
+def test_read_only_values_stay_so(pair: tuple[Exchange, Exchange], copies: bool, readonly: bool) -> None:
+    """Seen where they lie or copied; others may be written to."""
+    owner, reader = pair
+    stored = stored_by(owner, b"value", b"more", readonly=readonly)
+    views = reader.received(owner.show(stored)).open(copies=copies)
+    assert [view.readonly for view in views] == [readonly, readonly]
+    assert np.frombuffer(views[0], np.uint8).flags.writeable != readonly
+
+
+def test_copies_let_go_at_once(pair: tuple[Exchange, Exchange], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small values are copied, and large ones where many are open; a lone pickle is looked at where it lies."""
+    monkeypatch.setattr(exchange_module, "VIEW_BYTES", 2 * PAGE)
+    monkeypatch.setattr(exchange_module, "MOST_VIEWS", 2)
+    owner, reader = pair
+    small, lone = stored_by(owner, b"value", b"more"), stored_by(owner, b"value")
+    larges = [stored_by(owner, b"value", PATTERN[: 2 * PAGE]) for _ in range(4)]
+    views = [reader.received(owner.show(small)).open()]
+    assert reader.views.alive == 0 and reader.news(all_ends=True) == Noted(let_go=(small.place.number,))
+    for count, stored in enumerate(larges[:3], 1):
+        views.append(reader.received(owner.show(stored)).open())
+        assert reader.views.alive == min(count, 2) and bytes(views[-1][1]) == PATTERN[: 2 * PAGE]
+    views.append(reader.received(owner.show(lone)).open())
+    assert reader.views.alive == 3
+    views.append(reader.received(owner.show(larges[3])).open(copies=False))
+    assert reader.views.alive == 4
+    assert reader.news(all_ends=True) == Noted(let_go=(larges[2].place.number,))
+
+
+def test_values_may_end_at_any_moment(pair: tuple[Exchange, Exchange]) -> None:
+    """Even while this side notes what has ended: a finaliser runs where it runs."""
+    owner, reader = pair
+    places = [owner.show(stored_by(owner, b"value")) for _ in range(2)]
+    held: list[Any] = [reader.received(places[0]).open(copies=False), reader.received(places[1])]
+
+    def end() -> None:
+        with reader.views._lock:
+            held.clear()
+
+    thread = threading.Thread(target=end, daemon=True)
+    thread.start()
+    thread.join(DEADLINE)
+    noted = reader.news(all_ends=True)
+    assert not thread.is_alive() and noted is not None
+    assert sorted(noted.let_go) == [place.number for place in places]

@@ -500,11 +500,10 @@ def _disown_all() -> None:
 
 
 def _pin_views() -> None:
-    """The user has forked a process, which sees what is open of the workers' memory for as long as it lives."""
-    if not forks_for_itself():
-        for dispatcher in list(_living):
-            dispatcher.pin_views()
+    """A process was forked, and sees what is open of the workers' memory for as long as it lives; a worker, too."""
+    for dispatcher in list(_living):
+        dispatcher.pin_views()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_parent=_pin_views, after_in_child=_disown_all)
+    os.register_at_fork(before=_pin_views, after_in_parent=_pin_views, after_in_child=_disown_all)

@@ -160,7 +160,7 @@ class _Plan:
         ((first,),) = self._map(self._blocks(None), self._spans(0, min(self._rows, self._length)))
         done = len(first)
         if done >= self._length:
-            return np.array(first)
+            return np.array(first, order="C")
         if self._options.backend in ("inline", "threads") or worker_name():
             canvas = Canvas(self._begun(np.empty((self._length, *first.shape[1:]), first.dtype), first))
             for _ in self._map(self._blocks(canvas), self._spans(done, self._length)):

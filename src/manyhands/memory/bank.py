@@ -64,6 +64,7 @@ class Bank:
         self._lock = threading.Lock()
         self._slots = Slots()
         self._segments: dict[int, Segment] = {}
+        self._canvases: dict[int, Segment] = {}
         self._segment_numbers = count()
         self._leases: dict[int, _Lease] = {}
         self._numbers = count()
@@ -114,12 +115,12 @@ class Bank:
 
     def descriptor(self, segment: int) -> tuple[int, int]:
         """Descriptor and size of a segment."""
-        found = self._segments[segment]
+        found = self._segments.get(segment) or self._canvases[segment]
         return found.fileno(), found.size
 
     def has(self, segment: int) -> bool:
         """Whether the segment was not given back."""
-        return segment in self._segments
+        return segment in self._segments or segment in self._canvases
 
     def open_canvas(self, size: int) -> int:
         """A segment for others to write to, which does not count to the limit; raises OSError.
@@ -130,18 +131,18 @@ class Bank:
         segment = Segment(size)
         with self._lock:
             number = next(self._segment_numbers)
-            self._segments[number] = segment
+            self._canvases[number] = segment
         return number
 
     def memory(self, number: int) -> mmap.mmap:
         """What the canvas with this number lies in."""
-        return self._segments[number].memory
+        return self._canvases[number].memory
 
     def close_canvas(self, number: int) -> Segment:
         """The segment is not to be shown any more; who takes it closes it."""
         with self._lock:
             self.version += 1
-            return self._segments.pop(number)
+            return self._canvases.pop(number)
 
     def trim(self) -> None:
         """Gives the memory back of segments of which nothing is used."""
@@ -162,7 +163,7 @@ class Bank:
         return self._slots.size
 
     def close(self) -> None:
-        """Lets go of all segments; who has them keeps them. Nothing is stored any more."""
+        """Lets go of all segments but canvases; who has them keeps them. Nothing is stored any more."""
         with self._lock:
             for segment in self._segments.values():
                 segment.close()
@@ -175,6 +176,8 @@ class Bank:
         """In a forked child: they are the parent's."""
         self._lock = threading.Lock()
         self.close()
+        for canvas in self._canvases.values():
+            canvas.close()
 
     # -- under the lock --------------------------------------------------------------------------------------
 

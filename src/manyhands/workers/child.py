@@ -125,7 +125,7 @@ class Child:
         self._marker = marker
         self._shared = shared
         shared.is_of_this_process()
-        os.register_at_fork(after_in_parent=shared.pin)
+        os.register_at_fork(before=shared.pin, after_in_parent=shared.pin)
         self._works: dict[int, _Opened] = {}
         self._opening = threading.Lock()
         self._memory: MemoryWatch | None = None
