@@ -88,7 +88,9 @@ class Blame:
             if lag < seconds:  # else the machine kept it from its first step
                 self._wrong("misblamed", f"{words}, where it never ran (lag {self._evidence.lag:.3f} s)")
         elif outcome.get("pid") == pid and outcome["at"] - span.begun < seconds - lag:
-            self._wrong("misblamed", f"{words}, {outcome['at'] - span.begun:.3f} s after its begin (lag {lag:.3f} s)")
+            self._wrong(
+                "misblamed", f"{words}, {outcome['at'] - span.begun:.3f} s after its begin (lag {lag:.3f} s)"
+            )
         elif not span.is_open and span.ended - span.begun < seconds - lag:
             self._wrong("misblamed", f"{words}, where it ended after {span.ended - span.begun:.3f} s")
         elif step.does not in ENDLESS and step.ms / 1000 + lag < seconds:

@@ -462,8 +462,8 @@ def test_nothing_grows(pool: Controller) -> None:
     some(5)
     before, theirs = descriptors(), set(array_tasks.worker_descriptors.map(range(8), backend=pool))
     some(100)
-    assert max(array_tasks.worker_descriptors.map(range(8), backend=pool)) <= max(theirs) + 2
-    assert descriptors() <= before + 2
+    assert max(array_tasks.worker_descriptors.map(range(8), backend=pool)) <= max(theirs) + 10
+    assert descriptors() <= before + 10  # another segment or two at a busy moment
     at_rest(pool)
 
 

@@ -221,6 +221,7 @@ class AnyOrder(RuleBasedStateMachine):
             if self.bank.has(segment)
         ]
         assert self.bank.size == sum(sizes) <= self.limit
+        assert not any(size % PAGE for size in sizes)
 
     def teardown(self) -> None:
         """When all is let go of, all is free, and nothing is left of it."""
@@ -232,6 +233,9 @@ class AnyOrder(RuleBasedStateMachine):
             self.trim()
             assert self.bank.size == 0
             self.bank.close()
+            self.no_other_is_open(set())
+            for number in self.canvases:
+                self.bank.close_canvas(number).close()
             self.canvases.clear()
             self.no_other_is_open(set())
         finally:
@@ -262,7 +266,7 @@ def test_pieces_of_any_size_are_written(values: list[bytes], most: int) -> None:
         mock.patch.object(
             os, "pwrite", lambda file, part, offset, write=os.pwrite: write(file, part[:most], offset)
         ),
-        mock.patch.object(segment_module, "_PART", most),
+        mock.patch.object(segment_module, "_PART", most + 7),
     ):
         bank = Bank(1 << 20)
         first = bank.store(seen([PATTERN[: PAGE + 1]]))
@@ -422,6 +426,33 @@ def test_the_same_memory_is_used_again(bank: Bank) -> None:
     assert len(places) == 1 and bank.version == 0
 
 
+def test_a_value_may_be_lent_to_many(bank: Bank) -> None:
+    """Its slot is free when the last of them has let go of it, and nobody needs it here."""
+    stored = bank.store(seen([b"value"]))
+    assert stored is not None
+    number = stored.place.number
+    for _ in range(3):
+        bank.lend(number)
+    del stored
+    for used in (1, 1, 0, 0):
+        bank.take_back([number])
+        assert bank.used == used
+
+
+def test_fresh_memory_is_asked_for(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the system, which says if there is none; what is there already is written to without."""
+    written = []
+
+    def noted(file: int, part: memoryview, offset: int, write: Callable[..., int] = os.pwrite) -> int:
+        written.append((offset, part.nbytes))
+        return write(file, part, offset)
+
+    monkeypatch.setattr(os, "pwrite", noted)
+    for size in (PAGE, PAGE, 2 * PAGE, 2 * PAGE, 1):
+        bank.store(seen([PATTERN[:size]]))
+    assert written == [(0, PAGE), (0, 2 * PAGE)]
+
+
 def test_segments_are_few(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is made for a large value has room for some more like it."""
     monkeypatch.setattr(bank_module, "ARENA", PAGE)
@@ -445,21 +476,35 @@ def test_a_value_may_end_at_any_moment(bank: Bank) -> None:
 
 def test_who_has_a_segment_keeps_it(bank: Bank) -> None:
     """When the bank is closed, even twice, its descriptors are; what is mapped elsewhere can be read all the same."""
-    stored, canvas = bank.store(seen([b"value"])), bank.open_canvas(PAGE)
+    stored = bank.store(seen([b"value"]))
     assert stored is not None
-    segments = [memory_of(bank.descriptor(number)[0]) for number in (stored.place.segment, canvas)]
-    mapped = bank._segments[stored.place.segment].seen()
-    view = memoryview(bank.memory(canvas))
+    memory = memory_of(bank.descriptor(0)[0])
+    mapped = bank._segments[0].seen()
+    view = memoryview(bank._segments[0].memory)
     bank.close()
     bank.close()
-    assert mapped[:5] == b"value" and bytes(view) == bytes(PAGE)
+    assert mapped[:5] == view[:5] == b"value"
     mapped.close()
     view.release()
-    assert open_here().isdisjoint(segments)
+    assert memory not in open_here() and not bank.has(0)
     assert bank.store(seen([b"more"])) is None
     bank.take_back([stored.place.number])
     del stored
     assert bank.used == bank.size == 0
+
+
+def test_who_opens_a_canvas_closes_it(bank: Bank) -> None:
+    """Before the bank is closed, or after; what is seen of it then can be read all the same."""
+    canvases = [bank.open_canvas(PAGE) for _ in range(2)]
+    memories = [memory_of(bank.descriptor(canvas)[0]) for canvas in canvases]
+    view = memoryview(bank.memory(canvases[0]))
+    bank.close_canvas(canvases[0]).close()
+    bank.close()
+    assert bytes(view) == bytes(PAGE) and set(memories) <= open_here()
+    view.release()
+    assert memories[0] not in open_here()
+    bank.close_canvas(canvases[1]).close()
+    assert memories[1] not in open_here()
 
 
 def test_what_is_mapped_privately_stays_private(bank: Bank) -> None:
@@ -475,7 +520,7 @@ def test_a_forked_child_lets_go(bank: Bank) -> None:
     """Of the parent's segments, whoever of the parent's threads was at them."""
     stored = bank.store(seen([b"value"]))
     assert stored is not None
-    memory = memory_of(bank.descriptor(0)[0])
+    memories = {memory_of(bank.descriptor(number)[0]) for number in (0, bank.open_canvas(PAGE))}
 
     def disown() -> None:
         bank._lock.acquire()  # as another thread had it at the fork
@@ -484,4 +529,4 @@ def test_a_forked_child_lets_go(bank: Bank) -> None:
     thread = threading.Thread(target=disown, daemon=True)
     thread.start()
     thread.join(DEADLINE)
-    assert not thread.is_alive() and memory not in open_here()
+    assert not thread.is_alive() and memories.isdisjoint(open_here())

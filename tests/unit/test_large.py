@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import os
 import pickle
 import sys
 import types
@@ -170,7 +171,8 @@ def through_memory(large: Large) -> Any:
     stored = bank.store(large.parts)
     assert stored is not None
     offsets, _ = layout(stored.place.lengths)
-    memory = memoryview(bytearray(bank.memory(stored.place.segment)[: stored.place.size]))
+    descriptor, _ = bank.descriptor(stored.place.segment)
+    memory = memoryview(bytearray(os.pread(descriptor, stored.place.size, stored.place.offset)))
     bank.close()
     return loads_parts(
         [memory[at : at + length] for at, length in zip(offsets, stored.place.lengths, strict=True)]
@@ -220,6 +222,18 @@ def test_a_second_attempt_begins_anew(made: list[np.ndarray], seen: bool) -> Non
         assert isinstance(sent, Large) and len(sent.parts) == 1 + large
         back = loads_parts(sent.parts)
         assert same(back[:-1], [pickle.loads(pickle.dumps(each, protocol=5)) for each in many])
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_pieces_of_a_first_attempt_are_gone(monkeypatch: pytest.MonkeyPatch, seen: bool) -> None:
+    """Even those that were handed over before it failed."""
+    monkeypatch.setattr(payload, "LARGE", LARGE)
+    payload._has_seen_large = seen
+    made = np.arange(LARGE)
+    sent = packed([b"a" * (2 * LARGE), made, lambda: 5, b"b"])
+    assert isinstance(sent, Large) and len(sent.parts) == 2
+    for back in (loads_parts(sent.parts), through_memory(sent), loads(whole(sent))):
+        assert (back[0], back[2](), back[3]) == (b"a" * (2 * LARGE), 5, b"b") and same(back[1], made)
 
 
 SCRIPT = """

@@ -158,7 +158,6 @@ class TwoSides(RuleBasedStateMachine):
             side.lost.discard(segment)
             attach(segment, descriptor, size, writable)
 
-        side.socket.setblocking(False)  # all that is looked for was sent before
         side.exchange.views.attach = attach_or_not  # type: ignore[method-assign]
 
     def other(self, side: Side) -> Side:
@@ -436,8 +435,6 @@ TestTwoSides = TwoSides.TestCase
 def pair() -> Iterator[tuple[Exchange, Exchange]]:
     """Two sides, of which none ever waits: all that is looked for was sent before."""
     ends = sockets()
-    for end in ends:
-        end.setblocking(False)
     first, second = Exchange(ends[0], Bank(1 << 26)), Exchange(ends[1], Bank(1 << 26))
     yield first, second
     for exchange in (first, second):
@@ -479,10 +476,10 @@ def test_what_did_not_come_through_is_shown_again(
             patch.setattr(mmap, "mmap", no_memory)
         received = reader.received(place)
         assert len(received) == len(b"firstvalue")
-    for number in range(2):  # it stays as it is until the owner knows of it
+    for _ in range(2):  # it stays as it is until the owner knows of it
         with pytest.raises(OSError) as caught:
             received.open()
-        assert caught.value.errno == errno.EMFILE and number < 2
+        assert caught.value.errno == errno.EMFILE
     del caught
     assert not reader.views.has(place.segment) and reader.has_news
     with pytest.raises(OSError, match="too many files"):
@@ -527,7 +524,7 @@ def test_descriptors_go_once(pair: tuple[Exchange, Exchange]) -> None:
     assert [bytes(first) for first, _ in got] == [b"\2", b"\1", b"\0"]
     assert reader.views.has(canvas) and reader.memory(canvas)[:1] == b"\0"
     with pytest.raises(BlockingIOError):
-        reader._side.recv(100)
+        reader._side.recv(100, socket.MSG_DONTWAIT)
     assert owner.is_used and reader.is_used
 
 
@@ -599,6 +596,19 @@ def test_what_was_written_is_gone_with_the_view(pair: tuple[Exchange, Exchange])
         assert owner.bank.used == 0
 
 
+def test_what_was_written_stays_beside_what_is_gone(pair: tuple[Exchange, Exchange]) -> None:
+    """That the value before and the one behind have ended changes nothing."""
+    owner, reader = pair
+    kept = [stored_by(owner, PATTERN[: 2 * PAGE]) for _ in range(3)]
+    views = [reader.received(owner.show(stored)).open(copies=False) for stored in kept]
+    for (part,) in views:
+        part[:] = b"!" * (2 * PAGE)
+    del part, views[2], views[0]
+    noted = reader.news(all_ends=True)
+    assert noted is not None and sorted(noted.let_go) == [kept[0].place.number, kept[2].place.number]
+    assert bytes(views[0][0]) == b"!" * (2 * PAGE)
+
+
 @pytest.mark.parametrize("copies", [False, True])
 def test_values_outlive_all(copies: bool) -> None:
     """What is open stays as it is when both sides are closed, and bank and sockets are gone."""
@@ -639,7 +649,8 @@ def test_copies_let_go_at_once(pair: tuple[Exchange, Exchange], monkeypatch: pyt
     small, lone = stored_by(owner, b"value", b"more"), stored_by(owner, b"value")
     larges = [stored_by(owner, b"value", PATTERN[: 2 * PAGE]) for _ in range(4)]
     views = [reader.received(owner.show(small)).open()]
-    assert reader.views.alive == 0 and reader.news(all_ends=True) == Noted(let_go=(small.place.number,))
+    assert reader.views.alive == 0 and reader.has_news
+    assert reader.news(all_ends=True) == Noted(let_go=(small.place.number,)) and not reader.has_news
     for count, stored in enumerate(larges[:3], 1):
         views.append(reader.received(owner.show(stored)).open())
         assert reader.views.alive == min(count, 2) and bytes(views[-1][1]) == PATTERN[: 2 * PAGE]

@@ -6,6 +6,7 @@ speaks of what lies in them. So who hears of a segment for the first time finds 
 
 from __future__ import annotations
 
+import array
 import errno
 import mmap
 import socket
@@ -17,7 +18,8 @@ from manyhands.memory.places import Place
 from manyhands.memory.views import Views
 
 _PACKET: Final = struct.Struct("<qq?")
-_NO_WAIT: Final = getattr(socket, "MSG_DONTWAIT", 0)
+_NO_WAIT: Final = socket.MSG_DONTWAIT if hasattr(socket, "MSG_DONTWAIT") else 0
+_CLOSED_ON_EXEC: Final = socket.MSG_CMSG_CLOEXEC if hasattr(socket, "MSG_CMSG_CLOEXEC") else 0
 
 VIEW_BYTES: Final = 1 << 20
 """Smaller values are copied out of the slot at once: that costs no more than to see them there."""
@@ -168,6 +170,8 @@ class Exchange:
     def take_in(self, noted: Noted) -> None:
         """The other side has told this; what it keeps and has let go of is for the owner to note."""
         for segment in noted.dropped:
+            while not self.views.has(segment) and self._fetch(wait=False):
+                pass  # nobody here has looked for it, and nobody will
             self.views.detach(segment)
         self._shown.difference_update(noted.unseen)
 
@@ -178,7 +182,7 @@ class Exchange:
     def _fetch(self, wait: bool) -> bool:
         """Takes the next descriptor in; returns whether there was one."""
         try:
-            data, descriptors, _, _ = socket.recv_fds(self._side, _PACKET.size, 1, 0 if wait else _NO_WAIT)
+            data, descriptors = _receive(self._side, wait)
         except BlockingIOError:
             return False
         if len(data) < _PACKET.size:
@@ -194,6 +198,18 @@ class Exchange:
         else:
             self._lost.discard(segment)
         return True
+
+
+def _receive(side: socket.socket, wait: bool) -> tuple[bytes, list[int]]:
+    """A packet, and the descriptors that came with it."""
+    # Not by socket.recv_fds, which takes flags and leaves them aside.
+    numbers = array.array("i")
+    flags = _CLOSED_ON_EXEC if wait else _CLOSED_ON_EXEC | _NO_WAIT
+    data, ancillary, _, _ = side.recvmsg(_PACKET.size, socket.CMSG_LEN(numbers.itemsize), flags)
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            numbers.frombytes(content[: len(content) // numbers.itemsize * numbers.itemsize])
+    return data, list(numbers)
 
 
 def out_of_sight() -> OSError:

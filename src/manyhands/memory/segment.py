@@ -63,6 +63,7 @@ class Segment:
         """
         end = offset + part.nbytes
         warm = end <= self._warm
+        follows = offset <= -(-self._warm // mmap.PAGESIZE) * mmap.PAGESIZE
         with memoryview(self.memory) as memory:
             while part.nbytes:
                 if warm:
@@ -72,7 +73,8 @@ class Segment:
                     done = os.pwrite(self._descriptor, part, offset)
                 offset += done
                 part = part[done:]
-        self._warm = max(self._warm, end)
+        if follows:
+            self._warm = max(self._warm, end)  # there is no hole before it, which nobody has touched
 
     def seen(self) -> mmap.mmap:
         """A mapping of its own: what is written there from now on, nobody else sees."""

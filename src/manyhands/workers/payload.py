@@ -27,6 +27,9 @@ LARGE: Final = 1 << 16
 """Buffers, and pickles, of so many bytes go through shared memory."""
 
 
+_LONGEST: Final = (1 << 17) + (1 << 10)
+"""A piece of a pickle that is no byte string or text by itself has fewer bytes: 64 KiB, and what came last."""
+
 _has_seen_large = False
 """Whether a pickle was large by itself: those that follow are made in pieces, so that what is large in them need not be
 copied. That takes a microsecond more."""
@@ -78,7 +81,7 @@ def packed(value: object) -> bytes | Large:
     except Exception:
         pieces.clear()
     # A piece that is large by itself is the user's own bytes.
-    if not pieces or any(_is_bound(piece) for piece in pieces if len(pieces) == 1 or len(piece) < 2 * LARGE):
+    if not pieces or any(_is_bound(piece) for piece in pieces if len(pieces) == 1 or len(piece) < _LONGEST):
         buffers.clear()
         pieces = [_dumps_by_value(value, outside)]
     if sum(map(len, pieces)) >= LARGE:
