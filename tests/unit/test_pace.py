@@ -121,9 +121,10 @@ def test_the_next_map_of_a_function_is_told_what_the_last_one_measured() -> None
     """Of each function for itself; where nothing was measured, what is known stays."""
     paces, measured = Paces(), Pace()
     measured.took(0.5)
+    measured.size = 7
     paces.note(1, measured)
     paces.note(1, Pace())
-    assert (paces.expected(1), paces.expected(2)) == (0.5, None)
+    assert (paces.expected(1), paces.expected(2)) == ((0.5, 7), (None, None))
 
 
 def test_of_many_functions_the_latest_are_known() -> None:
@@ -134,7 +135,7 @@ def test_of_many_functions_the_latest_are_known() -> None:
     for work in works:
         paces.note(works[0], measured)
         paces.note(work, measured)
-    known = [work for work in works if paces.expected(work) is not None]
+    known = [work for work in works if paces.expected(work) != (None, None)]
     assert known == [works[0], *works[-255:]]
 
 

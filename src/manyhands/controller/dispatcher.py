@@ -205,7 +205,8 @@ class Dispatcher:
 
     def pack(self, value: object, readonly: bool = False) -> bytes | Stored:
         """Pickles a value for workers, into shared memory if it is large; raises what pickling it raises."""
-        return self._stored(payload.packed(value), readonly)
+        packed = payload.packed(value)
+        return packed if type(packed) is bytes else self._stored(packed, readonly)
 
     def _stored(self, value: bytes | Large, readonly: bool) -> bytes | Stored:
         if isinstance(value, bytes):
@@ -414,8 +415,8 @@ class Dispatcher:
     def _open_group(self, ledger: Ledger, group: int) -> None:
         work = self.works[group]
         target = PROMPT_SECONDS if work.share.prompt else TARGET_SECONDS
-        expected = self._paces.expected(work.key) if work.share.is_map else None
-        ledger.open_group(group, work.chunksize, work.share.most, target, expected)
+        expected, size = self._paces.expected(work.key) if work.share.is_map else (None, None)
+        ledger.open_group(group, work.chunksize, work.share.most, target, expected, size)
 
     def _new_ledger(self, limit: int) -> Ledger:
         return Ledger(limit, self.settings.threads, self.settings.max_tasks, self._worker_numbers)
@@ -670,7 +671,8 @@ class Dispatcher:
                 self._write(handle, [])
 
     def _write(self, handle: Handle, frames: list[Frame]) -> None:
-        if handle.exchange.has_news and (noted := handle.exchange.news(all_ends=True)) is not None:
+        exchange = handle.exchange
+        if exchange.is_used and exchange.has_news and (noted := exchange.news(all_ends=True)) is not None:
             frames = [control(noted), *frames]
         handle.channel.send(frames)
         if handle.channel.wants_to_send and not handle.channel.at_end:

@@ -151,9 +151,10 @@ class Ledger:
         most: int = MOST,
         target: float = TARGET_SECONDS,
         expected: float | None = None,
+        size: int | None = None,
     ) -> None:
         """Calls of this group will come, ``chunksize`` of them sent at once; None: by their times, see ``Pace``."""
-        self._queues.open(group, Pace(chunksize, most, target, expected))
+        self._queues.open(group, Pace(chunksize, most, target, expected, size))
 
     def submit(self, ticket: int, group: int, calls: int = 1) -> list[Action]:
         """Calls are to be run; those of a group which is not open are cancelled."""

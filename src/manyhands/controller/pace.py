@@ -39,8 +39,10 @@ class Pace:
         most: the largest.
         target: seconds.
         expected: what a call took in an earlier map; it counts until a call of this one was measured.
+        size: bytes of shared memory that a result took last, in an earlier map; None: that is not known.
 
     Attributes:
+        size: likewise, in this one.
         fixed: as above.
         seconds: what a call takes; None as long as nothing was measured.
         chunksize: how many calls to send at once, at least 1.
@@ -55,8 +57,10 @@ class Pace:
         most: int = MOST,
         target: float = TARGET_SECONDS,
         expected: float | None = None,
+        size: int | None = None,
     ) -> None:
         self.fixed = fixed
+        self.size = size
         self.seconds: float | None = None
         self._most = most
         self._target = target
@@ -101,19 +105,19 @@ class Paces:
     """What calls took in the last maps, so that the next map of the same function need not begin with one call."""
 
     def __init__(self) -> None:
-        self._seconds: dict[int, float] = {}  # the latest last
+        self._known: dict[int, tuple[float, int | None]] = {}  # seconds and size; the latest last
 
     def note(self, key: int, pace: Pace) -> None:
         """A map of the function with this key has ended."""
         if pace.seconds is not None:
-            self._seconds.pop(key, None)
-            self._seconds[key] = pace.seconds
-            if len(self._seconds) > _KNOWN:
-                del self._seconds[next(iter(self._seconds))]
+            self._known.pop(key, None)
+            self._known[key] = pace.seconds, pace.size
+            if len(self._known) > _KNOWN:
+                del self._known[next(iter(self._known))]
 
-    def expected(self, key: int) -> float | None:
-        """Seconds that a call of the function with this key took last, or None."""
-        return self._seconds.get(key)
+    def expected(self, key: int) -> tuple[float | None, int | None]:
+        """Seconds that a call of the function with this key took last, and the size of its result, if known."""
+        return self._known.get(key, (None, None))
 
 
 def _in(span: float, seconds: float) -> int:

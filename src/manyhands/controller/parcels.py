@@ -55,6 +55,8 @@ class Parcel:
 
     def piece(self, begin: int, end: int) -> tuple[int, bytes]:
         """Form and body of some of the values."""
+        if self._form == EACH and end - begin == 1:
+            return ONE, self._values[begin]
         values = self._values[begin:end]
         if self._form == STORED:
             if any(type(value) is Stored for value in values):
@@ -62,8 +64,6 @@ class Parcel:
                     [value.place if type(value) is Stored else value for value in values], protocol=5
                 )
             return EACH, pickle.dumps(values, protocol=5)
-        if self._form == EACH and end - begin == 1:
-            return ONE, values[0]
         return self._form, pickle.dumps(values, protocol=5)
 
     def stored(self, begin: int, end: int) -> Iterator[tuple[int, Stored]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from manyhands.calls import Call, Failed
 from manyhands.controller.answers import answers, unpicklable
-from manyhands.controller.pace import MOST
+from manyhands.controller.pace import MOST, Pace
 from manyhands.controller.parcels import Parcel, atomic
 from manyhands.controller.share import Dead, Dropped, News
 from manyhands.memory.bank import Stored
@@ -81,6 +81,7 @@ class Session:
         self._woken = False
         self._bytes = 0  # of shared memory, that calls hold which are out
         self._larges = 0  # how many these are
+        self._out = 0  # how many calls are out in all
 
     @property
     def capacity(self) -> int:
@@ -92,7 +93,7 @@ class Session:
     def chunk(self) -> int:
         """How many calls go to a worker at once."""
         pace = self._dispatcher.pace(self.group)
-        return pace.chunksize if pace is not None else 1
+        return max(1, min(pace.chunksize, self._wanted(pace))) if pace is not None else 1
 
     @property
     def horizon(self) -> int:
@@ -105,9 +106,19 @@ class Session:
     @property
     def has_room(self) -> bool:
         """Whether more calls are wanted, as far as the memory goes that those which are out take."""
-        if self._bytes < MUCH:
-            return True
-        return self._larges < (2 * self.capacity if self._bytes < MOST_BYTES else self.capacity)
+        return self._wanted(self._dispatcher.pace(self.group)) > 0
+
+    def _wanted(self, pace: Pace | None) -> int:
+        """How many more."""
+        if pace is None:
+            return MOST
+        if pace.size is None:  # until something is known of the results
+            return max(0, 4 * self.capacity * (pace.fixed or 1) - self._out)
+        size = self._bytes + self._out * pace.size
+        if size < MUCH:
+            return MOST if not pace.size else max(1, (MUCH - size) // pace.size)
+        held = self._out if pace.size else self._larges
+        return max(0, (2 * self.capacity if size < MOST_BYTES else self.capacity) - held)
 
     def submit(self, ticket: int, call: Call) -> None:
         """Pickles the call in this thread and hands it to the pool."""
@@ -119,6 +130,7 @@ class Session:
 
     def submit_block(self, ticket: int, items: Sequence[Any]) -> int:
         """Hands items to the pool, as many as there is room for; those that can't be pickled come back at once."""
+        items = items[: max(1, self._wanted(self._dispatcher.pace(self.group)))]
         if isinstance(items, range) or atomic(items):
             self._submit(ticket, Parcel(items, ATOMS), block=True)
             return len(items)
@@ -187,6 +199,7 @@ class Session:
     def _submit(self, index: int, parcel: Parcel, block: bool, sizes: dict[int, int] | None = None) -> int:
         ticket = self._dispatcher.new_ticket()
         self._sent[ticket] = _Sent(index, block, bytearray(b"\1") * len(parcel), len(parcel), sizes or {})
+        self._out += len(parcel)
         if sizes:
             self._bytes += sum(sizes.values())
             self._larges += len(sizes)
@@ -242,6 +255,7 @@ class Session:
             return []  # it was run again after an interrupt, and the first answer was here all the same
         sent.out[begin:end] = bytes(end - begin)
         sent.left -= end - begin
+        self._out -= end - begin
         if sent.sizes:
             for position in range(begin, end):
                 size = sent.sizes.pop(position, 0)
@@ -254,6 +268,8 @@ class Session:
                 self._ours.pop(sent.index, None)
         match news:
             case Frame():
+                if (pace := self._dispatcher.pace(self.group)) is not None:
+                    pace.size = len(news.body) if news.form == STORED else 0
                 return answers(index, news, worker, sent.block)
             case Dead(error):
                 return [Died(index, error, worker)]

@@ -271,7 +271,9 @@ class Pump:
             begin = self._clock()
             for item in islice(source, most):
                 items.append(item)
-                if self._is_large(items) or self._clock() - begin > _DRAW_SECONDS:
+                if (type(item) is not int or self._held is not None) and self._is_large(items):
+                    return items
+                if self._clock() - begin > _DRAW_SECONDS:
                     return items
         except Exception as error:
             self._source_error = error
@@ -356,5 +358,5 @@ def _is_fixed(item: Any) -> bool:
     """Whether nothing can happen to an item until it is sent, nor is it large."""
     kind = type(item)
     if kind is tuple:
-        return all(map(_is_fixed, item))
+        return _FIXED.issuperset(map(type, item)) or all(map(_is_fixed, item))
     return kind in _FIXED or ((kind is str or kind is bytes) and len(item) < _SHORT)

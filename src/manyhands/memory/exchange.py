@@ -87,9 +87,13 @@ class Exchange:
     Args:
         side: the socket for descriptors.
         bank: where this side stores.
+
+    Attributes:
+        is_used: whether anything was ever shown, either way.
     """
 
     def __init__(self, side: socket.socket, bank: Bank) -> None:
+        self.is_used = False
         self._side = side
         self.bank = bank
         self.views = Views()
@@ -109,6 +113,7 @@ class Exchange:
     def show_segment(self, segment: int, writable: bool = False) -> None:
         """The other side is about to be told of a segment; raises OSError if it can't be shown."""
         if segment not in self._shown:
+            self.is_used = True
             descriptor, size = self.bank.descriptor(segment)
             socket.send_fds(self._side, [_PACKET.pack(segment, size, writable)], [descriptor])
             self._shown.add(segment)
@@ -126,17 +131,13 @@ class Exchange:
         return self.views.memory(segment)
 
     def _find(self, segment: int) -> None:
+        self.is_used = True
         while not self.views.has(segment) and self._fetch(wait=segment not in self._lost):
             pass
 
     def tell_kept(self, number: int) -> None:
         """The other side knows that this value is open here."""
         self._told.add(number)
-
-    @property
-    def is_used(self) -> bool:
-        """Whether anything was ever shown, either way."""
-        return bool(self._shown) or not self.views.is_empty
 
     @property
     def has_news(self) -> bool:

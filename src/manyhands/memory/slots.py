@@ -7,10 +7,11 @@ the first time costs several times what copying into it does.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from mmap import PAGESIZE
 from typing import Final, NamedTuple
 
-PAGE: Final = 4096
-"""Slots begin at multiples of so many bytes."""
+PAGE: Final = max(4096, PAGESIZE)
+"""Slots begin at multiples of so many bytes: the kernel has no smaller ones."""
 
 
 class Slot(NamedTuple):

@@ -77,7 +77,10 @@ def packed(value: object) -> bytes | Large:
         if _has_seen_large:
             pickle.Pickler(_Pieces(pieces), 5, buffer_callback=outside).dump(value)
         else:
-            pieces.append(pickle.dumps(value, protocol=5, buffer_callback=outside))
+            data = pickle.dumps(value, protocol=5, buffer_callback=outside)
+            if not buffers and len(data) < LARGE and not _is_bound(data):
+                return data  # as nearly all do
+            pieces.append(data)
     except Exception:
         pieces.clear()
     # A piece that is large by itself is the user's own bytes.
