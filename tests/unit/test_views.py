@@ -418,7 +418,7 @@ class TwoSides(RuleBasedStateMachine):
             for side in self.sides:
                 assert side.exchange.bank.size == 0
                 assert here.isdisjoint(side.inodes)
-                assert side.exchange.views.is_empty and not side.exchange.is_used
+                assert not side.exchange.views._maps and not side.exchange._shown
         finally:
             for side in self.sides:
                 side.exchange.close()
