@@ -401,3 +401,26 @@ def blocks_within(number: int) -> tuple[int, bool, bool]:
     result = parallel(doubled).map_blocks(x, rows=10)
     places = parallel(where).map_blocks(x, rows=10)
     return int(result.sum()), bool((result == 2 * x).all()), set(places.tolist()) == {os.getpid()}
+
+
+@parallel
+def raises(array: np.ndarray) -> None:
+    """Fails with its argument in its frame."""
+    raise LookupError(array.shape)
+
+
+@parallel
+def makes_a_cycle(array: np.ndarray) -> int:
+    """Leaves behind what only a collection finds."""
+    held: list[Any] = [array]
+    held.append(held)
+    return 1
+
+
+def views_alive() -> int:
+    """How many values are open in this worker."""
+    from manyhands.workers import shared
+
+    assert shared.of_this_process is not None
+    exchange = shared.of_this_process._exchange
+    return 0 if exchange is None else exchange.views.alive

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from manyhands import Controller, PoolClosed, WorkerDied, parallel
+from manyhands import Controller, PoolClosed, WorkerDied, parallel, retry_on
 from manyhands.controller.pool import close_shared
 from manyhands.memory import segment
 from tests.contract import array_tasks, tasks
@@ -894,3 +894,34 @@ def test_results_in_a_forked_worker_stay_as_they_are() -> None:
         for number in range(60, 90):
             list(array_tasks.fill.map([number], args=(2 * MIB,), backend=one))
         assert list(array_tasks.look_at_kept.map([0], backend=forked)) == [expected]
+
+
+def test_a_failed_call_keeps_no_arguments() -> None:
+    """What a call raised leads to its arguments, but not to itself: a worker lets go of both without a collection."""
+    failing = retry_on(KeyError)(array_tasks.raises)
+    with Controller(1) as one:
+        assert list(tasks.process_id.map([0], backend=one))
+        for _ in range(3):
+            with pytest.raises(LookupError):
+                failing.options(backend=one).submit(numbered(1)).result()
+            with pytest.raises(LookupError):
+                list(failing.map([(numbered(1),)], backend=one, kwstar=False, star=True))
+        assert one.submit(array_tasks.views_alive).result() == 0
+
+
+def test_results_that_are_dropped_while_nothing_runs() -> None:
+    """Their memory goes back, too, though nobody calls anything."""
+    with Controller(1) as one:
+        (result,) = array_tasks.fill.map([5], args=(4 * MIB,), backend=one)
+        (handle,) = one.dispatcher.handles.values()
+        until(lambda: one.dispatcher.caretaker._rests, "the pool rests")
+        assert handle.exchange.views.alive == 1 and (result == 5).all()
+        del result
+        until(lambda: not handle.exchange.views._maps, "the worker has given its memory back")
+
+
+def test_an_idle_worker_collects_what_holds_memory() -> None:
+    """A cycle of the user's in a worker keeps shared memory no longer than until there is nothing to do."""
+    with Controller(1) as one:
+        assert list(array_tasks.makes_a_cycle.map([numbered(1)], backend=one)) == [1]
+        until(lambda: one.dispatcher.bank.used == 0, "the slot is free")

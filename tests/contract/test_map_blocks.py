@@ -26,6 +26,7 @@ from manyhands import (
     WorkerDied,
     claimed_output,
     parallel,
+    retry_on,
 )
 from manyhands.decorators import blocks
 from tests.contract import array_tasks
@@ -449,6 +450,38 @@ def test_a_worker_that_dies(kind: str, status: int, at: int) -> None:
         assert caught.value.exitcode == status
         same(doubled.map_blocks(x, rows=1000, backend=own), 2 * x)
         at_rest(own)
+
+
+def test_limits_and_attempts_are_those_of_a_block(pool: Controller, tmp_path: Path) -> None:
+    """Not of all that a worker is sent at once: many blocks may take longer together, or fail once each."""
+
+    def fails_once(block: np.ndarray, marks: str) -> np.ndarray:
+        mark = Path(marks) / str(block[0])
+        if not mark.exists():
+            mark.touch()
+            raise OSError("once")
+        return block
+
+    x = np.arange(200)
+    again = retry_on(OSError, attempts=2, wait=0)(parallel(fails_once))
+    assert (again.map_blocks(x, rows=10, args=(str(tmp_path),), backend=pool) == x).all()
+    assert len(os.listdir(tmp_path)) == 20
+
+
+@pytest.mark.parametrize("special", [np.ma.masked_less(np.arange(9), 3), np.arange(9).view(np.recarray)])
+def test_what_is_more_than_its_numbers(special: Any) -> None:
+    """A masked array, say, is refused as an input and as a result, rather than robbed of its mask."""
+    with pytest.raises(TypeError, match="argument 0 is a numpy"):
+        doubled.map_blocks(special, backend="inline")
+    with pytest.raises(InvalidResult, match="returned a numpy"):
+        parallel(lambda block: np.ma.masked_less(block, 3)).map_blocks(np.arange(9), backend="inline")
+
+
+@pytest.mark.parametrize(("result", "named"), [(None, "NoneType"), ((1, 2), "tuple")])
+def test_a_result_that_is_no_array(result: Any, named: str) -> None:
+    """It is named, even if numpy would make an array of it."""
+    with pytest.raises(InvalidResult, match=f"returned a {named} for the rows 0 to 2"):
+        parallel(lambda block: result).map_blocks(np.arange(4), rows=np.int64(2), backend="inline")
 
 
 def test_nothing_grows(pool: Controller) -> None:

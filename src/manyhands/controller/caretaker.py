@@ -230,18 +230,20 @@ class Caretaker:
             return dispatcher.sample_interval or (START_SECONDS if dispatcher.ledger.unproven else None)
         if works or now - self._needed_at < DOZE_SECONDS:
             return self._nap
-        if not self._rests:
+        if not self._rests or dispatcher.has_let_go:
             self._rests = True
             dispatcher.rest()
             if dispatcher.expects:
                 return 0.0
+        # What is dropped of results that lie in workers' memory is told by nobody.
+        most = DOZE_SECONDS if dispatcher.shares_results else None
         if dispatcher.ledger.at_rest and (dispatcher.handles or self._ends_when_idle):
             left = self._needed_at + self._idle_seconds - now
             if left > 0:
-                return left
+                return left if most is None else min(left, most)
             self._retire()
             return _REAP_SECONDS
-        return None
+        return most
 
     def _may_finish(self) -> bool:
         dispatcher = self._dispatcher

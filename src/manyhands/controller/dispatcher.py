@@ -663,6 +663,16 @@ class Dispatcher:
                 handle.channel.send([control(noted._replace(rests=True))])
                 handle.rests = True
 
+    @property
+    def shares_results(self) -> bool:
+        """Whether somebody has results that lie in the memory of workers. Ask under the lock."""
+        return any(not handle.exchange.views.is_quiet for handle in self.handles.values())
+
+    @property
+    def has_let_go(self) -> bool:
+        """Whether some of these are not used any more, which their workers don't know. Ask under the lock."""
+        return any(handle.exchange.views.has_let_go for handle in self.handles.values())
+
     def _give_memory_back(self) -> None:
         """A worker has said what it has let go of: others may have mapped it too."""
         self.bank.trim()

@@ -9,8 +9,10 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from operator import index
 from typing import TYPE_CHECKING, Any, Final
 
+from manyhands.calls import qualified_name
 from manyhands.decorators.decorated import Decorated, ParallelFunction
 from manyhands.decorators.mapping import open_pool, packed_work, start_map
 from manyhands.decorators.task import Task
@@ -22,7 +24,7 @@ from manyhands.policies.parameters import name_of
 from manyhands.policies.star import StarRule, checked_keywords, short_repr
 from manyhands.settings import MapOptions, check_positive
 from manyhands.workers.place import worker_name
-from manyhands.workers.rows import Blocks, Canvas, check_piece, on_memory
+from manyhands.workers.rows import Blocks, Canvas, check_piece, is_special, on_memory
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,6 +67,7 @@ def map_blocks(
         )
     length = _length(name, arrays)
     if rows is not None:
+        rows = index(rows) if hasattr(type(rows), "__index__") else rows  # numpy's numbers too
         check_positive("rows", rows)
     if isinstance(args, str | bytes) or not isinstance(args, Sequence):
         raise TypeError(f"args must be a tuple of positional arguments, not {short_repr(args)}")
@@ -146,7 +149,9 @@ class _Plan:
         self._arrays = arrays
         self._length = length
         self._rows = rows or max(1, BLOCK_BYTES // row_bytes)
-        self._span = self._rows * max(1, SPAN_BYTES // (self._rows * row_bytes))
+        # What is limited in time, or tried again, is the call: then it goes alone.
+        alone = options.timeout is not None or bool(function.task.retries)
+        self._span = self._rows * (1 if alone else max(1, SPAN_BYTES // (self._rows * row_bytes)))
         self._fixed = fixed
         self._options = replace(options, progress=False, ordered=True)
         self._progress = progress
@@ -269,6 +274,11 @@ def _length(name: str, arrays: Sequence[Any]) -> int:
         if not isinstance(shape, tuple) or not shape:
             raise TypeError(
                 f"{name}.map_blocks takes arrays of one dimension or more; argument {place} is {short_repr(array)}"
+            )
+        if is_special(array):
+            raise TypeError(
+                f"{name}.map_blocks takes plain arrays; argument {place} is a {qualified_name(type(array))}, and what "
+                f"that has beside its numbers would be lost: give numpy.asarray of it, or several arrays"
             )
         lengths.append(shape[0])
     if len(set(lengths)) > 1:

@@ -88,6 +88,11 @@ class Views:
         return len(self._watches) - len(self._gone)
 
     @property
+    def has_let_go(self) -> bool:
+        """Whether anything was let go of since ``settle``."""
+        return bool(self._gone or self._unopened)
+
+    @property
     def is_quiet(self) -> bool:
         """Whether nothing is open, nor was let go of since ``settle``."""
         return not self._watches and not self._unopened

@@ -438,7 +438,12 @@ class Lane:
             answer = work(call)
             if type(answer) is Done and answer.computed:
                 return answer.value
-            raise _NotReturned(answer)
+            try:
+                raise _NotReturned(answer)
+            finally:
+                del (
+                    answer
+                )  # or what it failed with would lead to itself, and to the arguments, until a collection
 
         return step
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from manyhands.calls import add_note
+from manyhands.calls import add_note, qualified_name
 from manyhands.errors import InvalidResult
 
 if TYPE_CHECKING:
@@ -103,6 +103,11 @@ class Blocks:
     def _checked(self, piece: Any, start: int, stop: int) -> NDArray[Any]:
         import numpy as np
 
+        if piece is None or isinstance(piece, tuple) or is_special(piece):
+            raise InvalidResult(
+                f"{self._name} returned a {qualified_name(type(piece))} for the rows {start} to {stop}; in map_blocks "
+                f"it must return a plain array with one row for each"
+            )
         array = np.asarray(piece)
         if array.shape[:1] != (stop - start,):
             raise InvalidResult(
@@ -110,6 +115,13 @@ class Blocks:
                 f"return an array with one row for each, {stop - start} here"
             )
         return array
+
+
+def is_special(value: Any) -> bool:
+    """Whether it is an array of a type that says more than its numbers: a masked one, say, or a matrix."""
+    import numpy as np
+
+    return isinstance(value, np.ndarray) and type(value) not in (np.ndarray, np.memmap)
 
 
 def check_piece(name: str, piece: NDArray[Any], start: int, stop: int, result: NDArray[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import mmap
 import pickle
 import socket
@@ -103,6 +104,8 @@ class SharedMemory:
             exchange.take_in(noted)
             exchange.bank.take_back(noted.let_go)
             if noted.rests:
+                if exchange.views.alive and gc.isenabled():
+                    gc.collect()  # there is time for it, and a cycle of the user's may hold what is large
                 exchange.bank.trim()
                 self._rests = True
 
