@@ -661,7 +661,7 @@ class Dispatcher:
             if handle.exchange.is_used and not handle.channel.at_end:
                 noted = handle.exchange.news(all_ends=True) or Noted()
                 handle.channel.send([control(noted._replace(rests=True))])
-                handle.rests = True
+                handle.rests, handle.frees = True, False
 
     @property
     def shares_results(self) -> bool:
@@ -670,8 +670,11 @@ class Dispatcher:
 
     @property
     def has_let_go(self) -> bool:
-        """Whether some of these are not used any more, which their workers don't know. Ask under the lock."""
-        return any(handle.exchange.views.has_let_go for handle in self.handles.values())
+        """Whether some of these are not used any more, but keep memory in their workers. Ask under the lock."""
+        return any(
+            (handle.frees or handle.exchange.views.has_let_go) and not handle.channel.at_end
+            for handle in self.handles.values()
+        )
 
     def _give_memory_back(self) -> None:
         """A worker has said what it has let go of: others may have mapped it too."""
@@ -683,6 +686,7 @@ class Dispatcher:
     def _write(self, handle: Handle, frames: list[Frame]) -> None:
         exchange = handle.exchange
         if exchange.is_used and exchange.has_news and (noted := exchange.news(all_ends=True)) is not None:
+            handle.frees = handle.frees or bool(noted.let_go)
             frames = [control(noted), *frames]
         handle.channel.send(frames)
         if handle.channel.wants_to_send and not handle.channel.at_end:

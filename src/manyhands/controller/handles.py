@@ -40,6 +40,7 @@ class Handle:
     )  # of calls that it has, the slots they lie in
     kept: set[int] = field(default_factory=set)  # slots that it has said to have open
     rests: bool = False  # it was told to give memory back, and has not said yet that it has
+    frees: bool = False  # since it was told so, it was told of values that nobody uses any more
 
     def close(self) -> None:
         """Lets go of what leads to the worker, and of what was lent to it."""
