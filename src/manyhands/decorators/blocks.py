@@ -256,7 +256,7 @@ class _Plan:
 
 
 def _once(function: Decorated[..., Any]) -> Callable[..., Any]:
-    """What is called for each block: the whole span is what is tried again."""
+    """What is called for each block, without retries: those are the map's."""
     if function.task.validation is None and not function._prefix:
         return function._body
     copy = function._copy()

@@ -117,9 +117,8 @@ def _submit_straight(function: ParallelFunction[..., Any], call: Call, options: 
             lambda pool: Desk(pool, work, calls=True, timeout=options.timeout, readonly=options.readonly),
         )
 
-    if isinstance(
-        work, Large
-    ):  # whether it is what was sent before would take longer to find out than to send it
+    if isinstance(work, Large):
+        # Whether it is what was sent before would take longer to find out than to send it.
         desk = open_desk()
         try:
             return desk.submit(prepared)

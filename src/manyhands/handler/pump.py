@@ -98,9 +98,8 @@ class Pump:
         self._source = source
         self._ready = isinstance(source, list | tuple | range)
         self._drawn = 0  # of a source that is ready
-        self._held: list[Any] | None = (
-            None  # the items drawn last, as they were then, if any of them could change
-        )
+        # The items drawn last as they were then, if any of them could change since.
+        self._held: list[Any] | None = None
         self._prepare = prepare
         self._gate = gate
         self._observer = observer

@@ -96,7 +96,6 @@ class BlockRunner(Runner, Protocol):
     def submit_held(self, ticket: int, held: Sequence[Any]) -> None:
         """As ``submit_block``, of what ``hold`` gave for each item; takes all."""
         ...
-        ...
 
 
 def takes_blocks(runner: Runner) -> TypeGuard[BlockRunner]:

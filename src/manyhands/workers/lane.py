@@ -441,9 +441,8 @@ class Lane:
             try:
                 raise _NotReturned(answer)
             finally:
-                del (
-                    answer
-                )  # or what it failed with would lead to itself, and to the arguments, until a collection
+                # Or what it failed with would lead to itself, and to the arguments, until a collection.
+                del answer
 
         return step
 
