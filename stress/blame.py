@@ -83,18 +83,19 @@ class Blame:
             return
         if pid in self._evidence.stopped or self._waits_for_the_gil(place, pid):
             return
-        seconds, lag = limit / 1000, 2 * self._evidence.lag + SLACK_SECONDS
+        seconds = limit / 1000
+        waited = self._evidence.waited(pid, seconds)
+        lag = 2 * self._evidence.lag + waited + SLACK_SECONDS
+        kept = f"(lag {self._evidence.lag:.3f} s, no processor for {waited:.3f} s)"
         if span is None:
             if lag < seconds:  # else the machine kept it from its first step
-                self._wrong("misblamed", f"{words}, where it never ran (lag {self._evidence.lag:.3f} s)")
+                self._wrong("misblamed", f"{words}, where it never ran {kept}")
         elif outcome.get("pid") == pid and outcome["at"] - span.begun < seconds - lag:
-            self._wrong(
-                "misblamed", f"{words}, {outcome['at'] - span.begun:.3f} s after its begin (lag {lag:.3f} s)"
-            )
+            self._wrong("misblamed", f"{words}, {outcome['at'] - span.begun:.3f} s after its begin {kept}")
         elif not span.is_open and span.ended - span.begun < seconds - lag:
             self._wrong("misblamed", f"{words}, where it ended after {span.ended - span.begun:.3f} s")
         elif step.does not in ENDLESS and step.ms / 1000 + lag < seconds:
-            self._wrong("misblamed", f"{words}; nothing kept it for so long (lag {self._evidence.lag:.3f} s)")
+            self._wrong("misblamed", f"{words}; nothing kept it for so long {kept}")
 
     def _waits_for_the_gil(self, place: Place, pid: int) -> bool:
         """Whether something else in the worker may have kept the item from running, or even from its first step."""

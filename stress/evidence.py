@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,7 +49,8 @@ class Evidence:
     Attributes:
         maps: what the process says of each map.
         killed, stopped: the process ids of the workers to which that was done from outside.
-        lag: for how many seconds the machine may have kept a process waiting, at most.
+        lag: for how many seconds the machine may have kept any process waiting at one time, at most.
+        waited: for how long it kept the process with this id waiting within the last so many seconds of its life.
         asked: the items whose futures were asked to be cancelled or killed; to_kill: the latter.
     """
 
@@ -57,7 +59,8 @@ class Evidence:
     spans: Spans
     killed: set[int]
     stopped: set[int]
-    lag: float = 0.0
+    lag: float
+    waited: Callable[[int, float], float]
     asked: set[Place] = field(init=False, default_factory=set)
     to_kill: set[Place] = field(init=False, default_factory=set)
     _on_account: set[int] = field(init=False, default_factory=set)  # ended on request, or for a timeout

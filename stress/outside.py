@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 from arena import Arena, ended
+from processor import Processor
 
 if TYPE_CHECKING:
     from schedule import Event
@@ -21,13 +22,15 @@ class Outside:
         killed, stopped: the process ids of those it has killed and stopped.
         figures: how often it did what.
         lag: seconds between two looks of this process at most: how long the machine may have kept others waiting.
+        processor: tells for how long it kept each of them waiting.
     """
 
-    def __init__(self, arena: Arena, events: tuple[Event, ...]) -> None:
+    def __init__(self, arena: Arena, events: tuple[Event, ...], root: int) -> None:
         self.killed: set[int] = set()
         self.stopped: set[int] = set()
         self.figures: Counter[str] = Counter(kills=0, stops=0)
         self.lag = 0.0
+        self.processor = Processor(root)
         self._arena = arena
         self._events = sorted(events, key=lambda event: event.begun)
         self._due: list[tuple[float, Event]] = []
@@ -42,6 +45,7 @@ class Outside:
         now = time.monotonic()
         self.lag = max(self.lag, now - self._looked)
         self._looked = now
+        self.processor.look()
         self._continue(now)
         self._take_in()
         while self._events and self._events[0].begun <= self._begun:

@@ -207,7 +207,7 @@ def slots_left() -> int:
     """Slots of shared memory that are not free when nothing runs; waits for that."""
     deadline = time.monotonic() + SLOT_SECONDS
     while True:
-        left = sum(dispatcher.bank.used for dispatcher in list(_living) if dispatcher.usable)
+        left = sum(dispatcher.memory.bank.used for dispatcher in list(_living) if dispatcher.usable)
         if not left or time.monotonic() > deadline:
             return left
         time.sleep(TICK_SECONDS)

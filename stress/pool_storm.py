@@ -127,8 +127,8 @@ class _Search:
 def _play(arena: Arena, schedule: Schedule) -> Counter[str]:
     """One schedule in a process of its own; returns figures."""
     storm_tasks.prepare(arena.directory, schedule)
-    outside = Outside(arena, schedule.events)
     member = arena.start("pool_process.py")
+    outside = Outside(arena, schedule.events, member.popen.pid)
     done = arena.directory / storm_tasks.PLAYED
     try:
         arena.until(lambda: done.exists() or not member.alive, outside.step, _TICK_SECONDS)
@@ -149,7 +149,15 @@ def _play(arena: Arena, schedule: Schedule) -> Counter[str]:
     if (slots := [one["slots"] for one in told if "slots" in one]) not in ([0], []):
         arena.wrong(f"lost: {slots} slots of shared memory were not free in the end")
     maps = [one for one in told if "map" in one]
-    evidence = Evidence(schedule, maps, Spans(arena.look()), outside.killed, outside.stopped, outside.lag)
+    evidence = Evidence(
+        schedule,
+        maps,
+        Spans(arena.look()),
+        outside.killed,
+        outside.stopped,
+        outside.lag,
+        outside.processor.waited,
+    )
     verdict = judge(evidence)
     for problem in verdict.problems:
         arena.wrong(problem)

@@ -55,7 +55,7 @@ def numbered(number: int, size: int = 100 * KIB) -> np.ndarray:
 
 def at_rest(pool: Controller) -> None:
     """Waits until nothing is used any more of what this process has for its workers."""
-    until(lambda: pool.dispatcher.bank.used == 0, "all slots are free")
+    until(lambda: pool.dispatcher.memory.bank.used == 0, "all slots are free")
 
 
 # -- values -----------------------------------------------------------------------------------------------------
@@ -209,10 +209,10 @@ def test_large_data_goes_through_shared_memory(pool: Controller) -> None:
     """Both ways: what is 64 KiB or more lies in slots, and what is smaller in none."""
     with Controller(1) as fresh:
         assert fresh.submit(array_tasks.same, numbered(1, 60 * KIB)).result()[0] == 1
-        assert fresh.dispatcher.bank.size == fresh.submit(array_tasks.own_memory).result()[1] == 0
+        assert fresh.dispatcher.memory.bank.size == fresh.submit(array_tasks.own_memory).result()[1] == 0
         future = fresh.submit(array_tasks.check, numbered(1, 64 * KIB))
         assert future.result() == checksum(numbered(1, 64 * KIB))
-        assert fresh.dispatcher.bank.size > 0
+        assert fresh.dispatcher.memory.bank.size > 0
         assert fresh.submit(array_tasks.own_memory).result()[1] == 0
         array = fresh.submit(array_tasks.fill, 2, 64 * KIB).result()
         assert (array == 2).all()
@@ -286,7 +286,7 @@ def test_what_a_worker_keeps_stays_as_it_was(size: int) -> None:
             items = [numbered(round_number + number, size) for number in range(5)]
             list(array_tasks.add_one.map(items, backend=one))
             assert list(array_tasks.look_at_kept.map([0], backend=one)) == [checksum(first)]
-        assert one.dispatcher.bank.used == 1
+        assert one.dispatcher.memory.bank.used == 1
         assert list(array_tasks.spoil_kept.map([0], backend=one)) == [checksum(numbered(77, size))]
         list(array_tasks.spoil.map([first] * 5, backend=one))
         assert list(array_tasks.look_at_kept.map([0], backend=one)) == [checksum(numbered(77, size))]
@@ -301,8 +301,8 @@ def test_what_a_worker_keeps_survives_an_idle_time() -> None:
         items = [first, *[numbered(n, 20 * MIB) for n in range(4)]]
         list(array_tasks.keep.map(items[:1], backend=one))
         list(array_tasks.check.map(items[1:], backend=one))
-        large = one.dispatcher.bank.size
-        until(lambda: one.dispatcher.bank.size < large, "memory is given back")
+        large = one.dispatcher.memory.bank.size
+        until(lambda: one.dispatcher.memory.bank.size < large, "memory is given back")
         assert list(array_tasks.look_at_kept.map([0], backend=one)) == [checksum(first)]
 
 
@@ -536,7 +536,7 @@ def test_nothing_grows_over_many_maps() -> None:
         before, theirs = descriptors(), set(array_tasks.worker_descriptors.map(range(8), backend=own))
         some_maps(150)
         until(
-            lambda: list(tasks.double.map(range(8), backend=own)) and own.dispatcher.bank.used == 0,
+            lambda: list(tasks.double.map(range(8), backend=own)) and own.dispatcher.memory.bank.used == 0,
             "all slots are free, as workers tell with what they say next",
         )
         assert descriptors() <= before + 2
@@ -551,8 +551,8 @@ def test_memory_is_given_back_when_idle() -> None:
         results = array_tasks.add_one.map(items, backend=one)
         assert [int(array[0]) for array in results] == list(range(1, 13))
         del results
-        assert one.dispatcher.bank.size > 0
-        until(lambda: one.dispatcher.bank.size == 0, "the memory for arguments is given back")
+        assert one.dispatcher.memory.bank.size > 0
+        until(lambda: one.dispatcher.memory.bank.size == 0, "the memory for arguments is given back")
         assert list(array_tasks.own_memory.map([0], backend=one)) == [(0, 0)]
         assert list(tasks.process_id.map([0], backend=one)) == workers  # not since they had ended
         assert [int(array[0]) for array in array_tasks.add_one.map(items, backend=one)] == list(range(1, 13))
@@ -563,8 +563,8 @@ def test_memory_for_fixed_arguments_is_given_back_when_idle() -> None:
     with Controller(1) as one:
         workers = list(tasks.process_id.map([0], backend=one))
         assert list(array_tasks.spoil_fixed.map([1], args=(numbered(5, MIB),), backend=one)) == [5]
-        until(lambda: one.dispatcher.bank.used == 0, "the slot is free")
-        until(lambda: one.dispatcher.bank.size == 0, "the memory is given back")
+        until(lambda: one.dispatcher.memory.bank.used == 0, "the slot is free")
+        until(lambda: one.dispatcher.memory.bank.size == 0, "the memory is given back")
         assert list(tasks.process_id.map([0], backend=one)) == workers
 
 
@@ -574,7 +574,7 @@ def test_memory_is_used_again() -> None:
         array = numbered(3, MIB)
         results = array_tasks.add_one.map((array for _ in range(1000)), backend=own)
         assert all(result[0] == 4 for result in results)
-        assert own.dispatcher.bank.size <= 256 * MIB
+        assert own.dispatcher.memory.bank.size <= 256 * MIB
         sizes = [size for _, size in array_tasks.own_memory.map(range(4), backend=own)]
         assert max(sizes) <= 256 * MIB
 
@@ -606,7 +606,7 @@ def test_results_that_nobody_looks_at_are_free() -> None:
         assert one.submit(tasks.double, 2).result() == 4
         del futures
         list(array_tasks.check.map([numbered(1)], backend=one))
-        until(lambda: one.dispatcher.bank.size == 0, "the pool rests")
+        until(lambda: one.dispatcher.memory.bank.size == 0, "the pool rests")
         assert one.submit(array_tasks.own_memory).result() == (0, 0)
 
 
@@ -626,7 +626,7 @@ def test_any_limit_will_do(limit: int) -> None:
         assert list(parallel(lambda index: float(table[index])).map([1, 2], backend=own)) == [1.0, 2.0]
         kept = list(array_tasks.fill.map(range(30), args=(MIB,), backend=own))
         assert [set(np.unique(array)) for array in kept] == [{number} for number in range(30)]
-        assert own.dispatcher.bank.size <= limit
+        assert own.dispatcher.memory.bank.size <= limit
         sizes = [size for _, size in array_tasks.own_memory.map(range(6), backend=own)]
         assert max(sizes) <= limit
         at_rest(own)
@@ -655,7 +655,7 @@ def test_a_system_that_gives_none(monkeypatch: pytest.MonkeyPatch, method: Any) 
         values = list(CASES.values())
         expected = [seen(pickle.loads(pickle.dumps(value, protocol=5))) for value in values]
         assert list(map(seen, array_tasks.same.map(values, backend=own))) == expected
-        assert own.dispatcher.bank.size == own.dispatcher.bank.used == 0
+        assert own.dispatcher.memory.bank.size == own.dispatcher.memory.bank.used == 0
 
 
 # -- ends -------------------------------------------------------------------------------------------------------
@@ -924,4 +924,4 @@ def test_an_idle_worker_collects_what_holds_memory() -> None:
     """A cycle of the user's in a worker keeps shared memory no longer than until there is nothing to do."""
     with Controller(1) as one:
         assert list(array_tasks.makes_a_cycle.map([numbered(1)], backend=one)) == [1]
-        until(lambda: one.dispatcher.bank.used == 0, "the slot is free")
+        until(lambda: one.dispatcher.memory.bank.used == 0, "the slot is free")

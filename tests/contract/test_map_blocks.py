@@ -86,10 +86,10 @@ def same(result: np.ndarray, expected: np.ndarray) -> None:
 def at_rest(pool: Controller) -> None:
     """Waits until nothing is used any more of what this process has for its workers."""
     until(
-        lambda: doubled.map([1, 2, 3, 4], backend=pool).collect() and pool.dispatcher.bank.used == 0,
+        lambda: doubled.map([1, 2, 3, 4], backend=pool).collect() and pool.dispatcher.memory.bank.used == 0,
         "slots are free",
     )
-    until(lambda: not pool.dispatcher.bank._segments, "no memory is held")
+    until(lambda: not pool.dispatcher.memory.bank._segments, "no memory is held")
 
 
 # -- values -----------------------------------------------------------------------------------------------------
@@ -250,7 +250,7 @@ def test_with_little_shared_memory(limit: int) -> None:
         for kind, error in wanted.items():
             with pytest.raises(error):
                 wrong.map_blocks(np.arange(1000), rows=10, args=(kind, 505), backend=own)
-        assert limit or own.dispatcher.bank.size == 0
+        assert limit or own.dispatcher.memory.bank.size == 0
 
 
 def test_blocks_may_be_written_to(place: How) -> None:
@@ -364,7 +364,12 @@ def test_an_error_of_the_function(how: How, at: int) -> None:
     begin = at // 10 * 10
     with pytest.raises(LookupError, match="not this one") as caught:
         wrong.map_blocks(X, rows=10, args=("error", at), **how)
-    assert any(f"wrong.map_blocks, rows {begin} to {begin + 10}" in note for note in caught.value.__notes__)
+    span, *block = reversed(caught.value.__notes__)
+    if at < 10:
+        assert not block and "in wrong.map_blocks, rows 0 to 10" in span
+    else:
+        assert block == [f"in wrong, the block of rows {begin} to {begin + 10}"]
+        assert "in wrong.map_blocks, rows 10 to 1000" in span
 
 
 @pytest.mark.parametrize(
@@ -447,7 +452,13 @@ def test_a_worker_that_dies(kind: str, status: int, at: int) -> None:
         same(doubled.map_blocks(x, rows=1000, backend=own), 2 * x)
         with pytest.raises(WorkerDied) as caught:
             wrong.map_blocks(x, rows=1000, args=(kind, at), backend=own)
-        assert caught.value.exitcode == status
+        error = caught.value
+        assert error.exitcode == status
+        assert isinstance(error.item, range) and at in error.item and error.index == error.item.start
+        assert len(error.item) == 1000 if at < 1000 else len(error.item) > 1000
+        assert error.__notes__[0].startswith(
+            f"in wrong.map_blocks, rows {error.item.start} to {error.item.stop}, in worker"
+        )
         same(doubled.map_blocks(x, rows=1000, backend=own), 2 * x)
         at_rest(own)
 
@@ -509,7 +520,7 @@ def test_a_span_that_takes_too_long(begun: Fifo, gate: Fifo) -> None:
         return block
 
     with Controller(1) as own:
-        with pytest.raises(TaskTimeout):
+        with pytest.raises(TaskTimeout, check=lambda error: error.item == range(500, 1000)):
             parallel(stuck).map_blocks(X, rows=500, args=(begun.path, gate.path), timeout=0.3, backend=own)
         same(doubled.map_blocks(X, backend=own), 2 * X)
 
@@ -716,14 +727,14 @@ def test_map_blocks_on_a_pool_that_is_closed_before_it_has_ended(monkeypatch: py
     """The end of the pool is the error, also when all its memory is gone before the map notices."""
     own = Controller(1)
     entered, closed = threading.Event(), threading.Event()
-    close_canvas = own.dispatcher.bank.close_canvas
+    close_canvas = own.dispatcher.memory.bank.close_canvas
 
     def close_late(number: int) -> object:
         entered.set()
         assert closed.wait(90)
         return close_canvas(number)
 
-    monkeypatch.setattr(own.dispatcher.bank, "close_canvas", close_late)
+    monkeypatch.setattr(own.dispatcher.memory.bank, "close_canvas", close_late)
     errors: list[BaseException] = []
 
     def run() -> None:

@@ -21,13 +21,11 @@ from manyhands.memory.places import ALIGNMENT, Place, layout
 from manyhands.memory.segment import Segment, anonymous
 from manyhands.memory.slots import PAGE, rounded
 from tests.helpers import DEADLINE
+from tests.memory_helpers import Memory, memory_of, open_here, read, seen
 
 PATTERN = bytes(number % 251 for number in range(8 * PAGE))
 ARENA = 6 * PAGE
 """Of the tests, so that there are several segments."""
-
-Memory = tuple[int, int]
-"""What tells some memory from all other: device and inode."""
 
 parts = st.lists(
     st.tuples(
@@ -35,39 +33,6 @@ parts = st.lists(
     ),
     max_size=4,
 ).map(lambda drawn: [PATTERN[begin : begin + length] for begin, length in drawn])
-
-
-def seen(values: list[bytes]) -> list[memoryview]:
-    return [memoryview(value) for value in values]
-
-
-def memory_of(descriptor: int) -> Memory:
-    found = os.fstat(descriptor)
-    return found.st_dev, found.st_ino
-
-
-def open_here() -> set[Memory]:
-    """All to which a descriptor of this process leads, one that keeps a mapping, too.
-
-    To count all descriptors would count those that other threads open meanwhile.
-    """
-    found = set()
-    for name in os.listdir("/dev/fd"):
-        try:
-            found.add(memory_of(int(name)))
-        except OSError:
-            pass  # that of the directory
-    return found
-
-
-def read(bank: Bank, place: Place) -> list[bytes]:
-    """What lies there, as whoever has the segment sees it."""
-    descriptor, _ = bank.descriptor(place.segment)
-    offsets, _ = layout(place.lengths)
-    return [
-        os.pread(descriptor, length, place.offset + at)
-        for at, length in zip(offsets, place.lengths, strict=True)
-    ]
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -500,7 +465,7 @@ def test_who_opens_a_canvas_closes_it(bank: Bank) -> None:
     view = memoryview(bank.memory(canvases[0]))
     bank.close_canvas(canvases[0]).close()
     bank.close()
-    assert bytes(view) == bytes(PAGE) and set(memories) <= open_here()
+    assert bytes(view) == bytes(PAGE) and set(memories) <= set(open_here())
     view.release()
     assert memories[0] not in open_here()
     bank.close_canvas(canvases[1]).close()

@@ -26,10 +26,11 @@ from manyhands.memory import bank as bank_module
 from manyhands.memory import exchange as exchange_module
 from manyhands.memory.bank import Bank, Stored
 from manyhands.memory.exchange import Exchange, Noted, Received, sockets
-from manyhands.memory.places import Place, layout
+from manyhands.memory.places import Place
 from manyhands.memory.slots import PAGE
 from manyhands.workers.channel import RETURNED, Frame
 from tests.helpers import DEADLINE
+from tests.memory_helpers import memory_of, open_here, read, seen
 
 PATTERN = bytes(number % 251 for number in range(5 * PAGE))
 LIMIT = 24 * PAGE
@@ -37,36 +38,6 @@ LIMIT = 24 * PAGE
 parts = st.lists(
     st.tuples(st.integers(0, 250), st.sampled_from([0, 1, 64, 4096]) | st.integers(0, 2 * PAGE)), max_size=3
 ).map(lambda drawn: [PATTERN[begin : begin + length] for begin, length in drawn])
-
-
-def seen(values: list[bytes]) -> list[memoryview]:
-    return [memoryview(value) for value in values]
-
-
-def read(bank: Bank, place: Place) -> list[bytes]:
-    """What lies there, as its owner sees it."""
-    descriptor, _ = bank.descriptor(place.segment)
-    offsets, _ = layout(place.lengths)
-    return [
-        os.pread(descriptor, length, place.offset + at)
-        for at, length in zip(offsets, place.lengths, strict=True)
-    ]
-
-
-def memory_of(descriptor: int) -> tuple[int, int]:
-    found = os.fstat(descriptor)
-    return found.st_dev, found.st_ino
-
-
-def open_here() -> list[tuple[int, int]]:
-    """What the descriptors of this process lead to, with those that mappings keep."""
-    found = []
-    for name in os.listdir("/dev/fd"):
-        try:
-            found.append(memory_of(int(name)))
-        except OSError:
-            pass  # that of the directory
-    return found
 
 
 @dataclass

@@ -230,6 +230,11 @@ class Caretaker:
             return dispatcher.sample_interval or (START_SECONDS if dispatcher.ledger.unproven else None)
         if works or now - self._needed_at < DOZE_SECONDS:
             return self._nap
+        return self._rest(now)
+
+    def _rest(self, now: float) -> float | None:
+        """Nothing was to be done for a while: gives memory back, and later workers; returns how long to sleep then."""
+        dispatcher = self._dispatcher
         if not self._rests or dispatcher.has_let_go:
             self._rests = True
             dispatcher.rest()
@@ -340,7 +345,9 @@ class Caretaker:
                     if dispatcher.ledger.workers.get(number) is not WorkerState.STARTING:
                         self._not_wanted(number)
                         return
-                    dispatcher.add_worker(number, Handle(channel, marker, Exchange(side, dispatcher.bank)))
+                    dispatcher.add_worker(
+                        number, Handle(channel, marker, Exchange(side, dispatcher.memory.bank))
+                    )
                 undo.pop_all()
                 with theirs:
                     self._launcher.launch(number, theirs)
@@ -423,7 +430,7 @@ class Caretaker:
             if dispatcher.reader.leader == CARETAKER:
                 dispatcher.reader.leader = None
             dispatcher.reader.retire()
-        dispatcher.bank.close()
+        dispatcher.memory.bank.close()
         self._close_pipe()
 
     def _close_pipe(self) -> None:

@@ -37,13 +37,14 @@ from manyhands.controller.handles import Forgetting, Handle, OpenWork, Reason, T
 from manyhands.controller.hands import WorkerState
 from manyhands.controller.ledger import Ledger, PoolState
 from manyhands.controller.limits import Limits
+from manyhands.controller.memory import PoolMemory
 from manyhands.controller.pace import PROMPT_SECONDS, TARGET_SECONDS, Pace, Paces
 from manyhands.controller.parcels import Parcel
 from manyhands.controller.reader import Reader
 from manyhands.controller.session import PLAIN_FORM, CallForm, Session
 from manyhands.controller.share import Dead, Dropped, Share
 from manyhands.errors import PoolBroken, PoolClosed
-from manyhands.memory.bank import Bank, Stored
+from manyhands.memory.bank import Stored
 from manyhands.memory.exchange import Noted
 from manyhands.settings import PoolSettings
 from manyhands.workers import payload
@@ -118,7 +119,7 @@ class Dispatcher:
             max_shared=settings.shared_bytes() // settings.workers,
             environment=settings.environment(),
         )
-        self.bank = Bank(settings.shared_bytes())
+        self.memory = PoolMemory(settings.shared_bytes())
         self.reader = Reader(self)
         self.caretaker = Caretaker(self, idle_seconds, ends_when_idle)
 
@@ -157,7 +158,7 @@ class Dispatcher:
     ) -> None:
         """Opens a share of the pool; raises PoolClosed."""
         key = hash(work if isinstance(work, bytes) else work.beginning)
-        blob = self._stored(work, readonly)
+        blob = self.memory.store(work, readonly)
         stored = blob if isinstance(blob, Stored) else None
         body = blob.place if isinstance(blob, Stored) else blob
         with self.lock:
@@ -193,28 +194,6 @@ class Dispatcher:
         return self._setup(
             number=number, variables=variables, directory=directory, sys_path=list(search_path())
         )
-
-    def canvas(self, size: int) -> int | None:
-        """A segment of the bank for calls to write to; None: there is to be none, or no memory for it."""
-        if not self.settings.shared_bytes():
-            return None
-        try:
-            return self.bank.open_canvas(size)
-        except (OSError, OverflowError, MemoryError):
-            return None
-
-    def pack(self, value: object, readonly: bool = False) -> bytes | Stored:
-        """Pickles a value for workers, into shared memory if it is large; raises what pickling it raises."""
-        packed = payload.packed(value)
-        return packed if type(packed) is bytes else self._stored(packed, readonly)
-
-    def _stored(self, value: bytes | Large, readonly: bool) -> bytes | Stored:
-        if isinstance(value, bytes):
-            return value
-        if readonly:
-            stream, *buffers = value.parts
-            value = Large([stream, *[part.toreadonly() for part in buffers if isinstance(part, memoryview)]])
-        return self.bank.store(value.parts, readonly) or payload.whole(value)
 
     def new_ticket(self) -> int:
         """The next ticket: a share notes it before it submits."""
@@ -656,39 +635,29 @@ class Dispatcher:
 
     def rest(self) -> None:
         """There is nothing to do, so memory that is not used is given back. Under the lock."""
-        self.bank.trim()
+        self.memory.bank.trim()
         for handle in self.handles.values():
-            if handle.exchange.is_used and not handle.channel.at_end:
-                noted = handle.exchange.news(all_ends=True) or Noted()
-                handle.channel.send([control(noted._replace(rests=True))])
-                handle.rests, handle.frees = True, False
+            handle.tell_to_rest()
 
     @property
     def shares_results(self) -> bool:
         """Whether somebody has results that lie in the memory of workers. Ask under the lock."""
-        return any(not handle.exchange.views.is_quiet for handle in self.handles.values())
+        return any(handle.shares_results for handle in self.handles.values())
 
     @property
     def has_let_go(self) -> bool:
         """Whether some of these are not used any more, but keep memory in their workers. Ask under the lock."""
-        return any(
-            (handle.frees or handle.exchange.views.has_let_go) and not handle.channel.at_end
-            for handle in self.handles.values()
-        )
+        return any(handle.has_let_go for handle in self.handles.values())
 
     def _give_memory_back(self) -> None:
         """A worker has said what it has let go of: others may have mapped it too."""
-        self.bank.trim()
+        self.memory.bank.trim()
         for handle in self.handles.values():
             if handle.exchange.has_news:
                 self._write(handle, [])
 
     def _write(self, handle: Handle, frames: list[Frame]) -> None:
-        exchange = handle.exchange
-        if exchange.is_used and exchange.has_news and (noted := exchange.news(all_ends=True)) is not None:
-            handle.frees = handle.frees or bool(noted.let_go)
-            frames = [control(noted), *frames]
-        handle.channel.send(frames)
+        handle.send(frames)
         if handle.channel.wants_to_send and not handle.channel.at_end:
             self.reader.poller.watch_writing(handle.channel.fileno(), writing=True)
 
@@ -773,7 +742,7 @@ class Dispatcher:
                 work.share.renew_locks()
             self.fail_all()
         self.works.clear()
-        self.bank.disown()
+        self.memory.bank.disown()
         for handle in self.handles.values():
             handle.close()
         self.handles.clear()

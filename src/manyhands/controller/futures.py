@@ -228,7 +228,7 @@ class Desk:
         """Pickles the request in this thread and hands it to the pool; raises PoolClosed or PoolBroken."""
         future: PoolFuture[Any] = PoolFuture(self)
         try:
-            blob = self.dispatcher.pack(request, self._readonly)
+            blob = self.dispatcher.memory.pack(request, self._readonly)
         except KeyboardInterrupt:
             raise
         except BaseException as error:

@@ -11,7 +11,7 @@ from manyhands.controller.share import Share
 from manyhands.errors import TaskTimeout, WorkerDied
 from manyhands.memory.bank import Stored
 from manyhands.memory.exchange import Exchange, Noted, Received
-from manyhands.workers.channel import Frame, ParentChannel
+from manyhands.workers.channel import Frame, ParentChannel, control
 from manyhands.workers.marker import Marker
 from manyhands.workers.messages import Load
 from manyhands.workers.parcel import STORED
@@ -77,6 +77,31 @@ class Handle:
         except (EOFError, OSError):
             received = Received(place, self.exchange.views)  # which says so when it is opened
         return frame._replace(body=received)
+
+    def send(self, frames: list[Frame]) -> None:
+        """Sends frames, after what is to be told of memory."""
+        exchange = self.exchange
+        if exchange.is_used and exchange.has_news and (noted := exchange.news(all_ends=True)) is not None:
+            self.frees = self.frees or bool(noted.let_go)
+            frames = [control(noted), *frames]
+        self.channel.send(frames)
+
+    def tell_to_rest(self) -> None:
+        """There is nothing to do for the worker: it is to give memory back, and to say when it has."""
+        if self.exchange.is_used and not self.channel.at_end:
+            noted = self.exchange.news(all_ends=True) or Noted()
+            self.channel.send([control(noted._replace(rests=True))])
+            self.rests, self.frees = True, False
+
+    @property
+    def shares_results(self) -> bool:
+        """Whether somebody has results that lie in its memory."""
+        return not self.exchange.views.is_quiet
+
+    @property
+    def has_let_go(self) -> bool:
+        """Whether some of these are not used any more, but keep memory in it."""
+        return (self.frees or self.exchange.views.has_let_go) and not self.channel.at_end
 
     def take_in(self, noted: Noted) -> None:
         """The worker has told this of what it sees, and shows."""

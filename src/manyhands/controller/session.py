@@ -183,7 +183,7 @@ class Session:
 
     def _pack(self, request: Any) -> bytes | Stored | Failed:
         try:
-            return self._dispatcher.pack(request, self._form.readonly)
+            return self._dispatcher.memory.pack(request, self._form.readonly)
         except KeyboardInterrupt:
             raise
         except BaseException as error:

@@ -17,9 +17,10 @@ from manyhands.decorators.decorated import Decorated, ParallelFunction
 from manyhands.decorators.mapping import open_pool, packed_work, start_map
 from manyhands.decorators.task import Task
 from manyhands.decorators.work import Work
+from manyhands.errors import TaskTimeout, WorkerDied
 from manyhands.handler.progress import ProgressBar
 from manyhands.handler.runner import Runner
-from manyhands.outcome import Outcome
+from manyhands.outcome import Failure, Outcome
 from manyhands.policies.parameters import name_of
 from manyhands.policies.star import StarRule, checked_keywords, short_repr
 from manyhands.settings import MapOptions, check_positive
@@ -44,6 +45,9 @@ PRIVATE_BYTES: Final = 1 << 20
 
 MOST_SHARED: Final = 64
 """So are others while so many results are alive that are not: each of these keeps a descriptor open."""
+
+_FRAMES: Final = frozenset({"pandas", "polars", "pyarrow"})
+"""Libraries of tables, and of columns that know what is missing."""
 
 _RULE: Final = StarRule(star=True)
 _shared: weakref.WeakSet[Any] = weakref.WeakSet()  # the memory of the results that are alive
@@ -204,8 +208,8 @@ class _Plan:
         """What the workers of a pool need: the memory of the result, if there can be any, the work, and a share."""
         from manyhands.controller.session import CallForm
 
-        number = pool.canvas(size) if size else None
-        canvas = None if number is None else _SharedCanvas(pool.bank, number, shape, dtype)
+        number = pool.memory.open_canvas(size) if size else None
+        canvas = None if number is None else _SharedCanvas(pool.memory.bank, number, shape, dtype)
         try:
             work = self._blocks(canvas)
             packed = packed_work(work, Work(work, rule=_RULE))
@@ -234,8 +238,18 @@ class _Plan:
     def _map(
         self, work: Decorated[..., Any], spans: Iterator[tuple[Any, ...]], runner: Runner | None = None
     ) -> Iterator[Any]:
-        with start_map(work, spans, _RULE, self._options, None, runner, self._progress) as results:
+        with start_map(
+            work, spans, _RULE, self._options, None, runner, self._progress, self._naming
+        ) as results:
             yield from results
+
+    def _naming(self, failure: Failure) -> str:
+        """What an error's note says. One that has the item gets its rows in place of what is in them."""
+        start, block, *_ = failure.item
+        rows, error = range(start, start + len(block)), failure.error
+        if isinstance(error, WorkerDied | TaskTimeout) and error.item is failure.item:
+            error.index, error.item = start, rows
+        return f"in {self._name}.map_blocks, rows {rows.start} to {rows.stop}"
 
     def _blocks(self, canvas: Canvas | None) -> Decorated[..., Any]:
         blocks = Blocks(self._body, self._name, self._rows, *self._fixed, canvas)
@@ -270,6 +284,11 @@ def _length(name: str, arrays: Sequence[Any]) -> int:
         raise TypeError(f"{name}.map_blocks takes one array or more")
     lengths = []
     for place, array in enumerate(arrays):
+        if _is_frame(array):
+            raise TypeError(
+                f"{name}.map_blocks takes plain arrays; argument {place} is a {qualified_name(type(array))}: give what "
+                f"to_numpy() makes of it, or of each of its columns"
+            )
         shape = getattr(array, "shape", None)
         if not isinstance(shape, tuple) or not shape:
             raise TypeError(
@@ -284,6 +303,11 @@ def _length(name: str, arrays: Sequence[Any]) -> int:
     if len(set(lengths)) > 1:
         raise ValueError(f"{name}.map_blocks takes arrays with the same number of rows; they have {lengths}")
     return int(lengths[0])
+
+
+def _is_frame(value: Any) -> bool:
+    """Whether its rows have labels or columns have types of their own: numpy would make an array of it, but another."""
+    return not _FRAMES.isdisjoint(kind.__module__.partition(".")[0] for kind in type(value).__mro__)
 
 
 def _row_bytes(array: Any) -> int:

@@ -389,6 +389,7 @@ class ParallelFunction(Decorated[P, R]):
         Raises:
             TypeError, ValueError: the arrays can't be split, or not together.
             InvalidResult: a result does not fit its block, or the others; it says which rows.
+            WorkerDied, TaskTimeout: a worker ended; the error's ``item`` is the range of the rows that it was sent.
             Exception: what the function raised, with a note that says for which rows.
         """
         from manyhands.decorators.blocks import map_blocks

@@ -17,7 +17,7 @@ from manyhands.handler.pump import LEAST_BUFFER, Halted, Observer, Plain, Prepar
 from manyhands.handler.results import Results
 from manyhands.handler.runner import InlineRunner, Runner
 from manyhands.handler.stream import Stream
-from manyhands.outcome import Outcome
+from manyhands.outcome import Failure, Outcome
 from manyhands.policies.parameters import name_of
 from manyhands.policies.star import StarRule, short_repr
 from manyhands.settings import MapOptions, resolve_workers
@@ -40,6 +40,7 @@ def start_map(
     total: int | None,
     runner: Runner | None = None,
     observer: Observer | None = None,
+    naming: Callable[[Failure], str] | None = None,
 ) -> Results[Any]:
     """A map in motion; raises what is wrong with it before any work starts, as far as that can be known.
 
@@ -51,6 +52,7 @@ def start_map(
         total: how many items there are; None: if they tell.
         runner: runs the calls; None: one that fits the options.
         observer: is told of what happens; None: one that fits the options.
+        naming: what a note says that an error gets: which item of which call failed; None: by its index.
     """
     if not isinstance(items, Iterable):
         raise TypeError(f"{name_of(function)}.map takes an iterable of items, not {short_repr(items)}")
@@ -87,7 +89,7 @@ def start_map(
         plain=_plain_items(rule) if goes_plain(function, rule) else None,
         adapts=options.buffersize is None and not inline,
     )
-    results: Results[Any] = Results(pump, options.on_error, name_of(function), total)
+    results: Results[Any] = Results(pump, options.on_error, name_of(function), total, naming)
     # A generator may be slow, or wait for what its consumer does: draw no more of it than gets everybody going.
     results.start(0 if inline else stream.buffersize if ready else runner.capacity)
     return results

@@ -37,9 +37,16 @@ class Results(Generic[T]):
         failures: under ``on_error="skip"``, the failures met so far.
     """
 
-    def __init__(self, pump: Pump, on_error: OnError, name: str, total: int | None) -> None:
+    def __init__(
+        self,
+        pump: Pump,
+        on_error: OnError,
+        name: str,
+        total: int | None,
+        naming: Callable[[Failure], str] | None = None,
+    ) -> None:
         self.failures: list[Failure] = []
-        self._flow = _Flow(pump, on_error, name, total, self.failures)
+        self._flow = _Flow(pump, on_error, name, total, self.failures, naming)
         # Values come in lists; chain gives them out one by one without a step of Python for each.
         self._values: Iterator[Any] = chain.from_iterable(_Lists(self._flow))
 
@@ -153,13 +160,20 @@ class _Flow:
     """What ``Results`` and its iterators share; the map ends when nobody holds any of them any more."""
 
     def __init__(
-        self, pump: Pump, on_error: OnError, name: str, total: int | None, failures: list[Failure]
+        self,
+        pump: Pump,
+        on_error: OnError,
+        name: str,
+        total: int | None,
+        failures: list[Failure],
+        naming: Callable[[Failure], str] | None = None,
     ) -> None:
         self._pump: Pump | None = pump
         self._on_error = on_error
         self._name = name
         self._total = total
         self._failures = failures
+        self._naming = naming or self._item
         self._counts = Counts()
         self._run: Run | None = None  # what is being given out,
         self._giving: Iterator[Any] = iter(())  # and what is left of it
@@ -314,12 +328,15 @@ class _Flow:
     def _explain(self, outcome: Outcome[Any]) -> None:
         failure = outcome.failure
         assert failure is not None
-        where = f"in {self._name}, item {failure.index}: {short_repr(failure.item)}"
+        where = self._naming(failure)
         if len(outcome.attempts) > 1:
             where += f", after {len(outcome.attempts)} attempts"
         if outcome.worker:
             where += f", in worker {outcome.worker}"
         explain(failure.error, failure.traceback, where)
+
+    def _item(self, failure: Failure) -> str:
+        return f"in {self._name}, item {failure.index}: {short_repr(failure.item)}"
 
 
 def _raise(error: BaseException) -> NoReturn:

@@ -17,7 +17,8 @@ from typing import Any
 from manyhands.calls import Failed, add_note, traceback_text
 from manyhands.workers import namespaces, payload, place
 from manyhands.workers.channel import CONTROL, RUN, Frame, WorkerChannel, control, message_of
-from manyhands.workers.lane import Flusher, Lane, Work
+from manyhands.workers.flusher import Flusher
+from manyhands.workers.lane import Lane, Work
 from manyhands.workers.marker import Marker, receive_marker
 from manyhands.workers.memory import MemoryWatch
 from manyhands.workers.messages import Forget, Forgotten, Full, Load, Message, Ready, Setup, Stop, Unready

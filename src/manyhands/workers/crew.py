@@ -9,7 +9,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from manyhands.workers.channel import RUN, Frame, WorkerChannel, message_of
-from manyhands.workers.lane import Flusher
+from manyhands.workers.flusher import Flusher
 from manyhands.workers.marker import Marker
 from manyhands.workers.place import here
 

@@ -87,7 +87,8 @@ class Blocks:
             try:
                 piece = self._function(*[rows[at:stop] for rows in inputs], *self._args, **self._kwargs)
             except Exception as error:
-                add_note(error, f"in {self._name}.map_blocks, rows {start + at} to {start + stop}")
+                if length > self._rows:  # else the map says that
+                    add_note(error, f"in {self._name}, the block of rows {start + at} to {start + stop}")
                 raise
             if self._canvas is None:
                 pieces.append(np.ascontiguousarray(self._checked(piece, start + at, start + stop)))
