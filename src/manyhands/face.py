@@ -31,6 +31,7 @@ from manyhands.errors import (
 from manyhands.handler.results import Results
 from manyhands.outcome import Counts, Discarded, Elsewhere, Failure, Outcome
 from manyhands.policies.parameters import OUTPUT
+from manyhands.policies.verdict import GiveUp, Replace, Retry
 from manyhands.settings import configure
 from manyhands.workers.place import WorkerInfo, worker_info
 
@@ -44,6 +45,7 @@ __all__ = [
     "Elsewhere",
     "FailedElsewhere",
     "Failure",
+    "GiveUp",
     "InvalidArguments",
     "InvalidResult",
     "ItemError",
@@ -54,7 +56,9 @@ __all__ = [
     "PoolBroken",
     "PoolClosed",
     "RemoteError",
+    "Replace",
     "Results",
+    "Retry",
     "TaskTimeout",
     "TemplateError",
     "WorkerDied",

@@ -6,7 +6,7 @@ what is inside, so no value of the user's can be mistaken for a failure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 from manyhands.calls import Answer, Done, add_note
@@ -83,19 +83,30 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A call that failed for good; stands in its item's place under ``on_error="return"``.
+    """A call that failed: for good, where it stands in its item's place under ``on_error="return"``, or not yet.
 
     Attributes:
         error: the exception, with notes that name the item and the call.
         index: the item's position in the input, from 0.
         item: the item as it was given.
         traceback: text of the traceback where it was raised.
+        attempts: all that failed, this one included.
+        worker: where it ran; "" if it was not sent.
+        arguments: what the last attempt was for: the item or, after ``Retry(arguments)``, what stands there.
     """
 
     error: BaseException
     index: int
     item: Any
     traceback: str = ""
+    attempts: tuple[Attempt, ...] = field(default=(), compare=False, repr=False)
+    worker: str = field(default="", compare=False, repr=False)
+    arguments: Any = field(default=None, compare=False, repr=False)
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt, from 1; 0 if there was none."""
+        return len(self.attempts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +206,21 @@ class RemoteTraceback(Exception):
 
     def __str__(self) -> str:
         return f"\n\n{self.text.rstrip()}\n"
+
+
+_MOST_NOTES = 10
+
+
+def add_attempts(error: BaseException, attempts: tuple[Attempt, ...]) -> None:
+    """Gives an error a note for each attempt before the last, if there were any; of many, for the latest."""
+    earlier = attempts[:-1]
+    if len(earlier) > _MOST_NOTES:
+        add_note(error, f"({len(earlier) - _MOST_NOTES} earlier attempts)")
+    for number, attempt in list(enumerate(earlier, 1))[-_MOST_NOTES:]:
+        where = f" in worker {attempt.worker}" if attempt.worker else ""
+        add_note(
+            error, f"attempt {number}: {attempt.type_name}: {attempt.text} ({attempt.seconds:.3g} s{where})"
+        )
 
 
 def explain(error: BaseException, traceback: str, where: str) -> None:

@@ -20,7 +20,8 @@ from manyhands.controller.parcels import Parcel
 from manyhands.errors import RemoteError
 from manyhands.workers import lane as lane_module
 from manyhands.workers.channel import ANSWERED, CALLS, HANDED_BACK, PROMPT, RETURNED, RUN, WATCH, WHOLE, Frame
-from manyhands.workers.lane import FLUSH_SECONDS, PROMPT_PART, SLOW_SECONDS, Flusher, Lane
+from manyhands.workers.flusher import Flusher
+from manyhands.workers.lane import FLUSH_SECONDS, PROMPT_PART, SLOW_SECONDS, Lane
 from manyhands.workers.marker import Marker, receive_marker, send_marker
 from manyhands.workers.parcel import ATOMS, EACH, unpack
 

@@ -15,14 +15,19 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from manyhands.calls import Call, Done, Failed, qualified_name
 from manyhands.errors import InvalidResult, WorkerDied
 from manyhands.handler.blocks import Run, WrongState
-from manyhands.handler.stream import Stream
+from manyhands.handler.stream import Question, Stream
 from manyhands.outcome import Attempt, Discarded, Elsewhere, Failure, Outcome
 from manyhands.policies.retry import RetryBudget, budget_of
+from manyhands.policies.verdict import SAME, GiveUp, Replace, Retry, Verdict
 
-WRONG = ["send", "answered", "died", "postpone", "leave", "end", "returned"]
+WRONG = ["send", "answered", "died", "judged", "postpone", "leave", "end", "returned"]
 """Transitions that may be wrong."""
 
 ERRORS: tuple[type[BaseException], ...] = (OSError, FileNotFoundError, ValueError, InvalidResult, KeyError)
+
+
+def not_called(failure: Failure) -> Verdict:
+    raise AssertionError("the stream asks nobody itself")
 
 
 @dataclass
@@ -41,6 +46,9 @@ class Item:
     looks: int = 0
     spent: Counter[int] = field(default_factory=Counter)
     attempts: list[Attempt] = field(default_factory=list)
+    begun: float | None = None
+    failed: Failed | None = None
+    arguments: object = None
     outcome: Outcome[Any] | None = None
 
 
@@ -52,16 +60,22 @@ class AnyOrder(RuleBasedStateMachine):
         ordered=st.booleans(),
         attempts=st.tuples(*[st.integers(1, 3)] * 3),
         named=st.integers(0, 3),
+        judged=st.sets(st.integers(0, 2)),
     )
-    def begin(self, buffersize: int, ordered: bool, attempts: tuple[int, int, int], named: int) -> None:
+    def begin(
+        self, buffersize: int, ordered: bool, attempts: tuple[int, int, int], named: int, judged: set[int]
+    ) -> None:
         """A fresh stream with some budgets, one of them more specific than another."""
         kinds = ((OSError, KeyError), (FileNotFoundError, ValueError), (WorkerDied,))
-        self.budgets = tuple(map(RetryBudget, kinds, attempts))[:named]
+        self.budgets = tuple(
+            RetryBudget(kind, most, handle_error=not_called if number in judged else None)
+            for number, (kind, most) in enumerate(zip(kinds, attempts, strict=True))
+        )[:named]
         self.stream = Stream(
             buffersize=buffersize,
             ordered=ordered,
             budgets=self.budgets,
-            draw_wait=lambda budget, spent: spent + 0.5,
+            next_wait=self.next_wait,
         )
         self.now = 0.0
         self.open = True
@@ -69,8 +83,19 @@ class AnyOrder(RuleBasedStateMachine):
         self.added = 0
         self.ended: list[int] = []
         self.taken: list[int] = []
+        self.seconds: dict[int, float] = {}
+        self.asked_for: list[tuple[int, float]] = []
+        self.to_be_asked_for: list[tuple[int, float]] = []
 
     # -- helpers --
+
+    def next_wait(
+        self, budget: RetryBudget, spent: int, seconds: float, error: BaseException, wait: float | None
+    ) -> float | None:
+        self.asked_for.append((spent, seconds))
+        if budget.attempts is not None and spent >= budget.attempts:
+            return None
+        return spent + 0.5 if wait is None else wait
 
     def those(self, state: str) -> list[int]:
         return [index for index, item in self.items.items() if item.state == state]
@@ -105,10 +130,38 @@ class AnyOrder(RuleBasedStateMachine):
         if budget is None:
             return False
         item.spent[budget] += 1
-        if item.spent[budget] >= self.budgets[budget].attempts:
+        if item.begun is None:
+            item.begun = self.now - seconds
+        if self.budgets[budget].handle_error is not None:
+            return False
+        return self.repeated(index, budget)
+
+    def repeated(self, index: int, budget: int, wait: float | None = None) -> bool:
+        """Has the item wait in the model, if the budget allows it; whether it does."""
+        item, most = self.items[index], self.budgets[budget].attempts
+        assert most is not None
+        assert item.begun is not None
+        self.to_be_asked_for.append((item.spent[budget], self.now - item.begun))
+        if item.spent[budget] >= most:
             return False
         item.state, item.looks = "due", 0
-        item.until = self.now + item.spent[budget] + 0.5
+        item.until = self.now + (item.spent[budget] + 0.5 if wait is None else wait)
+        return True
+
+    def asked(self, index: int, failed: Failed, got: object, seconds: float) -> bool:
+        """Whether the fate of the item is asked for, as it must be if its budget says so."""
+        item = self.items[index]
+        if failed.budget is None or self.budgets[failed.budget].handle_error is None:
+            return False
+        assert isinstance(got, Question) and got.handle_error is not_called
+        failure = got.failure
+        assert failure == Failure(failed.error, index, item.item, failed.traceback)
+        assert failure.attempts == tuple(item.attempts) and failure.attempt == len(item.attempts)
+        assert failure.worker == "w"
+        retried = item.call is not None and item.call.args == ("other", index)
+        assert failure.arguments is (item.arguments if retried else item.item)
+        item.state, item.failed = "failed", failed
+        self.seconds[index] = seconds
         return True
 
     # -- what may happen --
@@ -204,7 +257,7 @@ class AnyOrder(RuleBasedStateMachine):
     def return_value(self, data: st.DataObject, value: int) -> None:
         """A value ends the item."""
         index = self.pick(data, "out")
-        got = self.finish(index, self.stream.answered(index, Done(value), self.now, 1.5, "w"), 1.5, "w")
+        got = self.finish(index, self.stream.answered(index, Done(value), 1.5, "w"), 1.5, "w")
         assert got.result == Done(value)
 
     @precondition(lambda self: self.those("out"))
@@ -216,7 +269,10 @@ class AnyOrder(RuleBasedStateMachine):
         budget = budget_of(self.budgets, raised) if retried else None
         again = self.failed(index, raised, budget, 2.5, "w")
         answer = Failed(raised, "trace", budget, discard)
-        ended = self.stream.answered(index, answer, self.now, 2.5, "w")
+        ended = self.stream.failed(index, answer, self.now, 2.5, "w")
+        if self.asked(index, answer, ended, 2.5):
+            return
+        assert not isinstance(ended, Question)
         if again:
             assert ended is None
         else:
@@ -233,11 +289,63 @@ class AnyOrder(RuleBasedStateMachine):
         error = WorkerDied("gone")
         again = self.failed(index, error, budget_of(self.budgets, error), 0.0, "w")
         ended = self.stream.died(index, error, self.now, "w")
+        if self.asked(index, Failed(error, budget=budget_of(self.budgets, error)), ended, 0.0):
+            return
+        assert not isinstance(ended, Question)
         if again:
             assert ended is None
         else:
             got = self.finish(index, ended, 0.0, "w")
             assert got.result == Failure(error, index, self.items[index].item, "")
+
+    @precondition(lambda self: self.those("failed"))
+    @rule(
+        data=st.data(),
+        verdict=st.sampled_from(
+            [
+                Retry(),
+                Retry(wait=3.0),
+                Retry("other"),
+                Retry(None, 0.0),
+                GiveUp(),
+                GiveUp(OSError()),
+                Replace(7),
+            ]
+        ),
+        refused=st.sampled_from(
+            [None, None, Failed(ValueError("bad")), Failed(ValueError("bad"), discard=True)]
+        ),
+    )
+    def judge(self, data: st.DataObject, verdict: Verdict, refused: Failed | None) -> None:
+        """What was said comes true: with other arguments, if they are accepted, and as far as the budget allows."""
+        index = self.pick(data, "failed")
+        item = self.items[index]
+        failed, item.failed = item.failed, None
+        assert failed is not None and failed.budget is not None
+        other = isinstance(verdict, Retry) and verdict.arguments is not SAME
+        call = (refused or Call(("other", index))) if other else None
+        ended = self.stream.judged(index, verdict, self.now, call)
+        wanted: Any = Failure(failed.error, index, item.item, failed.traceback)
+        match verdict:
+            case Retry(arguments, wait):
+                allowed = self.repeated(index, failed.budget, wait)
+                if allowed and other and refused is not None:
+                    failed = refused
+                    wanted = Failure(refused.error, index, item.item)
+                elif allowed:
+                    assert ended is None
+                    if other:
+                        assert isinstance(call, Call)
+                        item.arguments, item.call = arguments, call
+                    return
+            case GiveUp(error) if error is not None:
+                wanted = Failure(error, index, item.item, failed.traceback)
+                failed = Failed(error)
+            case Replace(value):
+                wanted = Done(value)
+        if failed.discard and not isinstance(wanted, Done):
+            wanted = Discarded(str(failed.error), index, item.item)
+        assert self.finish(index, ended, self.seconds[index], "w").result == wanted
 
     @precondition(lambda self: self.those("out"))
     @rule(data=st.data(), wait=st.sampled_from([0.0, 0.5, 3.0]), attempt=st.booleans())
@@ -248,7 +356,7 @@ class AnyOrder(RuleBasedStateMachine):
         failed = Failed(KeyError("later"), "", 0) if attempt else None
         self.stream.postpone(index, self.now + wait, ("memo", self.now), failed, "w")
         item.state, item.until = "due", self.now + wait
-        item.call = item.call and Call((index,), {}, ("memo", self.now))
+        item.call = item.call and Call(item.call.args, {}, ("memo", self.now))
         item.looks = 0 if attempt else item.looks + 1
         if attempt:
             item.attempts.append(Attempt("KeyError", "'later'", 0.0, "w"))
@@ -296,7 +404,8 @@ class AnyOrder(RuleBasedStateMachine):
         state = self.items[index].state if index in self.items else "unknown"
         if what == "returned" and state == "out" and self.items[index].block is not None:
             return  # that would be right
-        if what not in ("send", "returned") and state == ("due" if what == "end" else "out"):
+        right = {"end": "due", "judged": "failed"}.get(what, "out")
+        if what not in ("send", "returned") and state == right:
             return  # so would that; to send is wrong in every state: an item is sent after ``pop_due``
         before = repr(self.stream)
         with pytest.raises(WrongState):
@@ -304,7 +413,9 @@ class AnyOrder(RuleBasedStateMachine):
                 case "send":
                     self.stream.send(index, Call())
                 case "answered":
-                    self.stream.answered(index, Done(1), self.now, 0.0, "")
+                    self.stream.answered(index, Done(1), 0.0, "")
+                case "judged":
+                    self.stream.judged(index, GiveUp(), self.now)
                 case "died":
                     self.stream.died(index, WorkerDied(), self.now, "")
                 case "postpone":
@@ -323,6 +434,7 @@ class AnyOrder(RuleBasedStateMachine):
     def facts_agree(self) -> None:
         """What the stream tells of itself is what the model knows; the bound holds."""
         stream = self.stream
+        assert self.asked_for == self.to_be_asked_for
         assert stream.pending == len(self.items) <= stream.buffersize
         assert stream.in_flight == len(self.those("out"))
         assert stream.room == (stream.buffersize - len(self.items) if self.open else 0)
@@ -333,7 +445,8 @@ class AnyOrder(RuleBasedStateMachine):
         for index, item in self.items.items():
             assert stream.is_waiting(index) == (item.state == "due")
             if item.block is None and item.run is None:
-                assert stream.item(index) is item.item
+                retried = item.call is not None and item.call.args == ("other", index)
+                assert stream.arguments(index) is (item.arguments if retried else item.item)
                 assert item.state == "ended" or stream.looks(index) == item.looks
 
     def teardown(self) -> None:
@@ -345,9 +458,11 @@ class AnyOrder(RuleBasedStateMachine):
         while not self.stream.finished:
             self.now = max(self.now, self.stream.next_due or 0.0)
             self.advance(None)
+            for index in self.those("failed"):
+                self.finish(index, self.stream.judged(index, Replace(0), self.now), self.seconds[index], "w")
             for index in self.those("out"):
                 self.items[index].block = None
-                self.finish(index, self.stream.answered(index, Done(0), self.now, 0.0, ""))
+                self.finish(index, self.stream.answered(index, Done(0), 0.0, ""))
             self.take()
         assert sorted(self.taken) == list(range(self.added))
         assert sorted(self.ended) == list(range(self.added))
@@ -368,7 +483,11 @@ TestAnyOrder = AnyOrder.TestCase
 def test_budgets_count_calls(attempts: tuple[int, int], errors: list[type[Exception]]) -> None:
     """A budget of n allows exactly n calls that end in its exceptions; what has no budget ends the item."""
     budgets = (RetryBudget((OSError,), attempts[0]), RetryBudget((FileNotFoundError,), attempts[1]))
-    stream = Stream(buffersize=1, budgets=budgets, draw_wait=lambda budget, spent: 0.0)
+    stream = Stream(
+        buffersize=1,
+        budgets=budgets,
+        next_wait=lambda budget, spent, seconds, error, wait: 0.0 if spent < (budget.attempts or 0) else None,
+    )
     stream.add("item", Call(), 0.0)
     calls: list[type[Exception]] = []
     for error in errors:
@@ -376,7 +495,7 @@ def test_budgets_count_calls(attempts: tuple[int, int], errors: list[type[Except
         assert index == 0
         stream.send(0, Call())
         calls.append(error)
-        if stream.answered(0, Failed(error("x"), "", budget_of(budgets, error())), 0.0, 0.0, "") is not None:
+        if stream.failed(0, Failed(error("x"), "", budget_of(budgets, error())), 0.0, 0.0, "") is not None:
             break
     last = calls.pop()
     specific = [call for call in calls if call is FileNotFoundError]
@@ -417,7 +536,7 @@ def test_what_was_taken_is_forgotten(ordered: bool) -> None:
     stream.pop_due(0.0)
     stream.send(2, Call((things[2],)))
     stream.returned(0, things[3:5], 0.0, 0.0, "")
-    stream.answered(2, Done(things[5]), 0.0, 0.0, "")
+    stream.answered(2, Done(things[5]), 0.0, "")
     del things
     assert all(life() is not None for life in lives)
     assert stream.take() is not None
@@ -437,7 +556,7 @@ def test_an_unshowable_error_ends_its_item() -> None:
     stream.add("item", Call(), 0.0)
     stream.pop_due(0.0)
     stream.send(0, Call())
-    outcome = stream.answered(0, Failed(Mute(), discard=True), 0.0, 0.0, "")
+    outcome = stream.failed(0, Failed(Mute(), discard=True), 0.0, 0.0, "")
     assert outcome is not None and outcome.discarded is not None
     assert "can't be shown" in outcome.discarded.reason
     assert "can't be shown" in outcome.attempts[0].text
@@ -450,7 +569,7 @@ def test_default_waits_are_the_budgets() -> None:
     stream.add("item", Call(), 0.0)
     stream.pop_due(0.0)
     stream.send(0, Call())
-    assert stream.answered(0, Failed(OSError(), "", 0), 3.0, 0.0, "") is None
+    assert stream.failed(0, Failed(OSError(), "", 0), 3.0, 0.0, "") is None
     assert stream.next_due == 10.0
 
 
@@ -465,5 +584,5 @@ def test_a_failure_ends_the_looks_in_a_row() -> None:
         assert stream.looks(0) == expected
     stream.pop_due(0.0)
     stream.send(0, Call())
-    assert stream.answered(0, Failed(OSError(), "", 0), 0.0, 0.0, "") is None
+    assert stream.failed(0, Failed(OSError(), "", 0), 0.0, 0.0, "") is None
     assert stream.looks(0) == 0

@@ -510,6 +510,11 @@ class ParallelClaimedFunction(ParallelFunction[P, R], ClaimedFunction[P, R]):
 
 def decorated(body: Callable[..., Any], task: Task, kind: Kind) -> Decorated[..., Any]:
     """The callable of the type that fits the task."""
+    if task.claim is not None and any(budget.handle_error for budget in task.retries):
+        raise TypeError(
+            f"{name_of(body)}: handle_error of @retry_on can't be used with @claimed_output: whether an output is "
+            f"tried again is decided by all processes that share it"
+        )
     cls: type[Decorated[..., Any]]
     if task.parallel is not None:
         cls = ParallelFunction if task.claim is None else ParallelClaimedFunction

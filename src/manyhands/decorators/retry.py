@@ -16,7 +16,8 @@ from manyhands.decorators.decorated import (
     decorated,
     unwrapped,
 )
-from manyhands.policies.retry import DEFAULT_ATTEMPTS, RetryBudget, Wait, merged
+from manyhands.policies.retry import DEFAULT_ATTEMPTS, Predicate, RetryBudget, Stop, Wait, merged
+from manyhands.policies.verdict import HandleError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,19 +53,29 @@ class RetryDecorator:
 
 
 def retry_on(
-    *exceptions: type[BaseException], attempts: int = DEFAULT_ATTEMPTS, wait: Wait = None
+    *exceptions: type[BaseException] | Predicate,
+    attempts: int | None = None,
+    wait: Wait = None,
+    stop: Stop = None,
+    handle_error: HandleError | None = None,
 ) -> RetryDecorator:
     """Repeats calls that end in one of ``exceptions``.
 
     It may be applied several times: each time is a budget of its own, shared by its exceptions and their
-    subclasses; of several budgets that fit, the one that names the most specific type counts. While an item
-    waits for its next attempt it occupies no worker.
+    subclasses; of several budgets that fit, the one that names the most specific type counts, and one with a
+    predicate only if none names a type that fits. While an item waits for its next attempt it occupies no worker.
 
     Args:
-        exceptions: types; WorkerDied, TaskTimeout and InvalidResult may be among them.
-        attempts: how many calls may end so, the first included.
+        exceptions: types; WorkerDied, TaskTimeout and InvalidResult may be among them. Or functions that are given
+            the exception, where it was raised, and tell whether it counts.
+        attempts: how many calls may end so, the first included. None: 3 or, if ``stop`` or ``handle_error`` is given,
+            any number.
         wait: seconds between attempts, or one of tenacity's ``wait_…`` objects; None for exponential back-off
             with jitter, from 0.1 s up to a minute.
+        stop: one of tenacity's ``stop_…`` objects; delays count from the beginning of the first attempt that failed.
+        handle_error: is given the ``Failure``, in this process, and answers ``Retry()``, ``Retry(arguments)`` with
+            another item, which is validated again, ``GiveUp()`` or ``Replace(value)``. To try again it needs what is
+            left of ``attempts`` and ``stop``. If it raises, the item fails with that.
 
     Raises:
         TypeError: no exception is given, one is no exception type or has a budget already.
@@ -72,16 +83,34 @@ def retry_on(
     """
     if not exceptions:
         raise TypeError("@retry_on needs the exceptions that are tried again: @retry_on(OSError, attempts=3)")
-    for exception in exceptions:
-        if not (isinstance(exception, type) and issubclass(exception, BaseException)):
+    types = {exception for exception in exceptions if isinstance(exception, type)}
+    predicates = tuple(exception for exception in exceptions if not isinstance(exception, type))
+    for exception in types:
+        if not issubclass(exception, BaseException):
             raise TypeError(f"@retry_on takes exception types, not {exception!r}")
-    if not isinstance(attempts, int) or isinstance(attempts, bool):
-        raise TypeError(f"@retry_on: attempts must be a whole number, not {attempts!r}")
-    if attempts < 1:
-        raise ValueError(f"@retry_on: attempts must be at least 1, not {attempts}")
+    for predicate in predicates:
+        if not callable(predicate) or type(predicate).__module__.startswith("tenacity"):
+            raise TypeError(f"@retry_on takes exception types, or functions of an exception, not {predicate!r}")
+    check_policy(attempts, wait, stop, handle_error, "@retry_on")
+    if attempts is None and stop is None and handle_error is None:
+        attempts = DEFAULT_ATTEMPTS
+    named = tuple(sorted(types, key=qualified_name))
+    return RetryDecorator(RetryBudget(named, attempts, wait, stop, predicates, handle_error))
+
+
+def check_policy(attempts: object, wait: object, stop: object, handle_error: object, name: str) -> None:
+    """Raises TypeError or ValueError for what can't be a policy; ``name`` is who was given it."""
+    if not (attempts is None or isinstance(attempts, int)) or isinstance(attempts, bool):
+        raise TypeError(f"{name}: attempts must be a whole number or None, not {attempts!r}")
+    if attempts is not None and attempts < 1:
+        raise ValueError(f"{name}: attempts must be at least 1, not {attempts}")
     if isinstance(wait, bool) or not (wait is None or isinstance(wait, int | float) or callable(wait)):
-        raise TypeError(f"@retry_on: wait must be seconds, a tenacity wait or None, not {wait!r}")
+        raise TypeError(f"{name}: wait must be seconds, a tenacity wait or None, not {wait!r}")
     if isinstance(wait, int | float) and not 0 <= wait < math.inf:
-        raise ValueError(f"@retry_on: wait must be 0 or more seconds, not {wait}")
-    named = tuple(sorted(set(exceptions), key=qualified_name))
-    return RetryDecorator(RetryBudget(named, attempts, wait))
+        raise ValueError(f"{name}: wait must be 0 or more seconds, not {wait}")
+    if stop is not None and not callable(stop):
+        raise TypeError(
+            f"{name}: stop must be a tenacity stop or None, not {stop!r}; for a number there is attempts"
+        )
+    if handle_error is not None and not callable(handle_error):
+        raise TypeError(f"{name}: handle_error must be a function of a Failure, not {handle_error!r}")

@@ -33,7 +33,7 @@ from manyhands.handler.gate import Away, Gate, Pass
 from manyhands.handler.pump import Halted, Pump
 from manyhands.handler.runner import Runner
 from manyhands.handler.stream import Stream
-from manyhands.outcome import Outcome, explain
+from manyhands.outcome import Outcome, add_attempts, explain
 from manyhands.policies.star import StarRule
 from manyhands.settings import MapOptions
 from manyhands.shutdown import at_end, ends_by_error
@@ -294,6 +294,7 @@ def _settle(future: Future[Any], outcome: Outcome[Any]) -> None:
     if outcome.failure is not None:
         failure = outcome.failure
         explain(failure.error, failure.traceback, f"submitted, run in worker {outcome.worker or 'none'}")
+        add_attempts(failure.error, outcome.attempts)
         future.set_exception(failure.error)
     elif outcome.elsewhere is not None:
         future.set_exception(ClaimedElsewhere(f"another process is computing {outcome.elsewhere.path!r}"))

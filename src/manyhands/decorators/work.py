@@ -189,8 +189,7 @@ class Work:
         again = None
         if failed.budget is not None:
             budget = self._function.task.retries[failed.budget]
-            if budget.allows_another(mine.attempt):
-                again = budget.draw_wait(mine.attempt)
+            again = budget.next_wait(mine.attempt, error=error)
         recorded = claims.fail(
             mine,
             type_name=qualified_name(type(error)),

@@ -15,8 +15,9 @@ from manyhands.errors import PoolClosed
 from manyhands.handler.blocks import Run
 from manyhands.handler.gate import Away, Gate, Pass
 from manyhands.handler.runner import Runner, takes_blocks
-from manyhands.handler.stream import Ended, Stream
+from manyhands.handler.stream import Ended, Question, Stream
 from manyhands.outcome import Answered, Cancelled, Died, Event, Held, Outcome, Returned
+from manyhands.policies.verdict import SAME, Retry, ask
 
 Prepare = Callable[[int, Any], Call | Failed]
 """Makes the call of the item with this index, or says what is wrong with it."""
@@ -301,7 +302,7 @@ class Pump:
         now = self._clock()
         while (index := self.stream.pop_due(now)) is not None:
             # What was in a block has no call yet; it goes round on its own now.
-            call = self.stream.call(index) or self._prepare(index, self.stream.item(index))
+            call = self.stream.call(index) or self._prepare(index, self.stream.arguments(index))
             if isinstance(call, Failed):
                 self._tell(self.stream.end(index, call))
                 continue
@@ -327,13 +328,26 @@ class Pump:
                     self._later(index, later, worker)
                 case Answered(index, Failed(halts=True) as failed):
                     raise Halted(failed)
-                case Answered(index, (Done() | Failed()) as answer, seconds, worker):
-                    self._tell(self.stream.answered(index, answer, self._clock(), seconds, worker))
+                case Answered(index, Done() as done, seconds, worker):
+                    self._tell(self.stream.answered(index, done, seconds, worker))
+                case Answered(index, Failed() as failed, seconds, worker):
+                    self._judge(self.stream.failed(index, failed, self._clock(), seconds, worker))
                 case Died(index, error, worker):
-                    self._tell(self.stream.died(index, error, self._clock(), worker))
+                    self._judge(self.stream.died(index, error, self._clock(), worker))
                 case Cancelled(index):
                     failed = Failed(PoolClosed("the pool was closed before this item ran"))
-                    self._tell(self.stream.answered(index, failed, self._clock(), 0.0, ""))
+                    self._judge(self.stream.failed(index, failed, self._clock(), 0.0, ""))
+
+    def _judge(self, ended: Ended | Question) -> None:
+        """Asks the user, if it is for the user to say."""
+        if isinstance(ended, Question):
+            index = ended.failure.index
+            verdict = ask(ended.handle_error, ended.failure)
+            call = None
+            if isinstance(verdict, Retry) and verdict.arguments is not SAME:
+                call = self._prepare(index, verdict.arguments)
+            ended = self.stream.judged(index, verdict, self._clock(), call)
+        self._tell(ended)
 
     def _later(self, index: int, later: Later, worker: str) -> None:
         wait = self._gate.later(index, later, self.stream.looks(index) + 1)

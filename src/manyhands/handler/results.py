@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, NoReturn, Self, TypeVar
 from manyhands.calls import Done
 from manyhands.handler.blocks import Run
 from manyhands.handler.pump import Halted, Pump
-from manyhands.outcome import Counts, Elsewhere, Failure, Outcome, explain
+from manyhands.outcome import Counts, Elsewhere, Failure, Outcome, add_attempts, explain
 from manyhands.policies.star import short_repr
 from manyhands.settings import OnError
 
@@ -334,6 +334,7 @@ class _Flow:
         if outcome.worker:
             where += f", in worker {outcome.worker}"
         explain(failure.error, failure.traceback, where)
+        add_attempts(failure.error, outcome.attempts)
 
     def _item(self, failure: Failure) -> str:
         return f"in {self._name}, item {failure.index}: {short_repr(failure.item)}"

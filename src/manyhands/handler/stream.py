@@ -8,13 +8,16 @@ what to do. Its guarantees, whatever the order of events:
 3. with ``ordered``, outcomes are taken in the order in which their items were added; otherwise as they end;
 4. an item is never sent while it is out, and never before its wait is over.
 
-An item is in one of three states; the methods named are the only ways from one to the next::
+An item is in one of four states; the methods named are the only ways from one to the next::
 
-    add -> DUE --send--> SENT --answer, died--> ENDED --take--> (forgotten)
-            ^ |            |                      ^
-            | +------------|--------end-----------+
-            +--postpone----+
+    add -> DUE ---send---> SENT ---answered, leave---> ENDED ---take---> (forgotten)
+            ^ |            |  |                          ^ ^
+            | +------------|--|-----------end------------+ |
+            +--postpone----+  +--failed, died--> FAILED    |
+            ^                                    |    |    |
+            +--------------judged----------------+    +----+
 
+Who judges a failure is the task's ``handle_error`` or, without one, its budget alone: then it does not stay FAILED.
 Items that need no decision of their own are added and sent by ``send_block`` and end by ``returned``, many at
 once (see ``blocks``); one that comes back with anything but a value goes on as the drawing says.
 """
@@ -33,9 +36,18 @@ from manyhands.errors import TaskTimeout, WorkerDied
 from manyhands.handler.blocks import Blocks, Run, WrongState
 from manyhands.outcome import Attempt, Discarded, Elsewhere, Failure, Outcome
 from manyhands.policies.retry import RetryBudget, budget_of
+from manyhands.policies.verdict import SAME, GiveUp, HandleError, Replace, Retry, Verdict
 
 Ended = Outcome[Any] | None
 """The outcome of an item that has just ended, or None if it is to be repeated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """An item has failed, and what is next is for the user to say: see ``Stream.judged``."""
+
+    handle_error: HandleError
+    failure: Failure
 
 
 class State(Enum):
@@ -43,6 +55,7 @@ class State(Enum):
 
     DUE = auto()
     SENT = auto()
+    FAILED = auto()
     ENDED = auto()
 
 
@@ -50,17 +63,19 @@ class State(Enum):
 class _Item:
     index: int
     item: Any
+    arguments: Any  # what the call was made of: the item, or what stands in its place
     call: Call | None
     state: State = State.DUE
     queued: bool = True  # whether its wait is not over: it was not popped
     looks: int = 0
     spent: dict[int, int] = field(default_factory=dict)
+    begun: float | None = None  # of those that have failed, the first
+    failed: tuple[Failed, float, str] | None = None
     attempts: list[Attempt] = field(default_factory=list)
     outcome: Outcome[Any] | None = None
 
 
-def _draw_wait(budget: RetryBudget, spent: int) -> float:
-    return budget.draw_wait(spent)
+NextWait = Callable[[RetryBudget, int, float, BaseException, float | None], float | None]
 
 
 class Stream:
@@ -70,7 +85,7 @@ class Stream:
         buffersize: bound on items added and not yet taken, at least 1.
         ordered: whether outcomes are taken in the order of their items.
         budgets: the task's retry budgets; ``Failed.budget`` counts through them.
-        draw_wait: gives the seconds to wait after the n-th failure within a budget.
+        next_wait: as ``RetryBudget.next_wait``, which draws random numbers.
     """
 
     def __init__(
@@ -79,12 +94,12 @@ class Stream:
         buffersize: int,
         ordered: bool = True,
         budgets: tuple[RetryBudget, ...] = (),
-        draw_wait: Callable[[RetryBudget, int], float] = _draw_wait,
+        next_wait: NextWait = RetryBudget.next_wait,
     ) -> None:
         self.buffersize = buffersize
         self.ordered = ordered
         self._budgets = budgets
-        self._draw_wait = draw_wait
+        self._next_wait = next_wait
         self._items: dict[int, _Item] = {}
         self._blocks = Blocks()
         self._runs: dict[int, Run] = {}  # of blocks, ended and not taken, by their first index
@@ -156,9 +171,9 @@ class Stream:
         """The call of an item that has not ended; None for one that was sent in a block."""
         return self._items[index].call
 
-    def item(self, index: int) -> Any:
-        """An item that was not taken."""
-        return self._items[index].item
+    def arguments(self, index: int) -> Any:
+        """What the call of an item that was not taken is to be made of."""
+        return self._items[index].arguments
 
     def is_waiting(self, index: int) -> bool:
         """Whether the item is here, and neither out nor ended."""
@@ -176,7 +191,7 @@ class Stream:
             raise WrongState(f"no room for item {self._added}: {self!r}")
         index = self._added
         self._added += 1
-        self._items[index] = _Item(index, item, call)
+        self._items[index] = _Item(index, item, item, call)
         heapq.heappush(self._due, (now, index))
         return index
 
@@ -226,27 +241,50 @@ class Stream:
             item.attempts.append(_attempt(failed.error, 0.0, worker))
         self._wait(item, until)
 
-    def answered(
-        self, index: int, answer: Done[Any] | Failed, now: float, seconds: float, worker: str
-    ) -> Ended:
-        """The item came back decided: it ends, or waits for its next attempt."""
-        item = self._back(index)
-        if isinstance(answer, Failed):
-            item.attempts.append(_attempt(answer.error, seconds, worker))
-            if self._goes_round(item, answer.budget, now):
-                return None
-        elif not answer.computed:
-            seconds, worker = 0.0, ""
-        return self._end(item, answer, seconds, worker)
+    def answered(self, index: int, done: Done[Any], seconds: float, worker: str) -> Outcome[Any]:
+        """The item came back with its value."""
+        return self._end(self._back(index), done, *((seconds, worker) if done.computed else (0.0, "")))
 
-    def died(self, index: int, error: WorkerDied | TaskTimeout, now: float, worker: str) -> Ended:
+    def failed(self, index: int, failed: Failed, now: float, seconds: float, worker: str) -> Ended | Question:
+        """An attempt has failed: the item ends, waits for the next, or its fate is asked for."""
+        return self._fail(self._back(index), failed, now, seconds, worker)
+
+    def died(self, index: int, error: WorkerDied | TaskTimeout, now: float, worker: str) -> Ended | Question:
         """The item's worker ended with it; nobody but the stream can tell whether that is to be retried."""
         item = self._back(index)
         error.index, error.item = index, item.item
-        item.attempts.append(_attempt(error, 0.0, worker))
-        if self._goes_round(item, budget_of(self._budgets, error), now):
-            return None
-        return self._end(item, Failed(error), 0.0, worker)
+        return self._fail(item, Failed(error, budget=budget_of(self._budgets, error)), now, 0.0, worker)
+
+    def judged(self, index: int, verdict: Verdict, now: float, call: Call | Failed | None = None) -> Ended:
+        """What becomes of a failed item.
+
+        Args:
+            index: of the item.
+            verdict: the answer to the ``Question``.
+            now: the time.
+            call: for other arguments, their call, or what is wrong with them.
+        """
+        item = self._in_state(index, State.FAILED)
+        assert item.failed is not None
+        failed, seconds, worker = item.failed
+        match verdict:
+            case Replace(value):
+                return self._end(item, Done(value), seconds, worker)
+            case GiveUp(error):
+                if error is not None:
+                    failed = failed._replace(error=error, discard=False)
+                return self._end(item, failed, seconds, worker)
+            case Retry(arguments, wait):
+                seconds_to_wait = self._allowance(item, failed, now, wait)
+                if seconds_to_wait is None:
+                    return self._end(item, failed, seconds, worker)
+                if isinstance(call, Failed):
+                    return self._end(item, call, seconds, worker)
+                if arguments is not SAME:
+                    item.arguments, item.call = arguments, call
+                item.state, item.failed, item.looks = State.DUE, None, 0
+                self._wait(item, now + seconds_to_wait)
+                return None
 
     def end(self, index: int, answer: Done[Any] | Failed) -> Ended:
         """The item ends without having been sent."""
@@ -295,8 +333,8 @@ class Stream:
 
     def _back(self, index: int) -> _Item:
         if index not in self._items and self._blocks.is_out(index):
-            item = _Item(index, self._blocks.single_out(index), None, State.SENT, queued=False)
-            self._items[index] = item
+            item = self._blocks.single_out(index)
+            self._items[index] = _Item(index, item, item, None, State.SENT, queued=False)
         item = self._in_state(index, State.SENT)
         self._sent -= 1
         item.state = State.DUE
@@ -306,15 +344,26 @@ class Stream:
         item.queued = True
         heapq.heappush(self._due, (until, item.index))
 
-    def _goes_round(self, item: _Item, budget: int | None, now: float) -> bool:
+    def _fail(self, item: _Item, failed: Failed, now: float, seconds: float, worker: str) -> Ended | Question:
+        item.attempts.append(_attempt(failed.error, seconds, worker))
+        budget = failed.budget
         if budget is None:
-            return False
-        spent = item.spent[budget] = item.spent.get(budget, 0) + 1
-        if not self._budgets[budget].allows_another(spent):
-            return False
-        item.looks = 0
-        self._wait(item, now + self._draw_wait(self._budgets[budget], spent))
-        return True
+            return self._end(item, failed, seconds, worker)
+        item.spent[budget] = item.spent.get(budget, 0) + 1
+        if item.begun is None:
+            item.begun = now - seconds
+        item.state, item.failed = State.FAILED, (failed, seconds, worker)
+        handle_error = self._budgets[budget].handle_error
+        if handle_error is None:
+            return self.judged(item.index, Retry(), now)
+        return Question(handle_error, _failure(item, failed, worker))
+
+    def _allowance(self, item: _Item, failed: Failed, now: float, wait: float | None) -> float | None:
+        """Seconds to wait before the next attempt, if the budget has one."""
+        assert failed.budget is not None
+        assert item.begun is not None
+        budget, spent = self._budgets[failed.budget], item.spent[failed.budget]
+        return self._next_wait(budget, spent, now - item.begun, failed.error, wait)
 
     def _end(self, item: _Item, answer: Done[Any] | Failed, seconds: float, worker: str) -> Outcome[Any]:
         result: Done[Any] | Failure | Discarded
@@ -323,25 +372,37 @@ class Stream:
         elif answer.discard:
             result = Discarded(error_text(answer.error), item.index, item.item)
         else:
-            result = Failure(answer.error, item.index, item.item, answer.traceback)
+            result = _failure(item, answer, worker)
         return self._finish(item, result, seconds, worker)
 
     def _finish(
         self, item: _Item, result: Done[Any] | Failure | Discarded | Elsewhere, seconds: float, worker: str
     ) -> Outcome[Any]:
         item.outcome = Outcome(item.index, item.item, result, tuple(item.attempts), seconds, worker)
-        item.state = State.ENDED
+        item.state, item.failed = State.ENDED, None
         if not self.ordered:
             self._ended.append(item.index)
         return item.outcome
 
     def __repr__(self) -> str:
-        waiting = sum(item.state is State.DUE for item in self._items.values())
+        waiting = sum(item.state in (State.DUE, State.FAILED) for item in self._items.values())
         return (
             f"<Stream {self._added} added, {waiting} due, {self._sent} sent, "
             f"{self.pending - waiting - self._sent} ended, {self._taken} taken, "
             f"{'open' if self._open else 'closed'}>"
         )
+
+
+def _failure(item: _Item, failed: Failed, worker: str) -> Failure:
+    return Failure(
+        failed.error,
+        item.index,
+        item.item,
+        failed.traceback,
+        tuple(item.attempts),
+        worker,
+        item.arguments,
+    )
 
 
 def _attempt(error: BaseException, seconds: float, worker: str) -> Attempt:

@@ -1,0 +1,263 @@
+"""``handle_error``, ``stop`` and predicates of ``@retry_on``, wherever calls run."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import tenacity
+
+from manyhands import (
+    Controller,
+    Discarded,
+    Failure,
+    GiveUp,
+    InvalidArguments,
+    InvalidResult,
+    Replace,
+    Retry,
+    TaskTimeout,
+    WorkerDied,
+    claimed_output,
+    parallel,
+    retry_on,
+    validated,
+)
+from manyhands.policies.verdict import Verdict
+
+How = dict[str, Any]
+
+
+def halved(number: int) -> float:
+    """Fails for odd numbers."""
+    if number % 2:
+        raise ValueError(f"{number} is odd")
+    return number / 2
+
+
+def next_one(failure: Failure) -> Verdict:
+    """Another item in its place."""
+    return Retry(failure.arguments + 1, wait=0)
+
+
+def test_again_with_other_arguments(how: How) -> None:
+    """The value stands in the place of the item that was given."""
+    judged = parallel(retry_on(ValueError, handle_error=next_one)(halved))
+    outcomes = list(judged.map(range(6), **how).outcomes())
+    assert [(outcome.item, outcome.value) for outcome in outcomes] == [
+        (0, 0), (1, 1), (2, 1), (3, 2), (4, 2), (5, 3),
+    ]  # fmt: skip
+    assert [len(outcome.attempts) for outcome in outcomes] == [0, 1, 0, 1, 0, 1]
+    assert outcomes[3].attempts[0].text == "3 is odd"
+
+
+def test_what_it_is_told(how: How) -> None:
+    """The error as it was raised, its traceback there, the number of the attempt, and where it ran."""
+    seen: list[tuple[Any, ...]] = []
+
+    def judge(failure: Failure) -> Verdict:
+        seen.append((failure.index, failure.item, failure.arguments, failure.attempt, str(failure.error)))
+        assert "in halved" in failure.traceback and "is odd" in failure.traceback
+        assert failure.attempts[-1].worker == failure.worker
+        assert os.getpid() == here
+        return Retry(failure.arguments + 2, 0) if failure.attempt < 3 else GiveUp()
+
+    here = os.getpid()
+    judged = parallel(retry_on(ValueError, handle_error=judge)(halved))
+    values, failures = judged.map([4, 7], **how).collect()
+    assert values == [2.0]
+    assert seen == [(1, 7, 7, 1, "7 is odd"), (1, 7, 9, 2, "9 is odd"), (1, 7, 11, 3, "11 is odd")]
+    assert failures == [Failure(failures[0].error, 1, 7, failures[0].traceback)]
+    notes = failures[0].error.__notes__
+    assert "after 3 attempts" in notes[0]
+    assert notes[1].startswith("attempt 1: ValueError: 7 is odd") and notes[2].startswith(
+        "attempt 2: ValueError: 9"
+    )
+
+
+def test_a_value_in_its_place(how: How) -> None:
+    """Any value at all, a verdict too."""
+    for value in (None, 0, GiveUp(), ValueError("as a value")):
+        judged = parallel(
+            retry_on(ValueError, handle_error=lambda failure, value=value: Replace(value))(halved)
+        )
+        assert list(judged.map([2, 3], **how)) == [1.0, value]
+
+
+def test_another_error(how: How) -> None:
+    """It shows the traceback of the attempt."""
+    judged = parallel(
+        retry_on(ValueError, handle_error=lambda failure: GiveUp(LookupError("no such half")))(halved)
+    )
+    with pytest.raises(LookupError, match="no such half") as caught:
+        judged.map([3], **how).collect()
+        list(judged.map([3], **how))
+    assert "3 is odd" in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize("broken", [lambda failure: 1 / 0, lambda failure: None, lambda: Retry()])
+def test_a_judge_that_is_of_no_use(how: How, broken: Callable[..., Any]) -> None:
+    """The item fails with what is wrong with it; others are not touched."""
+    judged = parallel(retry_on(ValueError, handle_error=broken)(halved))
+    values, failures = judged.map([2, 3, 4], **how).collect()
+    assert values == [1.0, 2.0]
+    (failure,) = failures
+    assert type(failure.error) in (ZeroDivisionError, TypeError)
+    text = "\n".join([str(failure.error), *failure.error.__notes__])
+    assert "handle_error" in text and "3 is odd" in text
+
+
+def test_other_arguments_are_validated(how: How) -> None:
+    """And are discarded, or fail, as those of any item."""
+
+    def small(number: int) -> bool:
+        return number < 10
+
+    for invalid, came_to in (("discard", Discarded), ("raise", Failure)):
+        checked = validated(arguments=small, invalid=invalid)(halved)  # type: ignore[arg-type]
+        judged = parallel(retry_on(ValueError, handle_error=next_one)(checked))
+        one, other = judged.map([7, 9], **how).outcomes()
+        assert one.value == 4.0
+        assert isinstance(other.result, came_to)
+        assert other.failure is None or isinstance(other.failure.error, InvalidArguments)
+
+
+def test_an_invalid_result_is_judged(how: How) -> None:
+    """By who is asked about InvalidResult; given up, it is discarded as ever."""
+
+    def judge(failure: Failure) -> Verdict:
+        assert isinstance(failure.error, InvalidResult)
+        return Retry(failure.arguments - 2, 0) if failure.arguments > 6 else GiveUp()
+
+    checked = validated(result=lambda half: half < 4)(halved)
+    judged = parallel(retry_on(InvalidResult, handle_error=judge)(checked))
+    results = judged.map([2, 8, 12], on_error="return", **how)
+    assert list(results) == [1.0, 3.0, 3.0]
+    judged = parallel(retry_on(InvalidResult, handle_error=lambda failure: GiveUp())(checked))
+    outcomes = list(judged.map([2, 8], **how).outcomes())
+    assert outcomes[0].value == 1.0 and outcomes[1].discarded is not None
+
+
+def test_attempts_bound_what_is_asked_for(how: How) -> None:
+    """To try again is granted as often as the budget says; then the item fails with its own error."""
+    asked = []
+
+    def judge(failure: Failure) -> Verdict:
+        asked.append(failure.attempt)
+        return Retry(wait=0)
+
+    judged = parallel(retry_on(ValueError, attempts=4, handle_error=judge)(halved))
+    with pytest.raises(ValueError, match="3 is odd"):
+        list(judged.map([3], **how))
+    assert asked == [1, 2, 3, 4]
+
+
+def test_budgets_of_their_own(how: How) -> None:
+    """One is asked about its own errors only."""
+
+    def fails(number: int) -> int:
+        raise KeyError(number) if number % 2 else OSError(number)
+
+    judged = retry_on(KeyError, handle_error=lambda failure: Replace(-1))(fails)
+    judged = retry_on(OSError, attempts=2, wait=0)(judged)
+    outcomes = list(parallel(judged).map([1, 2], **how).outcomes())
+    assert outcomes[0].value == -1
+    assert outcomes[1].failure is not None and outcomes[1].failure.attempt == 2
+
+
+@pytest.mark.parametrize("also", [(), (OSError,)])
+def test_a_predicate(how: How, also: tuple[type[OSError], ...]) -> None:
+    """It is asked where the exception was raised, before that is pickled."""
+
+    class Rich(Exception):
+        """Has something that does not travel."""
+
+        def __init__(self, number: int) -> None:
+            super().__init__(number)
+            self.again = lambda: number % 2 == 0
+
+    def fails(number: int) -> None:
+        raise Rich(number)
+
+    judged = retry_on(lambda error: getattr(error, "again", lambda: False)(), *also, attempts=3, wait=0)(fails)
+    outcomes = list(parallel(judged).map([1, 2], **how).outcomes())
+    assert [len(outcome.attempts) for outcome in outcomes] == [1, 3]
+
+
+def test_tenacitys_stop(how: How) -> None:
+    """It goes before the default of three attempts."""
+    judged = retry_on(ValueError, wait=0, stop=tenacity.stop_after_attempt(5))(halved)
+    (outcome,) = parallel(judged).map([3], **how).outcomes()
+    assert len(outcome.attempts) == 5
+
+
+def test_called_directly() -> None:
+    """It is tried again in place, with what it is told."""
+    judged = retry_on(ValueError, handle_error=lambda failure: Retry(((failure.arguments[0][0] + 1,), {}), 0))(
+        halved
+    )
+    assert judged(3) == 2.0
+
+
+def test_submitted(how: How) -> None:
+    """A future has what it comes to in the end."""
+    judged = parallel(
+        retry_on(ValueError, handle_error=lambda failure: Retry(((failure.arguments[0][0] + 1,), {}), 0))(
+            halved
+        )
+    ).options(**how)
+    assert judged.submit(3).result() == 2.0
+
+
+def ends(number: int) -> int:
+    """Some end their worker, some take too long."""
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    while number == 2:
+        pass
+    return number
+
+
+def test_deaths_and_timeouts_are_judged(controller: Controller) -> None:
+    """As any other failure."""
+    seen = []
+
+    def judge(failure: Failure) -> Verdict:
+        seen.append((type(failure.error), failure.error.index))  # type: ignore[attr-defined]
+        return Retry(failure.item + 10, 0)
+
+    judged = parallel(retry_on(WorkerDied, TaskTimeout, handle_error=judge)(ends))
+    assert list(judged.map(range(4), timeout=0.3, backend=controller)) == [0, 11, 12, 3]
+    assert sorted(seen, key=lambda told: told[1]) == [(WorkerDied, 1), (TaskTimeout, 2)]
+
+
+def test_bad_policies() -> None:
+    """They are refused where they are given, by name."""
+    for wrong in (3, "OSError", tenacity.retry_if_exception_type(OSError)):
+        with pytest.raises(TypeError, match="@retry_on takes exception types, or functions"):
+            retry_on(wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="stop must be a tenacity stop"):
+        retry_on(OSError, stop=3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="handle_error must be a function"):
+        retry_on(OSError, handle_error=Retry())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="wait must be 0 or more"):
+        Retry(wait=-1)
+    with pytest.raises(TypeError, match="wait must be a number"):
+        Retry(wait="1")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="GiveUp takes an exception"):
+        GiveUp("why")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("claim_first", [True, False])
+def test_not_with_a_claim(claim_first: bool) -> None:
+    """Whatever the order of the decorators."""
+    policies = [
+        claimed_output("{number}", save=lambda value, path: None),
+        retry_on(OSError, handle_error=next_one),
+    ]
+    one, other = policies if claim_first else policies[::-1]
+    with pytest.raises(TypeError, match="halved: handle_error of @retry_on can't be used with @claimed_output"):
+        other(one(halved))  # type: ignore[operator]
