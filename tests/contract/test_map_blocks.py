@@ -73,6 +73,12 @@ def place(request: pytest.FixtureRequest) -> Iterator[How]:
             yield {"backend": request.param, "workers": 2}
 
 
+@pytest.fixture
+def long_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spans as long as they are for users, also among the tests that use ``place``."""
+    monkeypatch.setattr(blocks, "SPAN_BYTES", 1 << 22)
+
+
 def same(result: np.ndarray, expected: np.ndarray) -> None:
     """Equal in type, shape and bytes; and nobody else's."""
     assert (result.dtype, result.shape) == (expected.dtype, expected.shape)
@@ -359,7 +365,7 @@ def test_results_that_are_not_alike(how: How, kind: str) -> None:
 
 
 @pytest.mark.parametrize("at", [5, 505, 999])
-def test_an_error_of_the_function(how: How, at: int) -> None:
+def test_an_error_of_the_function(how: How, at: int, long_spans: None) -> None:
     """It is raised as it is, with a note that says for which rows."""
     begin = at // 10 * 10
     with pytest.raises(LookupError, match="not this one") as caught:
@@ -445,7 +451,7 @@ def test_results_that_are_looked_at(how: How) -> None:
 
 @pytest.mark.parametrize("at", [5, 50_505], ids=["first block", "later block"])
 @pytest.mark.parametrize(("kind", "status"), [("exit", 7), ("kill", -signal.SIGKILL)])
-def test_a_worker_that_dies(kind: str, status: int, at: int) -> None:
+def test_a_worker_that_dies(kind: str, status: int, at: int, long_spans: None) -> None:
     """WorkerDied is raised, the pool goes on, and no slot and no memory is held for what did not become a result."""
     x = np.arange(300_000)
     with Controller(2) as own:
