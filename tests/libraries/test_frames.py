@@ -674,7 +674,7 @@ def test_the_end_of_a_program(tmp_path: Path) -> None:
         tmp_path / "script.py",
         """
         from manyhands import parallel
-        from tests.contract import frame_tasks
+        from tests.libraries import frame_tasks
 
         kept = [*frame_tasks.makes.map(range(4), args=("arrow", 200_000), workers=2)]
         kept += frame_tasks.makes.map(range(4), args=("pandas", 200_000), workers=2)
