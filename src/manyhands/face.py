@@ -8,6 +8,7 @@ from pathlib import Path
 import manyhands.decorators.mapping  # noqa: F401  # what the first map needs; functions import it when they are mapped
 from manyhands.controller.pool import Controller
 from manyhands.decorators.claimed import claimed_output
+from manyhands.decorators.handler import Handler, HandlerResults
 from manyhands.decorators.parallel import parallel
 from manyhands.decorators.retry import retry_on
 from manyhands.decorators.validated import validated
@@ -46,6 +47,8 @@ __all__ = [
     "FailedElsewhere",
     "Failure",
     "GiveUp",
+    "Handler",
+    "HandlerResults",
     "InvalidArguments",
     "InvalidResult",
     "ItemError",

@@ -71,7 +71,7 @@ def start_map(
     if isinstance(items, list | tuple | range) and options.on_error == "raise":
         _check_items(function, items, rule, prepare, gate)
     runner = runner or start_runner(function, options, discards=True, rule=rule)
-    observer = observer or _observer(function, options, total)
+    observer = observer or observer_for(function, options, total)
     inline = isinstance(runner, InlineRunner)
     stream = Stream(
         # Inline nothing runs ahead, so nothing needs to be drawn ahead.
@@ -235,7 +235,8 @@ def _refusal(
     return gate.refusal(index, call)  # type: ignore[attr-defined, no-any-return]  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _observer(function: Decorated[..., Any], options: MapOptions, total: int | None) -> Observer | None:
+def observer_for(function: Decorated[..., Any], options: MapOptions, total: int | None) -> Observer | None:
+    """Who is told of what happens to a map with these options."""
     if options.progress is False:
         return None
     return ProgressBar(name_of(function) if options.progress is True else options.progress, total)

@@ -7,7 +7,6 @@ again, so a stream drives them: one thread per function, while any of them is pe
 from __future__ import annotations
 
 import os
-import queue
 import sys
 import threading
 import weakref
@@ -28,9 +27,9 @@ from manyhands.decorators.mapping import (
 )
 from manyhands.decorators.work import Work
 from manyhands.errors import ClaimedElsewhere
-from manyhands.handler.blocks import Run
+from manyhands.handler.driver import Driver
 from manyhands.handler.gate import Away, Gate, Pass
-from manyhands.handler.pump import Halted, Pump
+from manyhands.handler.pump import Pump
 from manyhands.handler.runner import Runner
 from manyhands.handler.stream import Stream
 from manyhands.outcome import Outcome, add_attempts, explain
@@ -56,10 +55,10 @@ def _finish_all() -> None:
     try:
         if not ends_by_error():
             for submitter in submitters:
-                submitter.finish()
+                submitter.driver.finish()
     finally:
         for submitter in submitters:
-            submitter.give_up()
+            submitter.driver.give_up()
 
 
 at_end(_finish_all)
@@ -188,102 +187,50 @@ class _GatePerCall:
 
 
 class Submitter:
-    """A stream that calls are added to while their outcomes are taken."""
+    """The calls of one function that are sent again if need be."""
 
     def __init__(self, function: ParallelFunction[..., Any], runner: Runner) -> None:
         gate_for(function)  # raises here, not in the thread, for a function that can't be called at all
         self.place = _place()
-        self._runner = runner
         self._gate = _GatePerCall(partial(gate_for, function, Path(self.place[1])))
-        self._arrived: queue.SimpleQueue[tuple[Call, Future[Any]]] = queue.SimpleQueue()
-        self._cancelled: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._futures: dict[int, Future[Any]] = {}
-        self._linger = LINGER_SECONDS
-        self._open = True
-        self._tidy = function.task.claim is not None
-        self._pump = Pump(
+        pump = Pump(
             iter(()),
             preparation(function, StarRule(star=True, kwstar=True), discards=False),
             Stream(buffersize=_UNBOUNDED, ordered=False, budgets=function.task.retries),
             runner,
             self._gate,
         )
-        runner.promise(lambda: self._open and bool(self._futures or not self._arrived.empty()))
-        name = f"manyhands-submit-{getattr(function, '__name__', 'function')}"
-        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
-        self._thread.start()
+        self.driver = Driver(pump, self, LINGER_SECONDS, is_tidy=function.task.claim is not None)
+        self.driver.start(f"manyhands-submit-{getattr(function, '__name__', 'function')}")
         _submitters.add(self)
 
     def take(self, call: Call, future: Future[Any]) -> bool:
-        """Takes a call, unless the thread has ended. Called under the module's lock."""
-        if self._open:
-            self._arrived.put((call, future))
-            self._runner.wake()
-        return self._open
+        """Takes a call, unless the thread has ended."""
+        return self.driver.add((call.args, call.kwargs), future)
 
-    def finish(self) -> None:
-        """Returns when all that was taken has ended, and the thread with it."""
-        self._linger = 0.0
-        self._runner.wake()
-        self._thread.join()
+    # -- in its thread ------------------------------------------------------------------------------------------
 
-    def give_up(self) -> None:
-        """What is pending will not be waited for."""
-        self._open = False
+    def wants(self, token: Future[Any]) -> bool:
+        """A future that was cancelled since is not wanted."""
+        return not token.cancelled()
 
-    def _serve(self) -> None:
-        try:
-            while self._step(self._futures):
-                pass
-        except Halted as halted:
-            self._fail_all(self._futures, halted.failed.error)
-        except BaseException as error:
-            self._fail_all(self._futures, error)
-            raise
-        finally:
-            self._pump.close()
+    def added(self, token: Future[Any], index: int) -> None:
+        """To cancel the future drops the call."""
 
-    def _step(self, futures: dict[int, Future[Any]]) -> bool:
-        """Adds what has arrived and settles one future; returns whether there is, or may be, more to do."""
-        while not self._arrived.empty():
-            call, future = self._arrived.get()
-            if not future.cancelled():
-                index = self._pump.add((call.args, call.kwargs))
-                futures[index] = future
-                future.add_done_callback(lambda future, index=index: self._done(future, index))  # type: ignore[misc]
-        while not self._cancelled.empty():
-            self._pump.cancel(self._cancelled.get())
-        outcome = self._pump.poll(None if futures else self._linger)
-        assert not isinstance(outcome, Run)  # calls are added one by one
-        if outcome is None:
-            if not futures:
-                self._close_if_empty()
-            return self._open
+        def done(future: Future[Any]) -> None:
+            if future.cancelled():
+                self.driver.order(lambda pump: pump.cancel(index))
+
+        token.add_done_callback(done)
+
+    def settle(self, token: Future[Any], outcome: Outcome[Any]) -> None:
+        """The call has ended."""
         self._gate.forget(outcome.index)
-        future = futures.pop(outcome.index)
-        if self._tidy and not futures:
-            self._close_if_empty()  # before anybody looks at the directory
-        _settle(future, outcome)
-        return self._open
+        _settle(token, outcome)
 
-    def _close_if_empty(self) -> None:
-        with _lock:
-            self._open = not self._arrived.empty()
-        if not self._open:
-            self._pump.close()
-
-    def _done(self, future: Future[Any], index: int) -> None:
-        if future.cancelled():
-            self._cancelled.put(index)
-            self._runner.wake()
-
-    def _fail_all(self, futures: dict[int, Future[Any]], error: BaseException) -> None:
-        with _lock:
-            self._open = False
-        waiting = list(futures.values())
-        while not self._arrived.empty():
-            waiting.append(self._arrived.get()[1])
-        for future in waiting:
+    def fail(self, tokens: list[Future[Any]], error: BaseException) -> None:
+        """Nothing will run any more."""
+        for future in tokens:
             if future.set_running_or_notify_cancel():
                 future.set_exception(error)
 

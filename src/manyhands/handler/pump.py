@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from itertools import islice
 from typing import Any, Final, Protocol
 
@@ -111,6 +112,7 @@ class Pump:
         self._gave = 0
         self._source_ended = False
         self._stopped = False
+        self._is_cancelled = False
         self._source_error: Exception | None = None
         self._closed = False
 
@@ -184,6 +186,27 @@ class Pump:
             self._tell(self.stream.end(index, Failed(PoolClosed("cancelled before it ran"))))
         else:
             self.runner.cancel(index)
+
+    def cancel_all(self, kill: bool = False) -> None:
+        """Drops what has not begun, or waits to be tried again; nothing is tried again from now on.
+
+        Args:
+            kill: end what runs as well.
+        """
+        self._is_cancelled = True
+        self.stream.stop()
+        out = self.stream.out
+        for index in self.stream.waiting:
+            self._tell(self.stream.end(index, self._cancelled()))
+        for index in out:
+            self.runner.cancel(index)
+        for index in out if kill else []:
+            self.runner.kill(index)
+
+    def _cancelled(self) -> Failed:
+        if self._is_cancelled:
+            return Failed(CancelledError("it was cancelled before it ran"))
+        return Failed(PoolClosed("the pool was closed before this item ran"))
 
     def poll(self, timeout: float | None) -> Outcome[Any] | Run | None:
         """The next outcome, if there is one within one wait of at most ``timeout`` seconds; draws no input."""
@@ -335,8 +358,7 @@ class Pump:
                 case Died(index, error, worker):
                     self._judge(self.stream.died(index, error, self._clock(), worker))
                 case Cancelled(index):
-                    failed = Failed(PoolClosed("the pool was closed before this item ran"))
-                    self._judge(self.stream.failed(index, failed, self._clock(), 0.0, ""))
+                    self._judge(self.stream.failed(index, self._cancelled(), self._clock(), 0.0, ""))
 
     def _judge(self, ended: Ended | Question) -> None:
         """Asks the user, if it is for the user to say."""

@@ -110,6 +110,7 @@ class Stream:
         self._next_taken = 0
         self._sent = 0
         self._open = True
+        self._repeats = True
 
     # -- what to do -----------------------------------------------------------------------------------
 
@@ -179,6 +180,16 @@ class Stream:
         """Whether the item is here, and neither out nor ended."""
         return self._is_due(index)
 
+    @property
+    def waiting(self) -> list[int]:
+        """The items that are here, and neither out nor ended."""
+        return [index for index in self._items if self._is_due(index)]
+
+    @property
+    def out(self) -> list[int]:
+        """The items that are out by themselves, not in a block."""
+        return [index for index, item in self._items.items() if item.state is State.SENT]
+
     def looks(self, index: int) -> int:
         """How many times in a row the item came back with nothing decided."""
         return self._items[index].looks
@@ -217,6 +228,10 @@ class Stream:
     def close_input(self) -> None:
         """No item will be added."""
         self._open = False
+
+    def stop(self) -> None:
+        """No attempt is repeated from now on."""
+        self._repeats = False
 
     def send(self, index: int, call: Call) -> None:
         """The item, which ``pop_due`` gave, was handed to the runner as ``call``."""
@@ -347,7 +362,7 @@ class Stream:
     def _fail(self, item: _Item, failed: Failed, now: float, seconds: float, worker: str) -> Ended | Question:
         item.attempts.append(_attempt(failed.error, seconds, worker))
         budget = failed.budget
-        if budget is None:
+        if budget is None or not self._repeats:
             return self._end(item, failed, seconds, worker)
         item.spent[budget] = item.spent.get(budget, 0) + 1
         if item.begun is None:

@@ -1,0 +1,480 @@
+"""``Handler``: a long-lived stream of calls that are added while their outcomes are taken."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import warnings
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, Unpack, cast
+
+from manyhands.decorators.decorated import Options, ParallelFunction
+from manyhands.decorators.mapping import gate_for, observer_for, preparation, start_runner
+from manyhands.decorators.parallel import parallel
+from manyhands.decorators.retry import retry_on
+from manyhands.decorators.validated import validated
+from manyhands.errors import PoolClosed
+from manyhands.handler.driver import Driver
+from manyhands.handler.pump import Pump
+from manyhands.handler.runner import InlineRunner
+from manyhands.handler.stream import Stream
+from manyhands.outcome import Counts, Failure, Outcome, add_attempts, explain
+from manyhands.policies.parameters import name_of
+from manyhands.policies.retry import Wait
+from manyhands.policies.star import StarRule, checked_keywords, short_repr
+from manyhands.policies.validation import Invalid
+from manyhands.policies.verdict import HandleError
+from manyhands.shutdown import at_end, ends_by_error
+
+if TYPE_CHECKING:
+    import asyncio
+
+R = TypeVar("R")
+
+_UNBOUNDED: Final = 1 << 60
+
+
+class Handler(Generic[R]):
+    """A stream of calls of one function: items are added while outcomes are taken, from any threads.
+
+    Each item that was added ends as exactly one ``Outcome``, whatever happens. Use it in a ``with`` block: that ends
+    when all that was added has ended; if an error ends it, what runs is ended too.
+
+    Args:
+        function: what is called with each item; plain, or decorated.
+        arguments: as in ``@validated``.
+        result: as in ``@validated``.
+        invalid: as in ``@validated``.
+        handle_error: is asked about each failure that no ``@retry_on`` of the function is for; see ``retry_on``.
+        attempts: as in ``@retry_on``: bounds what ``handle_error`` may ask for; None: it does not.
+        wait: as in ``@retry_on``: seconds before the next attempt, unless ``handle_error`` says.
+        buffersize: how many items may be added and not taken; ``add`` waits for room. None: any number.
+        star, kwstar, args, kwargs: as in ``.map``.
+        options: as in ``@parallel``, but that ``ordered`` is False unless given.
+
+    Raises:
+        TypeError, ValueError: an argument has a wrong type or is out of range.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., R],
+        *,
+        arguments: Callable[..., bool] | None = None,
+        result: Callable[[Any], bool] | None = None,
+        invalid: Invalid = "discard",
+        handle_error: HandleError | None = None,
+        attempts: int | None = None,
+        wait: Wait = None,
+        star: bool | None = False,
+        kwstar: bool = False,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        task: Any = function
+        if arguments is not None or result is not None:
+            task = validated(arguments=arguments, result=result, invalid=invalid)(task)
+        if handle_error is not None:
+            task = retry_on(Exception, attempts=attempts, wait=wait, handle_error=handle_error)(task)
+        elif attempts is not None or wait is not None:
+            raise TypeError(
+                "Handler: attempts and wait are for handle_error; without it, decorate with @retry_on"
+            )
+        if not isinstance(task, ParallelFunction):
+            task = parallel(task)
+        options.setdefault("ordered", False)
+        self._flow = _Flow(
+            cast("ParallelFunction[..., Any]", task).options(**options),
+            StarRule(star, kwstar, tuple(args), checked_keywords(kwargs, "kwargs")),
+        )
+        self._finalizer = weakref.finalize(self, _dropped, self._flow)
+        self._finalizer.atexit = False
+
+    # -- the producers' side ------------------------------------------------------------------------------------
+
+    def add(self, item: Any = None, /) -> int:
+        """Adds an item; returns its index. Waits for room, if ``buffersize`` is given.
+
+        Raises:
+            PoolClosed: the input was closed.
+        """
+        while (index := self._flow.add(item)) is None:
+            self._flow.wait_for_room()
+        return index
+
+    def extend(self, items: Iterable[Any], /) -> None:
+        """Adds all of these items, one after the other; raises like ``add``."""
+        for item in items:
+            self.add(item)
+
+    async def aadd(self, item: Any = None, /) -> int:
+        """As ``add``, for a coroutine: the event loop goes on meanwhile."""
+        while (index := self._flow.add(item)) is None:
+            await self._flow.news()
+        return index
+
+    def close_input(self) -> None:
+        """No more items will be added: then ``results`` ends after the last outcome."""
+        self._flow.close_input()
+
+    # -- the consumers' side ------------------------------------------------------------------------------------
+
+    def results(self) -> HandlerResults[R]:
+        """The outcomes, as they come: an iterator, for several threads if need be, also for ``async for``.
+
+        It ends when the input is closed and all outcomes were taken. Where nobody but the thread that iterates has
+        added anything, it ends when these were taken: nobody would add more.
+        """
+        return HandlerResults(self)
+
+    def drain(self) -> list[Outcome[R]]:
+        """Closes the input; returns the outcomes that were not taken, once all have ended."""
+        self.close_input()
+        return list(self.results())
+
+    async def adrain(self) -> list[Outcome[R]]:
+        """As ``drain``, for a coroutine."""
+        self.close_input()
+        return [outcome async for outcome in self.results()]
+
+    # -- both -----------------------------------------------------------------------------------------------------
+
+    def cancel(self, *, kill: bool = False) -> None:
+        """Closes the input and drops what has not begun, or waits to be tried again: it fails with CancelledError.
+
+        Args:
+            kill: end what runs as well; it fails with ``WorkerDied``. (Threads can't be ended.)
+        """
+        self._flow.cancel(kill)
+
+    @property
+    def pending(self) -> int:
+        """How many items have not ended."""
+        return self._flow.pending
+
+    @property
+    def counts(self) -> Counts:
+        """How many of the items that have ended came to what."""
+        return self._flow.counts
+
+    def close(self, *, kill: bool = False) -> None:
+        """Closes the input and returns when all that was added has ended.
+
+        Args:
+            kill: cancel what has not begun, and end what runs.
+        """
+        self._finalizer.detach()
+        self._flow.close(kill)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(kill=error is not None)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        import asyncio
+
+        await asyncio.shield(asyncio.to_thread(self.close, kill=error is not None))
+
+    def __repr__(self) -> str:
+        return repr(self._flow)
+
+
+class HandlerResults(Generic[R]):
+    """The outcomes of a ``Handler``, each given to one of those who ask."""
+
+    def __init__(self, handler: Handler[R]) -> None:
+        self._handler = handler  # which is not dropped while this is used
+
+    def __iter__(self) -> Iterator[Outcome[R]]:
+        return self
+
+    def __next__(self) -> Outcome[R]:
+        outcome = self._handler._flow.take()
+        if outcome is None:
+            raise StopIteration
+        return outcome
+
+    def __aiter__(self) -> AsyncIterator[Outcome[R]]:
+        return self
+
+    async def __anext__(self) -> Outcome[R]:
+        flow = self._handler._flow
+        while True:
+            outcome, ends = flow.take_now()
+            if outcome is not None:
+                return outcome
+            if ends:
+                raise StopAsyncIteration
+            await flow.news()
+
+
+class _Flow:
+    """What a handler and its driver share. The driver's customer: a token is the item's index and the item."""
+
+    def __init__(self, function: ParallelFunction[..., Any], rule: StarRule) -> None:
+        options = function._options
+        self._name = name_of(function)
+        self._room = options.buffersize or _UNBOUNDED
+        self._condition = threading.Condition()
+        self._ended: deque[Outcome[Any]] = deque()
+        self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+        self._adders: set[tuple[int, int]] = set()
+        self._added = self._settled = self._taken = 0
+        self._counts = Counts()
+        self._open = True
+        self._error: BaseException | None = None
+        self._process = os.getpid()
+        gate = gate_for(function)
+        runner = start_runner(function, options, discards=True)
+        stream = Stream(buffersize=_UNBOUNDED, ordered=options.ordered, budgets=function.task.retries)
+        prepare = preparation(function, rule, discards=True)
+        pump = Pump(iter(()), prepare, stream, runner, gate, observer_for(function, options, None))
+        self._driver = Driver(pump, self)
+        self._stepping = threading.Lock() if isinstance(runner, InlineRunner) else None
+        if self._stepping is None:
+            self._driver.start(f"manyhands-handler-{self._name}")
+        _flows.add(self)
+
+    # -- from any thread ------------------------------------------------------------------------------------------
+
+    def add(self, item: Any) -> int | None:
+        """The index of an item that was added; None: there is no room."""
+        self._check_process()
+        with self._condition:
+            if not self._open:
+                raise self._closed()
+            if self._added - self._taken >= self._room:
+                return None
+            index, self._added = self._added, self._added + 1
+            self._adders.add(self._who())
+            if not self._driver.add(item, (index, item)):
+                self._added = index
+                raise self._closed()
+        return index
+
+    def wait_for_room(self) -> None:
+        """Waits until something was taken, or the input is closed."""
+        if self._stepping is not None:
+            raise RuntimeError(
+                f"the handler of {self._name} has no room, and with backend='inline' nothing runs while this waits: "
+                f"take results first, or give a larger buffersize"
+            )
+        with self._condition:
+            self._condition.wait_for(lambda: not self._open or self._added - self._taken < self._room)
+
+    def _closed(self) -> PoolClosed:
+        error = PoolClosed(f"the handler of {self._name} takes no more items: its input is closed")
+        error.__cause__ = self._error
+        return error
+
+    def close_input(self) -> None:
+        with self._condition:
+            self._open = False
+            self._tell()
+
+    def take(self) -> Outcome[Any] | None:
+        """The next outcome; waits for it. None: there will be none."""
+        self._check_process()
+        while True:
+            outcome, ends = self.take_now()
+            if outcome is not None or ends:
+                return outcome
+            if self._stepping is not None and self._driver.is_busy:
+                self._step()
+                continue
+            with self._condition:
+                self._condition.wait_for(lambda: self._ended or self._is_over())
+
+    def take_now(self) -> tuple[Outcome[Any] | None, bool]:
+        """The next outcome, if there is one; else whether there will be none."""
+        with self._condition:
+            if not self._ended:
+                return None, self._is_over()
+            outcome = self._ended.popleft()
+            self._taken += 1
+            self._tell()
+            return outcome, False
+
+    def _is_over(self) -> bool:
+        if self._taken < self._added:
+            return False
+        return not self._open or self._adders == {self._who()}
+
+    async def news(self) -> None:
+        """Waits until something may have changed."""
+        import asyncio
+
+        if self._stepping is not None:
+            self._step()
+            await asyncio.sleep(0)
+            return
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        with self._condition:
+            self._waiters.append((loop, future))
+            if self._ended or not self._open:
+                self._tell()
+        await future
+
+    def cancel(self, kill: bool) -> None:
+        self.close_input()
+        self._driver.order(lambda pump: pump.cancel_all(kill))
+
+    @property
+    def pending(self) -> int:
+        return self._added - self._settled
+
+    @property
+    def counts(self) -> Counts:
+        return self._counts
+
+    def close(self, kill: bool) -> None:
+        self.close_input()
+        if kill:
+            self.cancel(kill=True)
+        try:
+            if self._stepping is None:
+                self._driver.finish()
+            else:
+                with self._stepping:
+                    self._driver.finish()
+        except BaseException:
+            self.cancel(kill=True)  # an interrupted user wants the cores back
+            raise
+
+    def end_soon(self) -> None:
+        """Has the thread end when nothing is left to do; takes no lock of the driver's."""
+        self._driver.end_soon()
+
+    def give_up(self) -> None:
+        """What is pending will not be waited for."""
+        self._driver.give_up()
+
+    def __repr__(self) -> str:
+        state = "open" if self._open else "closed"
+        return f"<Handler of {self._name}: {self._added} added, {self.pending} pending, {self._taken} taken, {state}>"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nobody misses anything when this is dropped."""
+        return self._taken == self._added
+
+    def _who(self) -> tuple[int, int]:
+        """Tells threads, and tasks of event loops, apart."""
+        asyncio = sys.modules.get("asyncio")
+        task = None
+        if asyncio is not None and asyncio._get_running_loop() is not None:
+            task = asyncio.current_task()
+        return threading.get_ident(), id(task)
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise PoolClosed(f"the handler of {self._name} is another process's: this one was forked from it")
+
+    def _tell(self) -> None:
+        """Wakes all who wait. Under the lock."""
+        self._condition.notify_all()
+        waiters, self._waiters = self._waiters, []
+        for loop, future in waiters:
+            try:
+                loop.call_soon_threadsafe(_wake, future)
+            except RuntimeError:
+                pass  # the loop has ended, and nobody waits in it
+
+    def _step(self) -> None:
+        assert self._stepping is not None
+        with self._stepping:
+            if self._driver.is_busy:
+                self._driver.guarded(self._driver.step)
+
+    # -- in the thread that drives --------------------------------------------------------------------------------
+
+    def wants(self, token: tuple[int, Any]) -> bool:
+        """All of them."""
+        return True
+
+    def added(self, token: tuple[int, Any], index: int) -> None:
+        """Items are added in the order of their indices."""
+        assert token[0] == index
+
+    def settle(self, token: tuple[int, Any], outcome: Outcome[Any]) -> None:
+        """An item has ended."""
+        failure = outcome.failure
+        if failure is not None:
+            where = f"in the handler of {self._name}, item {failure.index}: {short_repr(failure.item)}"
+            if outcome.worker:
+                where += f", in worker {outcome.worker}"
+            explain(failure.error, failure.traceback, where)
+            add_attempts(failure.error, outcome.attempts)
+        counts = self._counts
+        with self._condition:
+            self._counts = Counts(
+                counts.values + outcome.ok,
+                counts.failures + (failure is not None),
+                counts.discarded + (outcome.discarded is not None),
+                counts.elsewhere + (outcome.elsewhere is not None),
+            )
+            self._settled += 1
+            self._ended.append(outcome)
+            self._tell()
+
+    def fail(self, tokens: list[tuple[int, Any]], error: BaseException) -> None:
+        """Nothing will run any more."""
+        with self._condition:
+            self._open = False
+            self._error = error
+        for index, item in sorted(tokens, key=itemgetter(0)):
+            self.settle((index, item), Outcome(index, item, Failure(error, index, item)))
+        with self._condition:
+            self._tell()
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+_flows: weakref.WeakSet[_Flow] = weakref.WeakSet()
+
+
+def _dropped(flow: _Flow) -> None:
+    """A handler was dropped without having been closed."""
+    if sys.is_finalizing():
+        return
+    try:
+        if not flow.is_done:
+            warnings.warn(f"{flow!r} was dropped open; close it, or use a with block", ResourceWarning, 2)
+    finally:  # a warning may be an error
+        flow.cancel(kill=False)
+        flow.end_soon()
+
+
+def _finish_all() -> None:
+    """At the end of a program what was added is finished first, unless that ends by an error."""
+    for flow in list(_flows):
+        if ends_by_error():
+            flow.give_up()
+        else:
+            flow.close(kill=False)
+
+
+at_end(_finish_all)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_flows.clear)
