@@ -204,7 +204,32 @@ class Counting:
         pass
 
 
-def prepare(index: int, item: int) -> Call:
+class Refusing:
+    """Refuses each so many-th item, and is asked about each item once; 0: refuses none."""
+
+    def __init__(self, each: int) -> None:
+        self.each = each
+        self.asked: set[int] = set()
+
+    def sift(self, first: int, items: Any) -> list[Failed | None] | None:
+        told = [self.refusal(index) for index in range(first, first + len(items))]
+        assert [-index for index in range(first, first + len(items))] == list(items)
+        return told if any(told) else None
+
+    def refusal(self, index: int) -> Failed | None:
+        assert index not in self.asked, "asked twice"
+        self.asked.add(index)
+        return Failed(LookupError("refused")) if self.refuses(index) else None
+
+    def refuses(self, index: int) -> bool:
+        return self.each > 0 and index % self.each == 1
+
+    def prepare(self, index: int, item: int) -> Call | Failed:
+        assert item == -index
+        return self.refusal(index) or Call((item,))
+
+
+def remake(index: int, item: int) -> Call:
     assert item == -index
     return Call((item,))
 
@@ -223,7 +248,10 @@ class Map:
         ready: bool = False,
         adapts: bool = False,
         choosy: bool = False,
+        refused: int = 0,
     ) -> None:
+        refusing = Refusing(refused)
+        self.refuses = refusing.refuses
         clock = Clock()
         self.source = source
         self.player = Player(items, clock, chance)
@@ -232,12 +260,14 @@ class Map:
         stream = Stream(buffersize=source.buffersize, ordered=ordered, budgets=BUDGETS)
         self.pump = Pump(
             Items(source) if ready else source,
-            prepare,
+            refusing.prepare,
             stream,
             self.player,
             OpenGate(),
             self.observer,
             plain=lambda some: not odd or all(item % odd for item in some),
+            sift=refusing.sift if refused else None,
+            remake=remake,
             adapts=adapts,
             clock=clock,
         )
@@ -263,6 +293,7 @@ class Map:
             OSError: "again",
             WorkerDied: "died",
             PoolClosed: "cancelled",
+            LookupError: "refused",
         }
         return [(outcome.index, kinds[type(outcome.failure.error)], len(outcome.attempts))]
 
@@ -279,6 +310,7 @@ class Map:
     primed=st.integers(0, 40),
     broken=st.booleans(),
     choosy=st.booleans(),
+    refused=st.sampled_from([0, 2, 3, 7]),
 )
 def test_every_item_ends_as_its_attempts_say(
     items: list[Script],
@@ -291,11 +323,15 @@ def test_every_item_ends_as_its_attempts_say(
     primed: int,
     broken: bool,
     choosy: bool,
+    refused: int,
 ) -> None:
-    """Each item once, in order if asked, in a block or not; never beyond the bound; then the input's error."""
+    """Each item once, in order if asked, in a block or not; never beyond the bound; then the input's error.
+
+    Those that are refused end so; each is asked about once.
+    """
     error = RuntimeError("input") if broken and not ready else None
     source = Source(length, buffersize, error)
-    running = Map(items, chance, source, ordered=ordered, odd=odd, ready=ready, choosy=choosy)
+    running = Map(items, chance, source, ordered=ordered, odd=odd, ready=ready, choosy=choosy, refused=refused)
     running.pump.prime(primed)
     assert source.drawn <= primed
     ends: list[tuple[int, str, int]] = []
@@ -306,11 +342,16 @@ def test_every_item_ends_as_its_attempts_say(
     except RuntimeError as caught:
         raised = caught
     assert raised is error
-    wanted = [(index, *expected(items[index % len(items)])) for index in range(length)]
+    wanted = [
+        (index, "refused", 0) if running.refuses(index) else (index, *expected(items[index % len(items)]))
+        for index in range(length)
+    ]
     assert (ends if ordered else sorted(ends)) == wanted
     assert not running.player.out
     assert running.observer.seen == length
-    assert running.observer.retries == sum(failed - (what != "value") for _, what, failed in wanted)
+    assert running.observer.retries == sum(
+        failed - (what != "value") for _, what, failed in wanted if what != "refused"
+    )
 
 
 @given(
@@ -361,7 +402,7 @@ def test_a_sequence_is_drawn_from_once(kind: Any, length: int, primed: int) -> N
         return len(items)
 
     running.player.submit_block = take  # type: ignore[method-assign]
-    pump = Pump(items, prepare, Stream(buffersize=100), running.player, OpenGate(), plain=lambda some: True)
+    pump = Pump(items, remake, Stream(buffersize=100), running.player, OpenGate(), plain=lambda some: True)
     pump.prime(primed)
     if kind is list and primed < length:
         items.append(-length)
@@ -384,7 +425,7 @@ def test_a_runner_without_blocks_gets_none() -> None:
     running = Map([()], random.Random(0), Source(5, 3))
     running.player.batches = False  # type: ignore[misc]
     pump = Pump(
-        [0, -1, -2, -3, -4], prepare, Stream(buffersize=3), running.player, OpenGate(), plain=lambda some: True
+        [0, -1, -2, -3, -4], remake, Stream(buffersize=3), running.player, OpenGate(), plain=lambda some: True
     )
     pump.prime(5)
     assert running.player.blocks == [] and sorted(running.player.out) == [0, 1, 2]

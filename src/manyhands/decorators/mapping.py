@@ -13,7 +13,7 @@ from manyhands.decorators.work import Work, goes_plain
 from manyhands.errors import ClaimedElsewhere, InvalidArguments, PoolClosed
 from manyhands.handler.gate import Gate, OpenGate
 from manyhands.handler.progress import ProgressBar
-from manyhands.handler.pump import LEAST_BUFFER, Halted, Observer, Plain, Prepare, Pump
+from manyhands.handler.pump import LEAST_BUFFER, Halted, Observer, Plain, Prepare, Pump, Sift
 from manyhands.handler.results import Results
 from manyhands.handler.runner import InlineRunner, Runner
 from manyhands.handler.stream import Stream
@@ -87,6 +87,8 @@ def start_map(
         gate,
         observer,
         plain=_plain_items(rule) if goes_plain(function, rule) else None,
+        sift=_sift(function, prepare),
+        remake=preparation(function, rule, discards=True, checks=False),
         adapts=options.buffersize is None and not inline,
     )
     results: Results[Any] = Results(pump, options.on_error, name_of(function), total, naming)
@@ -127,10 +129,10 @@ def gate_for(function: Decorated[..., Any], directory: Path | None = None) -> Ga
     return OpenGate()
 
 
-def preparation(function: Decorated[..., Any], rule: StarRule, discards: bool) -> Prepare:
-    """Makes calls of items and validates their arguments, in the parent, before anything is sent."""
+def preparation(function: Decorated[..., Any], rule: StarRule, discards: bool, checks: bool = True) -> Prepare:
+    """Makes calls of items and, if ``checks``, validates their arguments, in the parent, before anything is sent."""
     validation = function.task.validation
-    checks = validation is not None and validation.arguments is not None
+    checks = checks and validation is not None and validation.arguments is not None
 
     def prepare(index: int, item: Any) -> Call | Failed:
         try:
@@ -153,6 +155,19 @@ def _plain_items(rule: StarRule) -> Plain:
     if rule.star:
         return lambda items: all(type(item) in (tuple, list) for item in items)
     return lambda _: True
+
+
+def _sift(function: Decorated[..., Any], prepare: Prepare) -> Sift | None:
+    """What is wrong with the arguments of items; nothing can be where nothing is checked."""
+    validation = function.task.validation
+    if validation is None or validation.arguments is None:
+        return None
+
+    def sift(first: int, items: Sequence[Any]) -> list[Failed | None]:
+        prepared = [prepare(index, item) for index, item in enumerate(items, first)]
+        return [one if isinstance(one, Failed) else None for one in prepared]
+
+    return sift
 
 
 def start_runner(

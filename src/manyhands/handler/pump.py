@@ -26,6 +26,9 @@ Prepare = Callable[[int, Any], Call | Failed]
 Plain = Callable[[Sequence[Any]], bool]
 """Whether nothing has to be decided for any of these items, so that they can go as one block."""
 
+Sift = Callable[[int, Sequence[Any]], "list[Failed | None] | None"]
+"""Given the index of the first, what is wrong with each of these items, or None if nothing is with any."""
+
 LEAST_BUFFER: Final = 64
 """The least default of ``buffersize``; large enough that short calls don't wait for their consumer."""
 
@@ -78,6 +81,8 @@ class Pump:
         gate: closed with the pump.
         observer: is told, or None.
         plain: tells which items may go in blocks; None: none.
+        sift: tells what is wrong with items that go in blocks; None: nothing is.
+        remake: makes calls of items that went in blocks and go round alone; None: as ``prepare``.
         adapts: whether ``buffersize`` grows to about a second of measured work.
         clock: seconds that never go back.
     """
@@ -92,6 +97,8 @@ class Pump:
         observer: Observer | None = None,
         *,
         plain: Plain | None = None,
+        sift: Sift | None = None,
+        remake: Prepare | None = None,
         adapts: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -106,6 +113,9 @@ class Pump:
         self._gate = gate
         self._observer = observer
         self._plain = plain
+        self._sift = sift
+        self._remake = remake or prepare
+        self._sifted: list[Failed | None] = []  # of a source that is ready, the items to be drawn next
         self._blocks = runner if plain is not None and takes_blocks(runner) else None
         self._adapts = adapts
         self._clock = clock
@@ -260,21 +270,51 @@ class Pump:
         else:
             items = self._next_items(min(most, self.runner.chunk))
         if items and self._blocks is not None and self._plain is not None and self._plain(items):
-            if not self._ready:
-                self._blocks.submit_held(self.stream.added, items if self._held is None else self._held)
-            else:
-                taken = self._blocks.submit_block(self.stream.added, items)
-                if taken < len(items):
-                    self._drawn -= len(items) - taken
-                    self._source_ended = False
-                    items = items[:taken]
-            self.stream.send_block(items)
+            taken = self._send_sifted(items)
+            if taken < len(items):
+                self._drawn -= len(items) - taken
+                self._source_ended = False
+                items = items[:taken]
         else:
             for item in items:
                 self.add(item)
             self._send_due()  # so that the runner knows of them before it is asked for room again
         if self._source_ended:
             self.stream.close_input()
+        return len(items)
+
+    def _send_sifted(self, items: Sequence[Any]) -> int:
+        """Sends items in blocks, and ends those that are refused; returns how many it has taken in."""
+        if self._sift is None:
+            return self._send_block(items, self._held)
+        told = self._sifted[: len(items)]
+        if len(told) < len(items):
+            more = items[len(told) :]
+            told += self._sift(self.stream.added + len(told), more) or [None] * len(more)
+        begin, held = 0, self._held
+        for place in [place for place, failed in enumerate(told) if failed is not None] + [len(items)]:
+            if begin < place:
+                begin += self._send_block(items[begin:place], held[begin:place] if held else None)
+                if begin < place:
+                    break
+            if place < len(items):
+                failed = told[place]
+                assert failed is not None
+                index = self.stream.add(items[place], Call(), self._clock())
+                self._tell(self.stream.end(index, failed))
+                begin = place + 1
+        self._sifted = told[begin:]  # what was asked once is not asked again
+        return begin
+
+    def _send_block(self, items: Sequence[Any], held: list[Any] | None) -> int:
+        """Sends items in one block; returns how many it has taken."""
+        assert self._blocks is not None
+        if self._ready:
+            taken = self._blocks.submit_block(self.stream.added, items)
+            items = items[:taken]
+        else:
+            self._blocks.submit_held(self.stream.added, items if held is None else held)
+        self.stream.send_block(items)
         return len(items)
 
     def _next_items(self, most: int) -> Sequence[Any]:
@@ -325,7 +365,7 @@ class Pump:
         now = self._clock()
         while (index := self.stream.pop_due(now)) is not None:
             # What was in a block has no call yet; it goes round on its own now.
-            call = self.stream.call(index) or self._prepare(index, self.stream.arguments(index))
+            call = self.stream.call(index) or self._remake(index, self.stream.arguments(index))
             if isinstance(call, Failed):
                 self._tell(self.stream.end(index, call))
                 continue
