@@ -9,6 +9,7 @@ import math
 import os
 import sys
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
@@ -74,6 +75,22 @@ class PoolSettings:
         return dict.fromkeys(_THREAD_VARIABLES, each)
 
 
+_OWN_WORKERS: Final = {
+    "timeout": "can't end a call that runs",
+    "threads": "runs its calls in threads of its own",
+    "start_method": "starts its own processes",
+    "initializer": "starts its own processes",
+    "finalizer": "ends its own processes",
+    "max_tasks_per_worker": "replaces its own processes",
+    "max_memory_per_worker": "replaces its own processes",
+    "max_shared_memory": "shares no memory with this process",
+    "readonly": "gives each call its own arguments",
+}
+"""Options that other executors can't keep, and why."""
+
+DASK_SCHEME: Final = "dask://"
+
+
 @dataclass(frozen=True)
 class MapOptions:
     """The options of ``@parallel``, ``.options(…)`` and ``.map(…)``; they mean the same everywhere.
@@ -121,8 +138,7 @@ class MapOptions:
     def __post_init__(self) -> None:
         if self.workers is not None:
             resolve_workers(self.workers)
-        if isinstance(self.backend, str) and self.backend not in ("inline", "threads"):
-            raise ValueError(f"backend must be None, 'threads', 'inline' or a Controller, not {self.backend!r}")
+        check_backend(self.backend)
         check_positive("threads", self.threads)
         for name in ("max_tasks_per_worker", "max_memory_per_worker"):
             if getattr(self, name) is not None:
@@ -133,7 +149,7 @@ class MapOptions:
             check_positive("max_shared_memory", self.max_shared_memory, least=0)
         if self.timeout is not None:
             _check_seconds("timeout", self.timeout)
-            if self.backend in ("inline", "threads"):
+            if isinstance(self.backend, str) and self.backend in ("inline", "threads"):
                 raise ValueError(
                     f"timeout needs worker processes, which can be ended; backend={self.backend!r} has none"
                 )
@@ -149,6 +165,17 @@ class MapOptions:
         for name in ("initializer", "finalizer"):
             if getattr(self, name) is not None and not callable(getattr(self, name)):
                 raise TypeError(f"{name} must be a function without arguments, not {getattr(self, name)!r}")
+        if is_foreign(self.backend):
+            self._check_foreign()
+
+    def _check_foreign(self) -> None:
+        """Raises ValueError for what can be had of this library's own workers only."""
+        for option in fields(self):
+            if option.name in _OWN_WORKERS and getattr(self, option.name) != option.default:
+                raise ValueError(
+                    f"{option.name} needs worker processes of manyhands: it can't be had with "
+                    f"backend={short_name(self.backend)}, which {_OWN_WORKERS[option.name]}"
+                )
 
     def changed(self, changes: dict[str, Any]) -> MapOptions:
         """A copy with ``changes``; raises TypeError for an unknown name."""
@@ -173,6 +200,43 @@ class MapOptions:
             self.max_memory_per_worker,
             self.max_shared_memory,
         )
+
+
+def check_backend(backend: object) -> None:
+    """Raises TypeError or ValueError unless this can be a ``backend``."""
+    if backend is None or is_foreign(backend) or isinstance(backend, Executor):
+        return
+    if isinstance(backend, str) and backend in ("inline", "threads"):
+        return
+    raise (ValueError if isinstance(backend, str) else TypeError)(
+        f"backend must be None, 'threads', 'inline', 'dask://host:port', a Controller, a Dask Client or an executor "
+        f"of concurrent.futures, not {backend!r}"
+    )
+
+
+def is_foreign(backend: object) -> bool:
+    """Whether calls are run by somebody else: an executor that is no ``Controller``, or Dask."""
+    if isinstance(backend, str):
+        host, _, port = backend.removeprefix(DASK_SCHEME).rpartition(":")
+        return backend.startswith(DASK_SCHEME) and bool(host) and port.isdecimal()
+    if isinstance(backend, Executor):
+        return not hasattr(type(backend), "dispatcher")
+    return is_dask(backend)
+
+
+def is_dask(backend: object) -> bool:
+    """Whether this is an address of Dask's, or a client."""
+    if isinstance(backend, str):
+        return backend.startswith(DASK_SCHEME)
+    return any(
+        kind.__name__ == "Client" and kind.__module__.partition(".")[0] == "distributed"
+        for kind in type(backend).__mro__
+    )
+
+
+def short_name(backend: object) -> str:
+    """A backend in messages."""
+    return repr(backend) if isinstance(backend, str) else f"a {type(backend).__qualname__}"
 
 
 def option_names() -> set[str]:
