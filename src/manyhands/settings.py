@@ -12,10 +12,22 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, Protocol, get_args
 
 StartMethod = Literal["fork", "spawn", "forkserver"]
 OnError = Literal["raise", "return", "skip"]
+
+
+class DaskClient(Protocol):
+    """What type checkers take for a ``distributed.Client``, which need not be installed."""
+
+    def get_executor(self, **kwargs: Any) -> Any:
+        """An executor over its workers."""
+        ...
+
+
+Backend = Executor | str | DaskClient | None
+"""Who runs the calls of a map."""
 
 DEFAULT_START_METHOD: Final[StartMethod] = "forkserver" if sys.platform == "linux" else "spawn"
 
@@ -99,8 +111,8 @@ class MapOptions:
         workers: worker processes; None: as configured, else the cores this process may use; -1: all of those,
             -2: all but one, and so on.
         threads: calls that run at the same time in each worker process.
-        backend: None for the shared pool, "threads" for threads of this process, "inline" for this very thread, or
-            an open ``Controller``.
+        backend: None for the shared pool, "threads" for threads of this process, "inline" for this very thread, an
+            open ``Controller``, any other executor, "dask://host:port", or a ``distributed.Client``.
         chunksize: items sent to a worker at once; "auto" lets the library decide.
         buffersize: bound on items in flight plus results not yet taken; None: the library decides.
         ordered: results in the order of the input (True) or as they finish.

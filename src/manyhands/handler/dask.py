@@ -50,8 +50,10 @@ class DaskEngine:
 
         if getattr(client, "_asynchronous", False):
             raise TypeError("backend can't be an asynchronous Client: its results could not be waited for")
-        self.name = f"Dask at {client.scheduler.address}"
         self._client = client
+        self.name = f"Dask at {getattr(client.scheduler, 'address', 'a closed client')}"
+        if client.status != "running":  # or it looks for a scheduler that it has lost, for half a minute
+            raise _gone(self.name, None)
         self._packed = pack(packed)
         self._work_name = name_of_work(self._packed)
         self._sent_work: Any = None
