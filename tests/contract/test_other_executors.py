@@ -96,19 +96,20 @@ REFUSED: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("option", "value"), REFUSED)
-def test_what_cannot_be_had_is_refused(option: str, value: Any, thread_pool: Executor) -> None:
+@pytest.mark.parametrize("address", ["dask://nowhere:8786", None])
+def test_what_cannot_be_had_is_refused(
+    address: str | None, option: str, value: Any, thread_pool: Executor
+) -> None:
     """At once, wherever the options stand, by the names of the option and the backend."""
-    for backend, name in [
-        (thread_pool, "a ThreadPoolExecutor"),
-        ("dask://nowhere:8786", "'dask://nowhere:8786'"),
-    ]:
-        for refused in (
-            lambda: tasks.double.map([1], backend=backend, **{option: value}),
-            lambda: tasks.double.options(**{option: value}).options(backend=backend),
-            lambda: parallel(backend=backend, **{option: value}),
-        ):
-            with pytest.raises(ValueError, match=rf"^{option} needs .* backend={name}"):
-                refused()
+    backend = address or thread_pool
+    name = f"'{address}'" if address else "a ThreadPoolExecutor"
+    for refused in (
+        lambda: tasks.double.map([1], backend=backend, **{option: value}),
+        lambda: tasks.double.options(**{option: value}).options(backend=backend),
+        lambda: parallel(backend=backend, **{option: value}),
+    ):
+        with pytest.raises(ValueError, match=rf"^{option} needs .* backend={name}"):
+            refused()
 
 
 @pytest.mark.parametrize(
