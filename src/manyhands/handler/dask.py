@@ -55,7 +55,7 @@ class DaskEngine:
         if client.status != "running":  # or it looks for a scheduler that it has lost, for half a minute
             raise _gone(self.name, None)
         self._packed = pack(packed)
-        self._work_name = name_of_work(self._packed)
+        self._work_name = name_of_work()
         self._sent_work: Any = None
         self._tidy = tidy
         self._label = label
@@ -75,10 +75,11 @@ class DaskEngine:
     def start(self, chunk: Chunk, may_run: Callable[[], bool]) -> Future[Any]:
         """Submits a task."""
         client = self._client
-        if self._sent_work is None:
+        if self._sent_work is None or self._sent_work.status in ("cancelled", "error"):
             # A task rather than data: what a dead worker had of it is made again.
-            key = f"manyhands-work-{self._work_name}"
-            self._sent_work = client.submit(_as_it_is, self._packed, key=key)
+            self._sent_work = client.submit(
+                _as_it_is, self._packed, key=f"work-of-{self._label}-{uuid.uuid4().hex}"
+            )
         task = client.submit(
             run,
             self._work_name,
@@ -116,7 +117,10 @@ class DaskEngine:
                 self._count(self._asked.result())
             self._asked = None
         if self._asked is None:
-            self._asked = self._on_loop(_threads_of(self._client))
+            try:
+                self._asked = self._on_loop(_threads_of(self._client))
+            except RuntimeError as error:  # its loop has ended
+                return _gone(self.name, error)
         return None
 
     def _count(self, threads: dict[str, int]) -> None:

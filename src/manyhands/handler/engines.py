@@ -141,7 +141,7 @@ class FarEngine:
         self.capacity = capacity(executor, workers)
         self._executor = executor
         self._packed = pack(packed)
-        self._work_name = name_of_work(self._packed)
+        self._work_name = name_of_work()
         self._tidy = tidy
         self._told = 0  # how many chunks went with the work
 

@@ -68,6 +68,7 @@ class ExecutorRunner:
         self._early: deque[Event] = deque()
         self._sizes: dict[int, int] = {}  # of the calls that are out, the bytes
         self._bytes = 0
+        self._answer_bytes = 0  # of the last one
         # What follows is looked at and changed under the lock, by this thread and those that settle futures. It is
         # taken again where a finaliser runs in the middle of it, which only reads and removes.
         self._lock = threading.RLock()
@@ -105,8 +106,9 @@ class ExecutorRunner:
 
     @property
     def has_room(self) -> bool:
-        """Whether more calls are wanted, as far as their bytes go."""
-        return self._bytes < MUCH or len(self._sizes) < 2 * self.capacity
+        """Whether more calls are wanted, as far as their bytes go, and those of answers like the last one."""
+        out = len(self._sizes)
+        return self._bytes + out * self._answer_bytes < MUCH or out < 2 * self.capacity
 
     # -- the runner's part ------------------------------------------------------------------------------------
 
@@ -299,6 +301,7 @@ class ExecutorRunner:
             if answer is None:
                 left.append((ticket, call))
             else:
+                self._answer_bytes = len(answer) if isinstance(answer, bytes) else 0
                 answered = Answered(ticket, self._engine.unpack(answer), seconds, name)
                 events.append(self._ended(answered))
         with self._lock:

@@ -6,10 +6,10 @@ as a worker of this library does.
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import threading
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -18,7 +18,8 @@ from manyhands.workers import payload
 from manyhands.workers.place import own_name, task
 
 KEPT: Final = 16
-"""Of so many works a process keeps the last ones."""
+KEPT_BYTES: Final = 1 << 26
+"""Of so many works, and of so many bytes of pickles, a process keeps the last ones; the very last in any case."""
 
 Packed = bytes | None
 """A pickled answer; None: the call was not begun."""
@@ -26,13 +27,13 @@ Packed = bytes | None
 Ran = tuple[str, list[tuple[Packed, float]]]
 """Where calls ran, and for each its answer and the seconds it took; a name alone, if the work is not known there."""
 
-_kept: dict[tuple[str, int], Callable[[Call], Answer]] = {}
+_kept: dict[tuple[str, int], tuple[Callable[[Call], Answer], int]] = {}
 _lock = threading.Lock()
 
 
-def name_of_work(packed: bytes) -> str:
-    """The name under which others may find a work: the same for the same bytes."""
-    return hashlib.blake2b(packed, digest_size=16).hexdigest()
+def name_of_work() -> str:
+    """A name under which others may find a work: another for each map, since calls may change what they share."""
+    return uuid.uuid4().hex
 
 
 def pack(packed: bytes | payload.Large) -> bytes:
@@ -94,15 +95,17 @@ def _find(name: str, packed: bytes | None, tidy: bool) -> Callable[[Call], Answe
     # What holds files is closed after each use, so no two threads may have the same one.
     key = (name, threading.get_ident() if tidy else 0)
     with _lock:
-        work = _kept.pop(key, None)
-        if work is not None:
-            _kept[key] = work
-    if work is None and packed is not None:
-        work = payload.loads(packed)
-        with _lock:
-            _kept[key] = work = _kept.pop(key, work)
-            while len(_kept) > KEPT:
-                del _kept[next(iter(_kept))]
+        found = _kept.pop(key, None)
+        if found is not None:
+            _kept[key] = found
+            return found[0]
+    if packed is None:
+        return None
+    work: Callable[[Call], Answer] = payload.loads(packed)
+    with _lock:
+        work, _ = _kept[key] = _kept.pop(key, (work, len(packed)))
+        while len(_kept) > KEPT or (len(_kept) > 1 and sum(size for _, size in _kept.values()) > KEPT_BYTES):
+            del _kept[next(iter(_kept))]
     return work
 
 
