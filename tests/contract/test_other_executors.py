@@ -154,7 +154,8 @@ def test_dask_is_loaded_when_it_is_asked_for(tmp_path: Path) -> None:
     assert run_script(script) == "told\n"
 
 
-def test_functions_of_a_script(tmp_path: Path) -> None:
+@pytest.mark.parametrize("on_dask", [False, True])
+def test_functions_of_a_script(on_dask: bool, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """They, their globals and their classes travel by value, and what was submitted is finished at the end."""
     script = write_script(
         tmp_path / "script.py",
@@ -180,7 +181,7 @@ def test_functions_of_a_script(tmp_path: Path) -> None:
             Path(directory, str(number)).touch()
 
         if __name__ == "__main__":
-            pool = ProcessPoolExecutor(2)
+            pool = sys.argv[2] or ProcessPoolExecutor(2)
             for n, pair in enumerate(add.map([Pair(n, 0) for n in range(20)], backend=pool)):
                 assert type(pair) is Pair and pair.one == n + 5 and pair.two != os.getpid()
             for n in range(40):
@@ -189,7 +190,7 @@ def test_functions_of_a_script(tmp_path: Path) -> None:
     )
     late = tmp_path / "late"
     late.mkdir()
-    run_script(script, late)
+    run_script(script, late, request.getfixturevalue("dask_address") if on_dask else "")
     assert len(os.listdir(late)) == 40
 
 
