@@ -9,12 +9,25 @@ import math
 import os
 import sys
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, Protocol, get_args
 
 StartMethod = Literal["fork", "spawn", "forkserver"]
 OnError = Literal["raise", "return", "skip"]
+
+
+class DaskClient(Protocol):
+    """What type checkers take for a ``distributed.Client``, which need not be installed."""
+
+    def get_executor(self, **kwargs: Any) -> Any:
+        """An executor over its workers."""
+        ...
+
+
+Backend = Executor | str | DaskClient | None
+"""Who runs the calls of a map."""
 
 DEFAULT_START_METHOD: Final[StartMethod] = "forkserver" if sys.platform == "linux" else "spawn"
 
@@ -74,6 +87,22 @@ class PoolSettings:
         return dict.fromkeys(_THREAD_VARIABLES, each)
 
 
+_OWN_WORKERS: Final = {
+    "timeout": "can't end a call that runs",
+    "threads": "runs its calls in threads of its own",
+    "start_method": "starts its own processes",
+    "initializer": "starts its own processes",
+    "finalizer": "ends its own processes",
+    "max_tasks_per_worker": "replaces its own processes",
+    "max_memory_per_worker": "replaces its own processes",
+    "max_shared_memory": "shares no memory with this process",
+    "readonly": "gives each call its own arguments",
+}
+"""Options that other executors can't keep, and why."""
+
+DASK_SCHEME: Final = "dask://"
+
+
 @dataclass(frozen=True)
 class MapOptions:
     """The options of ``@parallel``, ``.options(…)`` and ``.map(…)``; they mean the same everywhere.
@@ -82,8 +111,8 @@ class MapOptions:
         workers: worker processes; None: as configured, else the cores this process may use; -1: all of those,
             -2: all but one, and so on.
         threads: calls that run at the same time in each worker process.
-        backend: None for the shared pool, "threads" for threads of this process, "inline" for this very thread, or
-            an open ``Controller``.
+        backend: None for the shared pool, "threads" for threads of this process, "inline" for this very thread, an
+            open ``Controller``, any other executor, "dask://host:port", or a ``distributed.Client``.
         chunksize: items sent to a worker at once; "auto" lets the library decide.
         buffersize: bound on items in flight plus results not yet taken; None: the library decides.
         ordered: results in the order of the input (True) or as they finish.
@@ -121,8 +150,7 @@ class MapOptions:
     def __post_init__(self) -> None:
         if self.workers is not None:
             resolve_workers(self.workers)
-        if isinstance(self.backend, str) and self.backend not in ("inline", "threads"):
-            raise ValueError(f"backend must be None, 'threads', 'inline' or a Controller, not {self.backend!r}")
+        check_backend(self.backend)
         check_positive("threads", self.threads)
         for name in ("max_tasks_per_worker", "max_memory_per_worker"):
             if getattr(self, name) is not None:
@@ -133,7 +161,7 @@ class MapOptions:
             check_positive("max_shared_memory", self.max_shared_memory, least=0)
         if self.timeout is not None:
             _check_seconds("timeout", self.timeout)
-            if self.backend in ("inline", "threads"):
+            if isinstance(self.backend, str) and self.backend in ("inline", "threads"):
                 raise ValueError(
                     f"timeout needs worker processes, which can be ended; backend={self.backend!r} has none"
                 )
@@ -149,6 +177,17 @@ class MapOptions:
         for name in ("initializer", "finalizer"):
             if getattr(self, name) is not None and not callable(getattr(self, name)):
                 raise TypeError(f"{name} must be a function without arguments, not {getattr(self, name)!r}")
+        if is_foreign(self.backend):
+            self._check_foreign()
+
+    def _check_foreign(self) -> None:
+        """Raises ValueError for what can be had of this library's own workers only."""
+        for option in fields(self):
+            if option.name in _OWN_WORKERS and getattr(self, option.name) != option.default:
+                raise ValueError(
+                    f"{option.name} needs worker processes of manyhands: it can't be had with "
+                    f"backend={short_name(self.backend)}, which {_OWN_WORKERS[option.name]}"
+                )
 
     def changed(self, changes: dict[str, Any]) -> MapOptions:
         """A copy with ``changes``; raises TypeError for an unknown name."""
@@ -173,6 +212,43 @@ class MapOptions:
             self.max_memory_per_worker,
             self.max_shared_memory,
         )
+
+
+def check_backend(backend: object) -> None:
+    """Raises TypeError or ValueError unless this can be a ``backend``."""
+    if backend is None or is_foreign(backend) or isinstance(backend, Executor):
+        return
+    if isinstance(backend, str) and backend in ("inline", "threads"):
+        return
+    raise (ValueError if isinstance(backend, str) else TypeError)(
+        f"backend must be None, 'threads', 'inline', 'dask://host:port', a Controller, a Dask Client or an executor "
+        f"of concurrent.futures, not {backend!r}"
+    )
+
+
+def is_foreign(backend: object) -> bool:
+    """Whether calls are run by somebody else: an executor that is no ``Controller``, or Dask."""
+    if isinstance(backend, str):
+        host, _, port = backend.removeprefix(DASK_SCHEME).rpartition(":")
+        return backend.startswith(DASK_SCHEME) and bool(host) and port.isdecimal()
+    if isinstance(backend, Executor):
+        return not hasattr(type(backend), "dispatcher")
+    return is_dask(backend)
+
+
+def is_dask(backend: object) -> bool:
+    """Whether this is an address of Dask's, or a client."""
+    if isinstance(backend, str):
+        return backend.startswith(DASK_SCHEME)
+    return any(
+        kind.__name__ == "Client" and kind.__module__.partition(".")[0] == "distributed"
+        for kind in type(backend).__mro__
+    )
+
+
+def short_name(backend: object) -> str:
+    """A backend in messages."""
+    return repr(backend) if isinstance(backend, str) else f"a {type(backend).__qualname__}"
 
 
 def option_names() -> set[str]:

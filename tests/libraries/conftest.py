@@ -1,5 +1,75 @@
-"""The fixtures of the contract tests."""
+"""Fixtures of the tests with other libraries: every way to run a map, theirs among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context, resource_tracker
+from typing import Any
+
+import pytest
 
 from tests.contract.conftest import controller, how, method, processes
+from tests.libraries.clusters import dask_cluster
 
 __all__ = ["controller", "how", "method", "processes"]
+
+
+BACKENDS = ("inline", "threads", "processes", "ThreadPoolExecutor", "ProcessPoolExecutor", "dask", "Client")
+FAR = ("processes", "ProcessPoolExecutor", "dask", "Client")
+"""Those whose calls run in other processes."""
+
+
+@pytest.fixture(scope="session")
+def thread_pool() -> Iterator[Executor]:
+    """The standard library's, of two threads."""
+    with ThreadPoolExecutor(2) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="session")
+def process_pool() -> Iterator[Executor]:
+    """The standard library's, of two processes."""
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        yield pool
+    resource_tracker._resource_tracker._stop()  # a process that would live as long as this one
+
+
+@pytest.fixture(scope="session")
+def dask_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of a scheduler with two workers, where a task that ends its worker is run once more."""
+    with dask_cluster(tmp_path_factory.mktemp("dask"), failures=1) as (address, _):
+        yield address
+        from manyhands.handler.dask import close_clients
+
+        close_clients()
+
+
+@pytest.fixture(scope="session")
+def dask_client(dask_address: str) -> Iterator[Any]:
+    """A client of that scheduler."""
+    from distributed import Client
+
+    with Client(dask_address.replace("dask://", "tcp://"), set_as_default=False) as client:
+        yield client
+
+
+@pytest.fixture(params=BACKENDS)
+def place(request: pytest.FixtureRequest) -> str:
+    """The name of each way to run a map."""
+    return str(request.param)
+
+
+@pytest.fixture
+def backend(place: str, request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Options that say that a map runs there, two calls at a time but for inline."""
+    if place in ("inline", "threads"):
+        return {"backend": place, "workers": 2}
+    fixture = {
+        "processes": "controller",
+        "ThreadPoolExecutor": "thread_pool",
+        "ProcessPoolExecutor": "process_pool",
+        "dask": "dask_address",
+        "Client": "dask_client",
+    }[place]
+    return {"backend": request.getfixturevalue(fixture)}

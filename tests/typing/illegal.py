@@ -136,6 +136,7 @@ def arguments_of_decorators() -> None:
     parallel(timeout="1 s")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     parallel(threads="two")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     parallel(max_tasks_per_worker=1.5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    parallel(backend=5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     parallel(initargs=(1,))  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     parallel(2, workers=2)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     claimed_output()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]

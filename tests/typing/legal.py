@@ -6,12 +6,13 @@ Each decorator is met in every stacking order on functions, methods, classmethod
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, as_completed
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from typing import assert_type
 
 import numpy as np
+from distributed import Client
 from numpy.typing import NDArray
 
 from manyhands import (
@@ -114,6 +115,11 @@ def limited(x: int) -> int:
 
 @parallel(backend="threads", threads=8, timeout=None, max_tasks_per_worker=None, max_memory_per_worker=None)
 def threaded(x: int) -> int:
+    return x
+
+
+@parallel(backend="dask://scheduler:8786", workers=None)
+def on_dask(x: int) -> int:
     return x
 
 
@@ -260,6 +266,8 @@ def maps_yield_what_calls_return(numbers: Iterable[int], pool: Controller) -> No
     assert_type(
         bare.map(numbers, args=(2.0,), total=10, ordered=False, workers=-1, backend=pool), Results[float]
     )
+    assert_type(bare.map(numbers, backend=ThreadPoolExecutor(2)), Results[float])
+    assert_type(bare.map(numbers, backend=Client("tcp://scheduler:8786")), Results[float])
     assert_type(bare.map([(1, 2.0)], star=True), Results[float])
     assert_type(bare.map([(1, {"scale": 2.0})], kwstar=True, kwargs={"scale": 3.0}), Results[float])
     assert_type(bare.map(range(3), star=None, args=[1]), Results[float])

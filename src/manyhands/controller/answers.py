@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from manyhands.calls import Answer, Done, Failed, add_note, traceback_text
+from manyhands.calls import Answer, Done, Failed
 from manyhands.memory.exchange import Received
 from manyhands.outcome import Answered, Event, Returned
 from manyhands.workers import payload
 from manyhands.workers.channel import RETURNED, Frame
 from manyhands.workers.parcel import STORED, unpack
+from manyhands.workers.payload import unloadable
 
 
 def answers(index: int, frame: Frame, worker: str, block: bool) -> list[Event]:
@@ -57,17 +58,3 @@ def unpickled_answer(frame: Frame) -> Answer:
     except BaseException as error:
         return unloadable(error)
     return answer
-
-
-def unpicklable(error: BaseException) -> Failed:
-    """What pickling arguments raised."""
-    told = payload.harmless(error)
-    add_note(told, "raised as the arguments were pickled for a worker")
-    return Failed(told, traceback_text(error))
-
-
-def unloadable(error: BaseException) -> Failed:
-    """What unpickling a result raised; ``sys.exit`` there is no reason to end."""
-    told = payload.harmless(error)
-    add_note(told, "raised as the result of a worker was unpickled")
-    return Failed(told, traceback_text(error))

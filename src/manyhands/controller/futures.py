@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from manyhands.calls import Done, Failed, traceback_text
-from manyhands.controller.answers import loads, unloadable, unpicklable, unpickled_answer
+from manyhands.controller.answers import loads, unpickled_answer
 from manyhands.controller.endings import ended_before_it_ran_again
 from manyhands.controller.parcels import Parcel
 from manyhands.controller.share import Dead, Dropped, News
@@ -234,7 +234,7 @@ class Desk:
         except BaseException as error:
             future._desk = None
             future.set_running_or_notify_cancel()
-            future.set_exception(unpicklable(error).error)
+            future.set_exception(payload.unpicklable(error).error)
             return future
         ticket = future._ticket = self.dispatcher.new_ticket()
         try:
@@ -328,7 +328,7 @@ def _opened(news: News, worker: str) -> tuple[Any, BaseException | None]:
             except KeyboardInterrupt:
                 raise  # most likely the user's: who asks again gets it then
             except BaseException as error:
-                failed = unloadable(error)
+                failed = payload.unloadable(error)
         case Frame():
             answer = unpickled_answer(news)
             if isinstance(answer, Done):

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from manyhands.calls import Call, Failed
-from manyhands.controller.answers import answers, unpicklable
+from manyhands.controller.answers import answers
 from manyhands.controller.pace import MOST, Pace
 from manyhands.controller.parcels import Parcel, atomic
 from manyhands.controller.share import Dead, Dropped, News
 from manyhands.memory.bank import Stored
 from manyhands.outcome import Answered, Cancelled, Died, Event, Held
+from manyhands.workers import payload
 from manyhands.workers.channel import Frame
 from manyhands.workers.parcel import ATOMS, EACH, STORED
 
@@ -187,7 +188,7 @@ class Session:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            return unpicklable(error)
+            return payload.unpicklable(error)
 
     def _submit_packed(self, index: int, blobs: list[bytes | Stored], block: bool) -> int:
         """Submits what was packed; returns the pool's ticket."""

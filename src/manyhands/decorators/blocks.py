@@ -23,8 +23,8 @@ from manyhands.handler.runner import Runner
 from manyhands.outcome import Failure, Outcome
 from manyhands.policies.parameters import name_of
 from manyhands.policies.star import StarRule, checked_keywords, short_repr
-from manyhands.settings import MapOptions, check_positive
-from manyhands.workers.place import worker_name
+from manyhands.settings import MapOptions, check_positive, is_foreign
+from manyhands.workers.place import in_task
 from manyhands.workers.rows import Blocks, Canvas, check_piece, is_special, on_memory
 
 if TYPE_CHECKING:
@@ -170,11 +170,14 @@ class _Plan:
         done = len(first)
         if done >= self._length:
             return np.array(first, order="C")
-        if self._options.backend in ("inline", "threads") or worker_name():
+        if self._options.backend in ("inline", "threads") or in_task():
             canvas = Canvas(self._begun(np.empty((self._length, *first.shape[1:]), first.dtype), first))
             for _ in self._map(self._blocks(canvas), self._spans(done, self._length)):
                 pass
             return canvas.array
+        if is_foreign(self._options.backend):
+            array = np.empty((self._length, *first.shape[1:]), first.dtype)
+            return self._by_value(self._blocks(None), None, array, first)
         return self._in_workers(first)
 
     def _in_workers(self, first: NDArray[Any]) -> NDArray[Any]:
@@ -223,7 +226,7 @@ class _Plan:
         return canvas, work, runner
 
     def _by_value(
-        self, work: Decorated[..., Any], runner: Runner, array: NDArray[Any], first: NDArray[Any]
+        self, work: Decorated[..., Any], runner: Runner | None, array: NDArray[Any], first: NDArray[Any]
     ) -> NDArray[Any]:
         """Where there is no shared memory for the result."""
         self._begun(array, first)

@@ -33,7 +33,7 @@ from manyhands.decorators.task import Task
 from manyhands.errors import ItemError
 from manyhands.outcome import Discarded, Elsewhere, Failure
 from manyhands.policies.parameters import Parameters, name_of, signature_of
-from manyhands.settings import MapOptions, OnError, StartMethod
+from manyhands.settings import Backend, MapOptions, OnError, StartMethod
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,7 +54,7 @@ class Options(TypedDict, total=False):
     """The options of a map, as keywords; see ``@parallel`` for what they mean."""
 
     workers: int | None
-    backend: Any
+    backend: Backend
     chunksize: int | Literal["auto"]
     buffersize: int | None
     ordered: bool

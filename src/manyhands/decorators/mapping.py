@@ -20,8 +20,8 @@ from manyhands.handler.stream import Stream
 from manyhands.outcome import Failure, Outcome
 from manyhands.policies.parameters import name_of
 from manyhands.policies.star import StarRule, short_repr
-from manyhands.settings import MapOptions, resolve_workers
-from manyhands.workers.place import own_name, worker_name
+from manyhands.settings import MapOptions, is_dask, is_foreign, resolve_workers
+from manyhands.workers.place import in_task, own_name
 
 if TYPE_CHECKING:
     from manyhands.controller.dispatcher import Dispatcher
@@ -175,12 +175,14 @@ def start_runner(
 ) -> Runner:
     """Who runs the calls of a map with these options; raises TypeError if the function can't be sent."""
     work = Work(function, discards, rule)
-    if options.backend == "inline" or worker_name():  # a map inside a task takes no more than its worker
+    if options.backend == "inline" or in_task():  # a map inside a task takes no more than its worker
         return InlineRunner(work, name=own_name())
     if options.backend == "threads":
         from manyhands.handler.threads import ThreadRunner
 
         return ThreadRunner(work, resolve_workers(options.workers) * options.threads, own_name())
+    if is_foreign(options.backend):
+        return _foreign_runner(function, work, options, rule)
     from manyhands.controller.session import CallForm
 
     blob = packed_work(function, work)
@@ -191,6 +193,30 @@ def start_runner(
     return open_pool(
         options, lambda pool: pool.open_session(blob, chunksize, options.timeout, keeps, form=form)
     )
+
+
+def _foreign_runner(
+    function: Decorated[..., Any], work: Work, options: MapOptions, rule: StarRule | None
+) -> Runner:
+    """Who runs the calls of a map on somebody else's executor."""
+    from manyhands.handler.engines import FarEngine, ThreadsEngine, is_here
+    from manyhands.handler.executors import ExecutorRunner
+
+    backend, tidy = options.backend, function.task.claim is not None
+    chunksize = None if options.chunksize == "auto" else options.chunksize
+    # Where nothing but values is asked for, somebody might wait for ever for the next one.
+    halts = options.on_error == "skip"
+    if is_here(backend):
+        return ExecutorRunner(ThreadsEngine(backend, work, options.workers), chunksize, halts)
+    packed = packed_work(function, work)
+    shortened = rule.shortened if rule is not None and rule.has_fixed else None
+    if not is_dask(backend):
+        return ExecutorRunner(FarEngine(backend, packed, tidy, options.workers), chunksize, halts, shortened)
+    from manyhands.handler.dask import DaskEngine, client_at
+
+    client = client_at(backend) if isinstance(backend, str) else backend
+    engine = DaskEngine(client, packed, tidy, options.workers, getattr(function, "__name__", "call"))
+    return ExecutorRunner(engine, chunksize, True, shortened)
 
 
 def packed_work(function: Decorated[..., Any], work: Work) -> bytes | Large:
@@ -209,10 +235,6 @@ def open_pool(options: MapOptions, share: Callable[[Dispatcher], T]) -> T:
 
     if isinstance(options.backend, Controller):
         return share(options.backend.dispatcher)
-    if options.backend is not None:
-        raise TypeError(
-            f"backend must be None, 'threads', 'inline' or a Controller, not {short_repr(options.backend)}"
-        )
     while True:
         try:
             return share(shared(options.pool()))

@@ -71,7 +71,9 @@ def parallel(function: Any = None, /, **options: Any) -> Any:
             and cgroup; -1 means all of those, -2 all but one.
         threads: calls that run at the same time in each worker process.
         backend: None for the pool that all maps with the same settings share; "threads" for ``workers`` times
-            ``threads`` threads of this process; "inline" for this very thread; or an open ``Controller``.
+            ``threads`` threads of this process; "inline" for this very thread; an open ``Controller``; any other
+            executor as ``concurrent.futures`` has them, which stays its owner's; or "dask://host:port" or a
+            ``distributed.Client``. What the last three can't do, a ``timeout`` say, is refused.
         chunksize: items that are sent to a worker at once; "auto" goes by how long the last ones took, and
             sends about 40 ms of work.
         buffersize: bound on items in flight plus results not yet taken; None: about a second of work, as

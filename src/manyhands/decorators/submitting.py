@@ -34,9 +34,9 @@ from manyhands.handler.runner import Runner
 from manyhands.handler.stream import Stream
 from manyhands.outcome import Outcome, add_attempts, explain
 from manyhands.policies.star import StarRule
-from manyhands.settings import MapOptions
+from manyhands.settings import MapOptions, is_foreign
 from manyhands.shutdown import at_end, ends_by_error
-from manyhands.workers.place import worker_name
+from manyhands.workers.place import in_task
 
 if TYPE_CHECKING:
     from manyhands.decorators.decorated import ParallelFunction
@@ -62,6 +62,7 @@ def _finish_all() -> None:
 
 
 at_end(_finish_all)
+_finishes_early = False
 
 
 def _start_afresh() -> None:
@@ -78,10 +79,14 @@ def submit(function: ParallelFunction[..., Any], call: Call) -> Future[Any]:
     """A future of one call of ``function``."""
     future: Future[Any] = Future()
     options = function._options
-    if options.backend == "inline" or worker_name():
+    if options.backend == "inline" or in_task():
         _run_here(function, call, future)
         return future
-    if options.backend != "threads" and function.task.claim is None and not function.task.retries:
+    foreign = is_foreign(options.backend)
+    if foreign:
+        _finish_before_executors()
+    straight = not foreign and options.backend != "threads"
+    if straight and function.task.claim is None and not function.task.retries:
         return _submit_straight(function, call, options)
     with _lock:
         submitter: Submitter | None = function.__dict__.get("_submitter")
@@ -90,6 +95,14 @@ def submit(function: ParallelFunction[..., Any], call: Call) -> Future[Any]:
             submitter = function._submitter = Submitter(function, runner)
             submitter.take(call, future)
     return future
+
+
+def _finish_before_executors() -> None:
+    """Registered again: executors end in the reverse order of their modules, which may have come after this one."""
+    global _finishes_early
+    if not _finishes_early:
+        _finishes_early = True
+        at_end(_finish_all)
 
 
 def _submit_straight(function: ParallelFunction[..., Any], call: Call, options: MapOptions) -> Future[Any]:

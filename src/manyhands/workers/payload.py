@@ -213,6 +213,20 @@ def _dumps_failed(failed: Failed) -> bytes:
     return data
 
 
+def unpicklable(error: BaseException) -> Failed:
+    """What pickling arguments raised."""
+    told = harmless(error)
+    add_note(told, "raised as the arguments were pickled for a worker")
+    return Failed(told, traceback_text(error))
+
+
+def unloadable(error: BaseException) -> Failed:
+    """What unpickling a result raised; ``sys.exit`` there is no reason to end."""
+    told = harmless(error)
+    add_note(told, "raised as the result of a worker was unpickled")
+    return Failed(told, traceback_text(error))
+
+
 def harmless(error: BaseException) -> Exception:
     """The error, or what stands for it if raising it would end who asks: ``SystemExit``, say."""
     return error if isinstance(error, Exception) else carried(error)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from manyhands.workers.messages import Setup
@@ -45,6 +47,22 @@ def worker_name() -> str:
 def own_name() -> str:
     """The name of this process, worker or not, ``"<host>:<pid>"``."""
     return worker_name() or f"{socket.gethostname()}:{os.getpid()}"
+
+
+def in_task() -> bool:
+    """Whether this is a worker, or a thread that runs a call for an executor of somebody else's."""
+    return _setup is not None or getattr(here, "task", False)
+
+
+@contextmanager
+def task() -> Iterator[None]:
+    """This thread runs calls for such an executor meanwhile."""
+    before = getattr(here, "task", False)
+    here.task = True
+    try:
+        yield
+    finally:
+        here.task = before
 
 
 def settle(setup: Setup) -> None:
