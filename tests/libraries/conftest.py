@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.contract.conftest import controller, how, method, processes
+from tests.helpers import DEADLINE
 from tests.libraries.clusters import dask_cluster
 
 __all__ = ["controller", "how", "method", "processes"]
@@ -36,22 +37,29 @@ def process_pool() -> Iterator[Executor]:
 
 
 @pytest.fixture(scope="session")
-def dask_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Of a scheduler with two workers, where a task that ends its worker is run once more."""
-    with dask_cluster(tmp_path_factory.mktemp("dask"), failures=1) as (address, _):
-        yield address
-        from manyhands.handler.dask import close_clients
+def dask_scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Any]]:
+    """Its address and a client; it has two workers, and runs a task that ends its worker once more."""
+    from distributed import Client
 
+    from manyhands.handler.dask import close_clients
+
+    with dask_cluster(tmp_path_factory.mktemp("dask"), failures=1) as (address, _):
+        with Client(address.replace("dask://", "tcp://"), set_as_default=False) as client:
+            yield address, client
         close_clients()
 
 
-@pytest.fixture(scope="session")
-def dask_client(dask_address: str) -> Iterator[Any]:
-    """A client of that scheduler."""
-    from distributed import Client
+@pytest.fixture
+def dask_client(dask_scheduler: tuple[str, Any]) -> Any:
+    """A client of a scheduler with two workers: those that were killed have been replaced."""
+    dask_scheduler[1].wait_for_workers(2, timeout=DEADLINE)
+    return dask_scheduler[1]
 
-    with Client(dask_address.replace("dask://", "tcp://"), set_as_default=False) as client:
-        yield client
+
+@pytest.fixture
+def dask_address(dask_scheduler: tuple[str, Any], dask_client: Any) -> str:
+    """The address of that scheduler."""
+    return dask_scheduler[0]
 
 
 @pytest.fixture(params=BACKENDS)

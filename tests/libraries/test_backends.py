@@ -27,8 +27,8 @@ from manyhands import (
     retry_on,
 )
 from tests.contract import tasks
-from tests.libraries.conftest import FAR
 from tests.helpers import DEADLINE, Fifo, lines, names
+from tests.libraries.conftest import FAR
 
 How = dict[str, Any]
 

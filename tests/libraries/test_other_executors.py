@@ -314,6 +314,19 @@ def test_cancelled_calls(begun: Fifo, gate: Fifo) -> None:
 # -- how it ends --------------------------------------------------------------------------------------------------
 
 
+def test_closed_before_the_executor_came_to_it(gate: Fifo, tmp_path: Path) -> None:
+    """What the executor was given and has not begun is taken back."""
+    calls = tmp_path / "calls"
+    with processes(1) as pool:
+        owners = [pool.submit(tasks.wait_for, gate.path) for _ in range(4)]  # of which it takes in three
+        tasks.write_call.map(range(5), args=(str(calls),), backend=pool).close()
+        gate.let_go(4)
+        for future in owners:
+            future.result(DEADLINE)
+        assert pool.submit(len, "abc").result(DEADLINE) == 3
+    assert not calls.exists()
+
+
 @pytest.mark.parametrize("cancels", [False, True])
 def test_shut_down_in_the_middle(cancels: bool, begun: Fifo, gate: Fifo) -> None:
     """What runs is finished, what is left fails, item by item."""
@@ -455,13 +468,24 @@ def test_a_scheduler_that_is_gone(tmp_path: Path, begun: Fifo, gate: Fifo) -> No
             list(tasks.double.map([1], backend=address))
 
 
+def test_maps_of_one_client_end_by_themselves(dask_client: Any) -> None:
+    """One that is left while its results are fetched takes none from another."""
+    with parallel(lambda n: bytes(n)).map(range(1000, 1100), chunksize=1, backend=dask_client) as others:
+        for n, value in enumerate(others):
+            assert len(value) == 1000 + n
+            if n % 10 == 0:
+                with parallel(lambda n: bytes(n)).map(
+                    [1 << 20] * 8, chunksize=1, backend=dask_client
+                ) as results:
+                    next(results)
+
+
 def test_a_client_that_is_closed(dask_address: str, begun: Fifo, gate: Fifo) -> None:
     """Its maps end with an error."""
     from distributed import Client
 
     client = Client(dask_address.replace("dask://", "tcp://"), set_as_default=False)
     results = tasks.meet.map(range(60), args=(begun.path, gate.path), on_error="skip", backend=client)
-    begun.line()
     begun.line()
     client.close()
     with pytest.raises(PoolBroken):

@@ -175,10 +175,19 @@ if hasattr(os, "register_at_fork"):
 
 
 async def _fetched(client: Any, task: Any) -> Any:
+    # A client joins what it gathers: to cancel that would cancel the gathering of others, too.
+    gathering = asyncio.ensure_future(client.gather(task, asynchronous=True))
+    gathering.add_done_callback(_seen)
     try:
-        return await client.gather(task, asynchronous=True)
+        return await asyncio.shield(gathering)
     finally:
-        task.release()  # a task that nobody asks for any more is dropped
+        task.release()  # a task that nobody asks for any more is dropped, and its gathering ends
+
+
+def _seen(gathering: asyncio.Future[Any]) -> None:
+    """What it raised was told, or nobody wants to know."""
+    if not gathering.cancelled():
+        gathering.exception()
 
 
 async def _threads_of(client: Any) -> Any:
