@@ -26,7 +26,18 @@ LAYERS = (
 ABOVE_ALL = {"__init__", "__main__", "face"}
 """The package's face and its command: they may import anything, and only they are above the layers."""
 
-DEPENDENCIES = ("click", "cloudpickle", "matplotlib", "numpy", "psutil", "rich", "skimage", "tenacity", "tqdm")
+DEPENDENCIES = (
+    "click",
+    "cloudpickle",
+    "matplotlib",
+    "numpy",
+    "psutil",
+    "pydantic",
+    "rich",
+    "skimage",
+    "tenacity",
+    "tqdm",
+)
 
 
 def loaded_by(statement: str) -> set[str]:

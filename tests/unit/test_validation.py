@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from manyhands.errors import InvalidArguments, InvalidResult
 from manyhands.policies.parameters import Parameters
-from manyhands.policies.validation import Validation
+from manyhands.policies.validation import Refused, Validation
 
 
 def function(image: Any, sigma: float = 1.0, *rest: Any, debug: bool = False, **others: Any) -> None:
@@ -62,10 +62,12 @@ def test_truth_keeps(answer: Any) -> None:
         validation.check_arguments(ARGUMENTS)
         validation.check_result(5)
     else:
-        with pytest.raises(InvalidArguments, match=r"image='eye\.png'"):
+        with pytest.raises(Refused) as refused:
             validation.check_arguments(ARGUMENTS)
-        with pytest.raises(InvalidResult, match=r"invalid result: 5"):
+        assert repr(refused.value.error) == repr(InvalidArguments("invalid arguments: image='eye.png'"))
+        with pytest.raises(Refused) as refused:
             validation.check_result(5)
+        assert repr(refused.value.error) == repr(InvalidResult("invalid result: 5"))
 
 
 def test_without_predicates_all_is_kept() -> None:
@@ -80,30 +82,68 @@ def boom(*args: Any, **kwargs: Any) -> bool:
     raise KeyError("boom")
 
 
-@pytest.mark.parametrize(
-    ("answer", "kind"), [(boom, KeyError), (lambda **kw: np.array([1, 2]) > 1, ValueError)]
-)
-def test_what_a_predicate_for_arguments_raises_is_noted(
-    answer: Callable[..., bool], kind: type[Exception]
-) -> None:
-    """It comes as it is, with a note that says where from; so does an answer that is neither true nor false."""
-    with pytest.raises(kind) as error:
-        Validation(arguments=answer).check_arguments(ARGUMENTS)
-    (note,) = error.value.__notes__
-    assert "@validated(arguments=…)" in note and answer.__qualname__ in note
+def test_what_a_predicate_raises_is_noted() -> None:
+    """It comes as it is, with a note that says which predicate raised it."""
+    for check in (
+        lambda: Validation(arguments=boom).check_arguments(ARGUMENTS),
+        lambda: Validation(arguments=functools.partial(boom, 1)).check_arguments(ARGUMENTS),
+    ):
+        with pytest.raises(KeyError) as error:
+            check()
+        (note,) = error.value.__notes__
+        assert "@validated(arguments=…)" in note and ("boom" in note or "partial" in note)
+    for check in (
+        lambda: Validation(result=boom).check_result(1),
+        lambda: Validation(result=boom).after(str)(1),
+    ):
+        with pytest.raises(KeyError) as error:
+            check()
+        (note,) = error.value.__notes__
+        assert "@validated(result=…)" in note and "boom" in note
+
+
+async def later() -> bool:
+    return True
+
+
+ARRAY = np.array([1, 2]) > 1
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind"), [(boom, KeyError), (lambda value: np.array([1, 2]) > 1, ValueError)]
+    ("make", "shown"), [(lambda: ARRAY, "array"), (lambda: (x for x in [1]), "generator"), (later, "coroutine")]
 )
-def test_what_a_predicate_for_results_raises_is_noted(
-    answer: Callable[..., bool], kind: type[Exception]
-) -> None:
-    """The same for results."""
-    with pytest.raises(kind) as error:
-        Validation(result=answer).check_result(1)
-    (note,) = error.value.__notes__
-    assert "@validated(result=…)" in note and answer.__qualname__ in note
+def test_an_answer_that_is_neither_true_nor_false_is_told(make: Callable[[], Any], shown: str) -> None:
+    """With the predicate's name and what it returned; and such an item is not refused, but fails."""
+
+    def strange(*args: Any, **kwargs: Any) -> Any:
+        return make()
+
+    validation = Validation(strange, strange)
+    for check, which in (
+        (lambda: validation.check_arguments(ARGUMENTS), "arguments"),
+        (lambda: validation.check_result(1), "result"),
+        (lambda: validation.after(str)(1), "result"),
+    ):
+        with pytest.raises(TypeError) as error:
+            check()
+        assert "strange" in str(error.value) and f"({which}=…) returned" in str(error.value)
+        assert shown in str(error.value) and "neither true nor false" in str(error.value)
+
+
+@given(st.integers() | st.sampled_from([None, [], [0], np.True_, np.False_]), st.integers())
+def test_a_step_with_a_check_after_it(answer: Any, item: int) -> None:
+    """It returns what the step returns, or raises what ``check_result`` raises."""
+    validation = Validation(result=lambda value: answer)
+    step = validation.after(lambda item: -item)
+    if answer:
+        assert step(item) == -item
+    else:
+        with pytest.raises(Refused) as refused:
+            step(item)
+        with pytest.raises(Refused) as same:
+            validation.check_result(-item)
+        assert repr(refused.value.error) == repr(same.value.error)
+    assert Validation(arguments=see).after(str) is str
 
 
 def by_position(image: Any, /) -> bool:
@@ -135,6 +175,6 @@ def test_parameters_that_are_not_told_can_not_be_checked() -> None:
 
 def test_long_values_are_cut() -> None:
     """A message stays readable."""
-    with pytest.raises(InvalidArguments) as error:
+    with pytest.raises(Refused) as refused:
         Validation(arguments=lambda image: False).check_arguments({"image": "x" * 10_000})
-    assert len(str(error.value)) < 200
+    assert len(str(refused.value.error)) < 200

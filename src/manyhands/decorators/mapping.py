@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from manyhands.calls import Call, Failed, add_note, traceback_text
 from manyhands.decorators.decorated import Decorated
 from manyhands.decorators.work import Work, goes_plain
-from manyhands.errors import ClaimedElsewhere, InvalidArguments, PoolClosed
+from manyhands.errors import ClaimedElsewhere, PoolClosed
+from manyhands.handler.checking import checking
 from manyhands.handler.gate import Gate, OpenGate
 from manyhands.handler.progress import ProgressBar
 from manyhands.handler.pump import LEAST_BUFFER, Halted, Observer, Plain, Prepare, Pump
@@ -20,6 +21,7 @@ from manyhands.handler.stream import Stream
 from manyhands.outcome import Failure, Outcome
 from manyhands.policies.parameters import name_of
 from manyhands.policies.star import StarRule, short_repr
+from manyhands.policies.validation import Refused
 from manyhands.settings import MapOptions, resolve_workers
 from manyhands.workers.place import own_name, worker_name
 
@@ -73,6 +75,7 @@ def start_map(
     runner = runner or start_runner(function, options, discards=True, rule=rule)
     observer = observer or _observer(function, options, total)
     inline = isinstance(runner, InlineRunner)
+    runner = with_checks(function, runner, discards=True)
     stream = Stream(
         # Inline nothing runs ahead, so nothing needs to be drawn ahead.
         buffersize=options.buffersize or (1 if inline and function.task.claim is None else LEAST_BUFFER),
@@ -99,7 +102,7 @@ def call_here(function: Decorated[..., Any], call: Call) -> Any:
     """One call in this thread, through the same stream as a map; raises what it fails with."""
     gate = gate_for(function)
     prepare = preparation(function, StarRule(star=True, kwstar=True), discards=False)
-    runner = start_runner(function, _INLINE, discards=False)
+    runner = with_checks(function, start_runner(function, _INLINE, discards=False), discards=False)
     stream = Stream(buffersize=1, budgets=function.task.retries)
     pump = Pump(iter([(call.args, call.kwargs)]), prepare, stream, runner, gate)
     try:
@@ -130,17 +133,18 @@ def gate_for(function: Decorated[..., Any], directory: Path | None = None) -> Ga
 def preparation(function: Decorated[..., Any], rule: StarRule, discards: bool) -> Prepare:
     """Makes calls of items and validates their arguments, in the parent, before anything is sent."""
     validation = function.task.validation
-    checks = validation is not None and validation.arguments is not None
+    checks = validation is not None and validation.checks_arguments("parent")
+    discards = discards and validation is not None and validation.invalid == "discard"
+    if function._annotations is not None:
+        function._annotations.compile(len(function._prefix))  # raises here what is wrong with them
 
     def prepare(index: int, item: Any) -> Call | Failed:
         try:
             call = rule.call(index, item)
-            if checks and validation is not None:
-                validation.check_arguments(function.bind_arguments(call))
-        except InvalidArguments as error:
-            return Failed(
-                error, discard=discards and validation is not None and validation.invalid == "discard"
-            )
+            if checks:
+                call = function.checked(call)
+        except Refused as refused:
+            return Failed(refused.error, discard=discards)
         except Exception as error:  # a predicate, or an item's own iteration, may raise anything
             return Failed(error, traceback_text(error))
         return call
@@ -176,6 +180,15 @@ def start_runner(
     return open_pool(
         options, lambda pool: pool.open_session(blob, chunksize, options.timeout, keeps, form=form)
     )
+
+
+def with_checks(function: Decorated[..., Any], runner: Runner, discards: bool) -> Runner:
+    """The runner, with the checks of results that are to be done in the parent."""
+    validation = function.task.validation
+    if validation is None or not validation.checks_result("parent"):
+        return runner
+    check = function.checked_result if validation.annotations else validation.after(lambda value: value)
+    return checking(runner, check, Work(function, discards).failed)
 
 
 def packed_work(function: Decorated[..., Any], work: Work) -> bytes | Large:

@@ -25,6 +25,7 @@ from manyhands.decorators.mapping import (
     packed_work,
     preparation,
     start_runner,
+    with_checks,
 )
 from manyhands.decorators.work import Work
 from manyhands.errors import ClaimedElsewhere
@@ -46,6 +47,7 @@ LINGER_SECONDS: Final = 1.0
 """The thread of a function stays for so long after its last call."""
 
 _UNBOUNDED: Final = 1 << 60
+_SUBMITTED: Final = StarRule(star=True, kwstar=True)
 _lock = threading.Lock()
 _submitters: weakref.WeakSet[Submitter] = weakref.WeakSet()
 
@@ -82,12 +84,19 @@ def submit(function: ParallelFunction[..., Any], call: Call) -> Future[Any]:
     if options.backend == "inline" or worker_name():
         _run_here(function, call, future)
         return future
-    if options.backend != "threads" and function.task.claim is None and not function.task.retries:
+    checked = function.task.validation is not None and function.task.validation.checks_result("parent")
+    if (
+        options.backend != "threads"
+        and function.task.claim is None
+        and not function.task.retries
+        and not checked
+    ):
         return _submit_straight(function, call, options)
     with _lock:
         submitter: Submitter | None = function.__dict__.get("_submitter")
         if submitter is None or submitter.place != _place() or not submitter.take(call, future):
-            runner = start_runner(function, options, discards=False)
+            preparation(function, _SUBMITTED, discards=False)  # raises what is wrong before there is a runner
+            runner = with_checks(function, start_runner(function, options, discards=False), discards=False)
             submitter = function._submitter = Submitter(function, runner)
             submitter.take(call, future)
     return future
@@ -100,9 +109,7 @@ def _submit_straight(function: ParallelFunction[..., Any], call: Call, options: 
     from manyhands.workers.payload import Large
 
     gate_for(function)  # raises for a function that can't be called at all
-    prepared = preparation(function, StarRule(star=True, kwstar=True), discards=False)(
-        0, (call.args, call.kwargs)
-    )
+    prepared = preparation(function, _SUBMITTED, discards=False)(0, (call.args, call.kwargs))
     if isinstance(prepared, Failed):
         future: Future[Any] = Future()
         future.set_running_or_notify_cancel()
@@ -203,7 +210,7 @@ class Submitter:
         self._tidy = function.task.claim is not None
         self._pump = Pump(
             iter(()),
-            preparation(function, StarRule(star=True, kwstar=True), discards=False),
+            preparation(function, _SUBMITTED, discards=False),
             Stream(buffersize=_UNBOUNDED, ordered=False, budgets=function.task.retries),
             runner,
             self._gate,
