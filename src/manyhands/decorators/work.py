@@ -1,8 +1,8 @@
 """What travels to where a call runs: the function, and its order of meaning.
 
 Arguments were validated before, or are here if that was asked for. Then: output claimed, attempt, result validated,
-output committed; and every way out of that is an answer for the stream. Only BaseExceptions that are no Exception pass through, after the
-claim was given up.
+output committed; and every way out of that is an answer for the stream. Only BaseExceptions that are no Exception
+pass through, after the claim was given up.
 """
 
 from __future__ import annotations
@@ -287,7 +287,8 @@ def _checking_arguments(
         return validation.before(step, short, lambda item: function.bind_arguments(rule.call(0, item)))
 
     def checked(item: Any) -> Any:
-        call = function.checked(rule.call(0, item))
+        args = (*item, *rule.args) if rule.star else (item, *rule.args)
+        call = function.checked(Call(args, dict(rule.kwargs)))
         return function._body(*function._prefix, *call.args, **call.kwargs)
 
     return checked

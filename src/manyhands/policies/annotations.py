@@ -62,6 +62,7 @@ class Annotations:
         self._checkers: dict[int, Callable[..., tuple[tuple[Any, ...], dict[str, Any]]] | None] = {}
         self._result: Callable[[Any], Any] | None = None
         self._has_result = False
+        self._error: type[ValidationError]  # known when something was compiled
 
     def compile(self, bound: int = 0) -> None:
         """Makes what checks them.
@@ -90,35 +91,35 @@ class Annotations:
             Refused: they are not what the annotations say, or don't fit the parameters.
             Exception: what a validator of the user's raised, if it is no ValueError.
         """
-        self.compile(bound)
+        if bound not in self._checkers:
+            self.compile(bound)
         check = self._checkers[bound]
         if check is None:
             return call
-        from pydantic import ValidationError
-
         try:
             args, kwargs = check(*call.args, **call.kwargs)
             args = tuple(map(_listed, args, call.args + args[len(call.args) :]))
-            kwargs = {name: _listed(value, call.kwargs.get(name)) for name, value in kwargs.items()}
-        except ValidationError as error:
+            if kwargs:
+                kwargs = {name: _listed(value, call.kwargs.get(name)) for name, value in kwargs.items()}
+                kwargs = self._without_defaults(kwargs, call.kwargs)
+        except self._error as error:
             raise Refused(_told(InvalidArguments, "arguments", error, self._places(bound))) from None
         except Exception as error:
             self._say_where(error)
             raise
-        return call._replace(args=args, kwargs=self._without_defaults(kwargs, call.kwargs))
+        return Call(args, kwargs, call.memo)
 
     def checked_result(self, value: Any) -> Any:
         """What pydantic makes of a value; raises as ``checked``."""
-        self.compile()
+        if not self._has_result:
+            self.compile()
         check = self._result
         if check is None:
             return value
-        from pydantic import ValidationError
-
         try:
             return _listed(check(value), value)
-        except ValidationError as error:
-            raise Refused(_told(InvalidResult, "result", error, None)) from None
+        except self._error as error:
+            raise Refused(_told(InvalidResult, "result", error, lambda key: (key,))) from None
         except Exception as error:
             self._say_where(error)
             raise
@@ -192,9 +193,10 @@ class Annotations:
     def _compiled(self, function: Callable[..., Any], result: bool) -> Callable[..., Any]:
         """A stand-in for the body, called through pydantic."""
         try:
-            from pydantic import ConfigDict, validate_call
+            from pydantic import ConfigDict, ValidationError, validate_call
         except ImportError as error:
             raise ImportError(_MISSING, name="pydantic") from error
+        self._error = ValidationError
         function.__name__ = function.__qualname__ = name_of(self._body)
         function.__module__ = getattr(self._body, "__module__", None) or __name__
         try:
@@ -260,7 +262,7 @@ def _listed(value: Any, given: Any) -> Any:
 
 
 def _told(
-    kind: type[E], what: str, error: ValidationError, place: Callable[[str | int], tuple[str | int, ...]] | None
+    kind: type[E], what: str, error: ValidationError, place: Callable[[str | int], tuple[str | int, ...]]
 ) -> E:
     """What pydantic found, as an error of ours: its messages, with the names of parameters, and plain data."""
     count = error.error_count()
@@ -268,8 +270,7 @@ def _told(
     plain: list[dict[str, Any]] = []
     for one in error.errors(include_url=False, include_context=False)[:MOST_ERRORS]:
         loc: tuple[str | int, ...] = one["loc"]
-        if loc and place is not None:
-            loc = (*place(loc[0]), *loc[1:])
+        loc = (*place(loc[0]), *loc[1:]) if loc else ()
         plain.append({"type": one["type"], "loc": loc, "msg": one["msg"]})
         if loc:
             lines.append(".".join(map(str, loc)))
