@@ -274,7 +274,7 @@ def test_callables_of_all_kinds(function: Callable[..., Any], call: Call, expect
 def test_text_is_evaluated_late() -> None:
     """Annotations may name what is defined after the function, in its module or in what it closes over."""
 
-    def late(a: Later, b: int) -> None:  # noqa: F821
+    def late(a: Later, b: int) -> None:  # type: ignore[name-defined]  # noqa: F821
         print(Local)
 
     class Local(BaseModel):
