@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import itertools
 import pickle
+import sys
 import threading
+import types
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -16,6 +19,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, Field, Strict, ValidationError, validate_call
 
+from manyhands import validated
 from manyhands.calls import Call
 from manyhands.errors import InvalidArguments, InvalidResult
 from manyhands.policies.annotations import MOST_ERRORS, Annotations
@@ -309,6 +313,33 @@ def test_what_pydantic_can_not_check_is_told() -> None:
     for function in (strange, nonsense):
         with pytest.raises(TypeError, match=f"annotations of .*{function.__name__} can't be"):
             of(function).compile()
+
+
+def test_a_result_needs_no_parameters() -> None:
+    """Where only results are checked, that of a method may be, whatever ``self`` is annotated with."""
+
+    def method(self: 5, x: int) -> int: ...  # type: ignore[valid-type, empty-body]
+
+    annotations = of(method)
+    assert annotations.checked_result("3") == 3
+    annotations.compile(bound=1)
+    with pytest.raises(TypeError, match="can't be checked by pydantic"):
+        annotations.compile()
+
+
+def test_without_pydantic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both at decoration and, should there be an old one only, at the first call: what to install."""
+    needed = r"pip install 'manyhands\[pydantic\]'"
+    with monkeypatch.context() as patched:
+        patched.delitem(sys.modules, "pydantic")
+        patched.setattr(importlib.util, "find_spec", lambda name: None)
+        for decorate in (lambda: validated(several), lambda: validated(result=bool, annotations=True)):
+            with pytest.raises(ImportError, match=needed):
+                decorate()
+        validated(result=bool)
+    monkeypatch.setitem(sys.modules, "pydantic", types.ModuleType("pydantic"))
+    with pytest.raises(ImportError, match=needed):
+        validated(several)(1)
 
 
 def test_nothing_to_check() -> None:

@@ -117,6 +117,13 @@ def test_import_loads_no_heavy_module(module: str) -> None:
     assert module not in loaded_by("import manyhands")
 
 
+def test_decorating_does_not_load_pydantic() -> None:
+    """Bare ``@validated`` loads it at the first call: a worker may never come to that."""
+    decorate = "import manyhands; exec('def f(x: int): return x'); g = manyhands.validated(f)"
+    assert "pydantic" not in loaded_by(decorate)
+    assert "pydantic" in loaded_by(f"{decorate}; g(1)")
+
+
 def test_every_room_has_its_layer() -> None:
     """A new room is put into the layers above before it imports anything."""
     rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}

@@ -76,6 +76,9 @@ class Annotations:
         """
         if bound not in self._checkers:
             self._checkers[bound] = self._arguments_checker(bound)
+        self._compile_result()
+
+    def _compile_result(self) -> None:
         if not self._has_result:
             self._result = self._result_checker()
             self._has_result = True
@@ -111,8 +114,7 @@ class Annotations:
 
     def checked_result(self, value: Any) -> Any:
         """What pydantic makes of a value; raises as ``checked``."""
-        if not self._has_result:
-            self.compile()
+        self._compile_result()
         check = self._result
         if check is None:
             return value
