@@ -29,11 +29,24 @@ class ItemError(ManyhandsError, TypeError):
 
 
 class InvalidArguments(ManyhandsError, ValueError):
-    """The arguments did not pass ``@validated(arguments=…)``."""
+    """The arguments did not pass ``@validated``.
+
+    Attributes:
+        errors: where annotations were checked, what is wrong: dictionaries with the "type", "loc" and "msg" that
+            pydantic gives, ``loc`` beginning with the parameter's name; the first twenty of them.
+    """
+
+    errors: tuple[dict[str, Any], ...] = ()
 
 
 class InvalidResult(ManyhandsError, ValueError):
-    """The result did not pass ``@validated(result=…)``."""
+    """The result did not pass ``@validated``.
+
+    Attributes:
+        errors: as those of ``InvalidArguments``; ``loc`` leads into the value.
+    """
+
+    errors: tuple[dict[str, Any], ...] = ()
 
 
 class TemplateError(ManyhandsError, ValueError):

@@ -43,6 +43,11 @@ def plain(x: int) -> int:
     return x
 
 
+@validated
+def annotated(x: int) -> int:
+    return x
+
+
 @claimed_output("{x}.txt")
 def written(x: int, output: Path = OUTPUT) -> None:
     output.write_text(str(x))
@@ -91,6 +96,7 @@ def what_is_mixed_in() -> None:
     plain.map([1])  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
     written.map([1])  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
     plain.submit(1)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    annotated.map([1])  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
     print(scaled.claims)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownArgumentType, reportUnknownMemberType]
     scaled.map_reduce([1])  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
 
@@ -150,9 +156,12 @@ def arguments_of_decorators() -> None:
     retry_on(OSError, wait="a while")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     retry_on(OSError, 3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     retry_on(OSError)(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
-    validated(known)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    validated(arguments=True)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    validated(result=known, invalid="skip")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    validated(known, invalid="raise")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    validated(3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    validated(arguments=True)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    validated(result=known, invalid="skip")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    validated(result=known, result_in="here")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    annotated("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def what_is_awaited() -> None:

@@ -134,6 +134,23 @@ def checked(x: int) -> int:
     return x
 
 
+@validated
+def annotated(x: int) -> int:
+    return x
+
+
+@parallel(workers=2)
+@validated()
+@retry_on(InvalidResult)
+def annotated_and_mapped(x: int) -> int:
+    return x
+
+
+@validated(arguments=positive, annotations=True, arguments_in="worker", result_in="parent")
+def checked_elsewhere(x: int) -> int:
+    return x
+
+
 @claimed_output("{x}.txt")
 def written(x: int, output: Path = OUTPUT) -> None:
     output.write_text(str(x))
@@ -159,6 +176,45 @@ def calls_return_what_the_body_returns() -> None:
     assert_type(retried(1), int)
     assert_type(retried_twice(1), int)
     assert_type(checked(1), int)
+    assert_type(annotated(1), int)
+    assert_type(annotated_and_mapped(1), int)
+    assert_type(annotated_and_mapped.map([1]), Results[int])
+    assert_type(checked_elsewhere(1), int)
+
+
+def bare_validation_fits_everywhere() -> None:
+    assert_type(p(c(r(validated(body)))), ParallelClaimedFunction[[int], Path])
+    assert_type(validated(p(c(r(body)))), ParallelClaimedFunction[[int], Path])
+    assert_type(validated(p(r(body))), ParallelFunction[[int], int])
+    assert_type(validated(c(r(body))), ClaimedFunction[[int], Path])
+    assert_type(p(validated(c(body))), ParallelClaimedFunction[[int], Path])
+    assert_type(r(validated(body)), Decorated[[int], int])
+    assert_type(validated()(p(body)), ParallelFunction[[int], int])
+
+
+class Checked:
+    @validated
+    def method(self, x: int) -> int:
+        return x
+
+    @parallel
+    @validated
+    @classmethod
+    def of_class(cls, x: int) -> Checked:
+        return cls()
+
+    @validated
+    @parallel
+    @staticmethod
+    def static(x: int) -> int:
+        return x
+
+
+def bare_validation_of_methods() -> None:
+    assert_type(Checked().method(1), int)
+    assert_type(Checked.of_class(1), Checked)
+    assert_type(Checked().static(1), int)
+    assert_type(Checked.static.map([1]), Results[int])
 
 
 def claimed_calls_return_paths_or_what_is_loaded() -> None:

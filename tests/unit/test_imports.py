@@ -34,6 +34,7 @@ DEPENDENCIES = (
     "matplotlib",
     "numpy",
     "psutil",
+    "pydantic",
     "rich",
     "skimage",
     "tenacity",
@@ -116,6 +117,13 @@ def test_import_loads_nothing_but_the_standard_library() -> None:
 def test_import_loads_no_heavy_module(module: str) -> None:
     """What only some calls need is imported by those calls, not by ``import manyhands``."""
     assert module not in loaded_by("import manyhands")
+
+
+def test_decorating_does_not_load_pydantic() -> None:
+    """Bare ``@validated`` loads it at the first call: a worker may never come to that."""
+    decorate = "import manyhands; exec('def f(x: int): return x'); g = manyhands.validated(f)"
+    assert "pydantic" not in loaded_by(decorate)
+    assert "pydantic" in loaded_by(f"{decorate}; g(1)")
 
 
 def test_every_room_has_its_layer() -> None:

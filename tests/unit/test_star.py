@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import ChainMap, UserDict
 from types import MappingProxyType
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from manyhands.calls import Call
 from manyhands.errors import ItemError
 from manyhands.policies.star import StarRule, checked_keywords, short_repr
 
@@ -196,3 +198,20 @@ def test_a_short_repr_never_raises(result: object) -> None:
     assert short_repr([Odd()])
     assert short_repr("short") == "'short'"
     assert short_repr(10**6) == "1000000"
+
+
+@given(st.lists(st.integers(), max_size=3), st.lists(st.integers(), max_size=3), st.sets(st.integers(0, 5)))
+def test_converted_calls_are_not_shortened(own: list[int], fixed: list[int], converted: set[int]) -> None:
+    """A call comes back as it was, also where arguments that all had in common are others by now."""
+    common = [object() for _ in fixed]
+    rule = StarRule(args=tuple(common), kwargs={"key": (value := object())})
+    args = [*own, *common]
+    for place in converted & set(range(len(args))):
+        args[place] = -place
+    call = Call(tuple(args), {"key": value, "more": 1}, "memo")
+    short = rule.shortened(call)
+    assert rule.completed(short) == call
+    changed = bool(converted & set(range(len(own), len(args))))
+    assert len(short.args) == (len(args) if changed else len(own))
+    whole = pickle.loads(pickle.dumps(StarRule(args=(5,)).shortened(Call((1, 6)))))
+    assert StarRule(args=(5,)).completed(whole) == Call((1, 6))

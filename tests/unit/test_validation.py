@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from manyhands.calls import Call
 from manyhands.errors import InvalidArguments, InvalidResult
 from manyhands.policies.parameters import Parameters
-from manyhands.policies.validation import Validation
+from manyhands.policies.star import StarRule
+from manyhands.policies.validation import Refused, Validation, check_predicate
 
 
 def function(image: Any, sigma: float = 1.0, *rest: Any, debug: bool = False, **others: Any) -> None:
@@ -62,10 +64,12 @@ def test_truth_keeps(answer: Any) -> None:
         validation.check_arguments(ARGUMENTS)
         validation.check_result(5)
     else:
-        with pytest.raises(InvalidArguments, match=r"image='eye\.png'"):
+        with pytest.raises(Refused) as refused:
             validation.check_arguments(ARGUMENTS)
-        with pytest.raises(InvalidResult, match=r"invalid result: 5"):
+        assert repr(refused.value.error) == repr(InvalidArguments("invalid arguments: image='eye.png'"))
+        with pytest.raises(Refused) as refused:
             validation.check_result(5)
+        assert repr(refused.value.error) == repr(InvalidResult("invalid result: 5"))
 
 
 def test_without_predicates_all_is_kept() -> None:
@@ -80,30 +84,68 @@ def boom(*args: Any, **kwargs: Any) -> bool:
     raise KeyError("boom")
 
 
-@pytest.mark.parametrize(
-    ("answer", "kind"), [(boom, KeyError), (lambda **kw: np.array([1, 2]) > 1, ValueError)]
-)
-def test_what_a_predicate_for_arguments_raises_is_noted(
-    answer: Callable[..., bool], kind: type[Exception]
-) -> None:
-    """It comes as it is, with a note that says where from; so does an answer that is neither true nor false."""
-    with pytest.raises(kind) as error:
-        Validation(arguments=answer).check_arguments(ARGUMENTS)
-    (note,) = error.value.__notes__
-    assert "@validated(arguments=…)" in note and answer.__qualname__ in note
+def test_what_a_predicate_raises_is_noted() -> None:
+    """It comes as it is, with a note that says which predicate raised it."""
+    for check in (
+        lambda: Validation(arguments=boom).check_arguments(ARGUMENTS),
+        lambda: Validation(arguments=functools.partial(boom, 1)).check_arguments(ARGUMENTS),
+    ):
+        with pytest.raises(KeyError) as error:
+            check()
+        (note,) = error.value.__notes__
+        assert "@validated(arguments=…)" in note and ("boom" in note or "partial" in note)
+    for check in (
+        lambda: Validation(result=boom).check_result(1),
+        lambda: Validation(result=boom).after(str)(1),
+    ):
+        with pytest.raises(KeyError) as error:
+            check()
+        (note,) = error.value.__notes__
+        assert "@validated(result=…)" in note and "boom" in note
+
+
+async def later() -> bool:
+    return True
+
+
+ARRAY = np.array([1, 2]) > 1
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind"), [(boom, KeyError), (lambda value: np.array([1, 2]) > 1, ValueError)]
+    ("make", "shown"), [(lambda: ARRAY, "array"), (lambda: (x for x in [1]), "generator"), (later, "coroutine")]
 )
-def test_what_a_predicate_for_results_raises_is_noted(
-    answer: Callable[..., bool], kind: type[Exception]
-) -> None:
-    """The same for results."""
-    with pytest.raises(kind) as error:
-        Validation(result=answer).check_result(1)
-    (note,) = error.value.__notes__
-    assert "@validated(result=…)" in note and answer.__qualname__ in note
+def test_an_answer_that_is_neither_true_nor_false_is_told(make: Callable[[], Any], shown: str) -> None:
+    """With the predicate's name and what it returned; and such an item is not refused, but fails."""
+
+    def strange(*args: Any, **kwargs: Any) -> Any:
+        return make()
+
+    validation = Validation(strange, strange)
+    for check, which in (
+        (lambda: validation.check_arguments(ARGUMENTS), "arguments"),
+        (lambda: validation.check_result(1), "result"),
+        (lambda: validation.after(str)(1), "result"),
+    ):
+        with pytest.raises(TypeError) as error:
+            check()
+        assert "strange" in str(error.value) and f"({which}=…) returned" in str(error.value)
+        assert shown in str(error.value) and "neither true nor false" in str(error.value)
+
+
+@given(st.integers() | st.sampled_from([None, [], [0], np.True_, np.False_]), st.integers())
+def test_a_step_with_a_check_after_it(answer: Any, item: int) -> None:
+    """It returns what the step returns, or raises what ``check_result`` raises."""
+    validation = Validation(result=lambda value: answer)
+    step = validation.after(lambda item: -item)
+    if answer:
+        assert step(item) == -item
+    else:
+        with pytest.raises(Refused) as refused:
+            step(item)
+        with pytest.raises(Refused) as same:
+            validation.check_result(-item)
+        assert repr(refused.value.error) == repr(same.value.error)
+    assert Validation(arguments=see).after(str) is str
 
 
 def by_position(image: Any, /) -> bool:
@@ -135,6 +177,153 @@ def test_parameters_that_are_not_told_can_not_be_checked() -> None:
 
 def test_long_values_are_cut() -> None:
     """A message stays readable."""
-    with pytest.raises(InvalidArguments) as error:
+    with pytest.raises(Refused) as refused:
         Validation(arguments=lambda image: False).check_arguments({"image": "x" * 10_000})
-    assert len(str(error.value)) < 200
+    assert len(str(refused.value.error)) < 200
+
+
+class Host:
+    """Has a method to be bound."""
+
+
+def method(
+    self: Host, image: Any, sigma: float = 1.0, *rest: Any, debug: bool = False, **others: Any
+) -> None: ...
+
+
+def only_rest(*rest: Any) -> None: ...
+
+
+NAMES = ["self", "image", "sigma", "rest", "debug", "others", "**"]
+
+
+@given(
+    st.sampled_from([function, method, only_rest, lambda image: None]),
+    st.sampled_from([False, True, None]),
+    st.booleans(),
+    st.lists(st.integers(), max_size=3),
+    st.dictionaries(st.sampled_from(["image", "sigma", "debug", "more"]), st.integers(), max_size=2),
+    st.permutations(NAMES).flatmap(lambda names: st.integers(0, 3).map(lambda count: names[:count])),
+    st.booleans(),
+    st.integers(),
+)
+def test_the_short_form_asks_the_same(
+    function: Any, star: Any, kwstar: bool, args: Any, kwargs: Any, names: list[str], by_name: bool, item: int
+) -> None:
+    """Where there is one, a predicate is asked what it would be asked of the call, as arguments are bound to names."""
+    asked: list[dict[str, Any]] = []
+    listed = ["*"] if by_name else []
+    text = ", ".join([*listed * any(name != "**" for name in names), *sorted(names, key="**".__eq__)])
+    text = text.replace("**", "**all")
+    predicate = eval(f"lambda {text}: asked.append(dict(locals())) or item", {"asked": asked, "item": item})
+    parameters = Parameters.of(function)
+    prefix = (Host(),) if function is method else ()
+    rule = StarRule(star, kwstar, tuple(args), kwargs)
+    validation = Validation(arguments=predicate)
+    short = validation.item_check(rule, parameters, prefix)
+    if star is not False or kwstar or function is only_rest:
+        assert short is None
+        return
+    call = rule.call(0, item)
+    try:
+        bound = parameters.bind(Call((*prefix, *call.args), call.kwargs))
+    except TypeError:
+        assert short is None
+        return
+    assert short is not None
+    assert short(item) == item
+    assert asked.pop() == asked_of(validation, bound, asked)
+
+
+def asked_of(validation: Validation, bound: dict[str, Any], asked: list[dict[str, Any]]) -> dict[str, Any]:
+    try:
+        validation.check_arguments(bound)
+    except Refused:
+        pass
+    return asked.pop()
+
+
+def test_the_short_form_of_a_simple_predicate_is_itself() -> None:
+    """Nothing is cheaper than that."""
+    predicate: Callable[[Any], bool] = lambda image: True  # noqa: E731
+    rule, parameters = StarRule(args=(2.0,)), Parameters.of(function)
+    assert Validation(arguments=predicate).item_check(rule, parameters) is predicate
+    assert Validation(result=bool).item_check(rule, parameters) is None
+    assert Validation(predicate, annotations=True).item_check(rule, parameters) is None
+    assert Validation(arguments=lambda: True).item_check(rule, Parameters.of(max)) is None
+
+
+@given(st.integers(-3, 3) | st.sampled_from([None, [], [0], np.True_, ARRAY]))
+def test_a_step_with_a_check_before_it(answer: Any) -> None:
+    """It is taken for what ``check_arguments`` keeps; else it raises the same."""
+    validation = Validation(arguments=lambda image: answer)
+    step = validation.before(
+        str, validation.item_check(StarRule(), Parameters.of(function)), lambda item: {"image": item}
+    )
+
+    def outcome(check: Callable[[], Any]) -> str:
+        try:
+            return repr(check())
+        except Refused as refused:
+            return repr(refused.error)
+        except TypeError as error:
+            return repr(error)
+
+    expected = outcome(lambda: validation.check_arguments({"image": 5}))
+    assert outcome(lambda: step(5)) == ("'5'" if expected == "None" else expected)
+
+
+def test_what_a_check_before_a_step_raises_is_noted() -> None:
+    """As where there is no step."""
+    validation = Validation(arguments=boom)
+    with pytest.raises(KeyError) as error:
+        validation.before(str, boom, lambda item: {})(1)
+    assert "boom of @validated(arguments=…)" in error.value.__notes__[0]
+
+
+def test_where_what_is_checked() -> None:
+    """Each in one place, if at all."""
+    for validation, arguments, result in (
+        (Validation(result=bool), set(), {"worker"}),
+        (Validation(arguments=bool), {"parent"}, set()),
+        (Validation(bool, bool, arguments_in="worker", result_in="parent"), {"worker"}, {"parent"}),
+        (Validation(annotations=True), {"parent"}, {"worker"}),
+    ):
+        places = ("parent", "worker")
+        assert {place for place in places if validation.checks_arguments(place)} == arguments
+        assert {place for place in places if validation.checks_result(place)} == result
+
+
+def yields(image: Any) -> Any:
+    yield True
+
+
+async def streams(image: Any) -> Any:
+    yield True
+
+
+class Later:
+    """Its objects are async functions."""
+
+    async def __call__(self, image: Any) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("predicate", [later, yields, streams, Later(), functools.partial(yields, 1), 3, "x"])
+def test_what_can_not_be_a_predicate(predicate: Any) -> None:
+    """Is told by the name of the option."""
+    for name in ("arguments", "result"):
+        with pytest.raises(TypeError, match=f"{name}.*function"):
+            check_predicate(predicate, name)
+
+
+def test_annotations_are_needed_where_they_are_checked() -> None:
+    """At decoration: a function without them, or that does not tell its parameters."""
+    bare = Validation(annotations=True)
+    bare.fits(Parameters.of(function), "function")
+    with pytest.raises(TypeError, match="f has no annotations that could be checked; name a predicate"):
+        bare.fits(Parameters.of(lambda a: a), "f")
+    with pytest.raises(TypeError, match=r"f has no annotations that could be checked$"):
+        Validation(bool, annotations=True).fits(Parameters.of(lambda x: x), "f")
+    with pytest.raises(TypeError, match="max does not tell its parameters"):
+        bare.fits(Parameters.of(max), "max")

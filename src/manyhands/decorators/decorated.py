@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-import types
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -32,7 +31,9 @@ from manyhands.calls import Call
 from manyhands.decorators.task import Task
 from manyhands.errors import ItemError
 from manyhands.outcome import Discarded, Elsewhere, Failure
-from manyhands.policies.parameters import Parameters, name_of, signature_of
+from manyhands.policies.annotations import Annotations
+from manyhands.policies.parameters import Parameters, innermost, name_of, signature_of
+from manyhands.policies.validation import Refused
 from manyhands.settings import Backend, MapOptions, OnError, StartMethod
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class Decorated(Generic[P, R]):
     _kind: Kind
     _prefix: tuple[Any, ...]
     _parameters: Parameters
+    _annotations: Annotations | None  # where they are checked
 
     def __init__(self, body: Callable[..., Any], task: Task, kind: Kind = "function") -> None:
         self._set(body, task, kind)
@@ -97,6 +99,8 @@ class Decorated(Generic[P, R]):
         self._kind = kind
         self._prefix = ()
         self._parameters = Parameters.of(body)
+        checked = task.validation is not None and task.validation.annotations
+        self._annotations = Annotations(body, self._parameters) if checked else None
         if self._parameters.signature is not None:
             self._set_signature(self._parameters.signature)
 
@@ -199,6 +203,47 @@ class Decorated(Generic[P, R]):
             except TypeError as error:
                 raise ItemError(f"{name_of(self)} can't be called so: {error}") from None
 
+    def checked(self, call: Call) -> Call:
+        """The call, if ``@validated`` keeps its arguments, as its annotations convert them.
+
+        Raises:
+            Refused: it does not.
+            ItemError: they don't fit the signature.
+            Exception: what a predicate raised.
+        """
+        call = self.converted(call)
+        validation = self.task.validation
+        if validation is not None and validation.arguments is not None:
+            validation.check_arguments(self.bind_arguments(call))
+        return call
+
+    def converted(self, call: Call) -> Call:
+        """The call with what its annotations make of the arguments; raises as ``checked``."""
+        if self._annotations is None:
+            return call
+        try:
+            return self._annotations.checked(call, len(self._prefix))
+        except Refused:
+            self.bind_arguments(call)  # what does not fit the signature at all is told as ever
+            raise
+
+    def checked_result(self, value: Any, annotated: bool = True) -> Any:
+        """The value, if ``@validated`` keeps it, as the function's annotation converts it.
+
+        Args:
+            value: what the body returned, or the path of what it wrote.
+            annotated: whether it is what the annotation is for.
+
+        Raises:
+            Refused: it does not.
+            Exception: what a predicate raised.
+        """
+        if annotated and self._annotations is not None:
+            value = self._annotations.checked_result(value)
+        if self.task.validation is not None:
+            self.task.validation.check_result(value)
+        return value
+
     def bind_arguments(self, call: Call) -> dict[str, Any]:
         """The arguments of a call by parameter name, ``self`` and defaults included.
 
@@ -254,12 +299,18 @@ class Decorated(Generic[P, R]):
         if self._prefix and getattr(self._prefix[0], name, None) == self:
             return getattr, (self._prefix[0], name)  # the instance or class travels, not a copy of its method
         # Made first and filled in later: the body may refer to this very object.
-        state = (body or self._body, _portable(self.task), self._kind, self._prefix)
+        state = (body or self._body, _portable(self.task), self._kind, self._prefix, self._hints(body))
         return _blank, (type(self),), state
 
-    def __setstate__(self, state: tuple[Any, Task, Kind, tuple[Any, ...]]) -> None:
-        body, task, kind, prefix = state
+    def _hints(self, body: Callable[..., Any] | None) -> dict[str, Any] | None:
+        """What annotations to be checked are, unless they travel by the name of a decorated function."""
+        return None if self._annotations is None or isinstance(body, Decorated) else self._annotations.hints
+
+    def __setstate__(self, state: tuple[Any, Task, Kind, tuple[Any, ...], dict[str, Any] | None]) -> None:
+        body, task, kind, prefix, hints = state
         self._set(body._body if isinstance(body, Decorated) else body, task, kind)
+        if hints is not None:
+            self._annotations = Annotations(self._body, self._parameters, hints)
         if prefix:
             self.__dict__.update(self._bind(prefix[0], prefix[0]).__dict__)
 
@@ -509,11 +560,16 @@ class ParallelClaimedFunction(ParallelFunction[P, R], ClaimedFunction[P, R]):
 
 
 def decorated(body: Callable[..., Any], task: Task, kind: Kind) -> Decorated[..., Any]:
-    """The callable of the type that fits the task."""
+    """The callable of the type that fits the task; raises TypeError if its parts don't go together."""
     if task.claim is not None and any(budget.handle_error for budget in task.retries):
         raise TypeError(
             f"{name_of(body)}: handle_error of @retry_on can't be used with @claimed_output: whether an output is "
             f"tried again is decided by all processes that share it"
+        )
+    if task.claim is not None and task.validation is not None and task.validation.checks_result("parent"):
+        raise TypeError(
+            f"{name_of(body)}: its output is published in the worker, so @validated(result_in='parent') would check "
+            f"it too late"
         )
     cls: type[Decorated[..., Any]]
     if task.parallel is not None:
@@ -542,12 +598,7 @@ def unwrapped(function: Any, decorator: str) -> tuple[Callable[..., Any], Task, 
         function, task = function._body, function.task
     if not callable(function):
         raise TypeError(f"{decorator} takes a function, not {function!r}")
-    inner = function
-    while isinstance(inner, functools.partial):
-        inner = inner.func
-    if not isinstance(inner, types.FunctionType | type):
-        method = inspect.getattr_static(type(inner), "__call__", None)
-        inner = method if isinstance(method, types.FunctionType) else inner
+    inner = innermost(function)
     if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):
         raise TypeError(
             f"{decorator} can't be applied to {name_of(inner)}: an async function has no place here"

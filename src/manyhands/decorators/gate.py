@@ -15,6 +15,7 @@ from manyhands.decorators.work import Entry
 from manyhands.errors import DuplicateOutput, ManyhandsError, OutputDirectoryError
 from manyhands.handler.gate import Away, Pass
 from manyhands.policies.parameters import name_of
+from manyhands.policies.validation import Refused
 
 FIRST_LOOK: Final = 0.02
 LAST_LOOK: Final = 1.0
@@ -22,7 +23,16 @@ LAST_LOOK: Final = 1.0
 
 
 def output_path(function: Decorated[..., Any], call: Call, directory: Path) -> Path:
-    """Where the output of a call lies; raises TemplateError, or TypeError if the arguments don't fit."""
+    """Where the output of a call lies; raises TemplateError, or TypeError if the arguments don't fit.
+
+    Raises InvalidArguments if ``@validated`` checks annotations in the parent, and these are not as they say.
+    """
+    validation = function.task.validation
+    if validation is not None and validation.checks_arguments("parent"):
+        try:
+            call = function.converted(call)
+        except Refused as refused:
+            raise refused.error from None
     return _claim(function).final.fill(function.bind_arguments(call), directory)
 
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, Unpack, cast
 
 from manyhands.decorators.decorated import Options, ParallelFunction
-from manyhands.decorators.mapping import gate_for, observer_for, preparation, start_runner
+from manyhands.decorators.mapping import gate_for, observer_for, preparation, start_runner, with_checks
 from manyhands.decorators.parallel import parallel
 from manyhands.decorators.retry import retry_on
 from manyhands.decorators.validated import validated
@@ -240,12 +240,13 @@ class _Flow:
         self._error: BaseException | None = None
         self._process = os.getpid()
         gate = gate_for(function)
-        runner = start_runner(function, options, discards=True)
+        own = start_runner(function, options, discards=True)
+        runner = with_checks(function, own, discards=True)
         stream = Stream(buffersize=_UNBOUNDED, ordered=options.ordered, budgets=function.task.retries)
         prepare = preparation(function, rule, discards=True)
         pump = Pump(iter(()), prepare, stream, runner, gate, observer_for(function, options, None))
         self._driver = Driver(pump, self)
-        self._stepping = threading.Lock() if isinstance(runner, InlineRunner) else None
+        self._stepping = threading.Lock() if isinstance(own, InlineRunner) else None
         if self._stepping is None:
             self._driver.start(f"manyhands-handler-{self._name}")
         _flows.add(self)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence, Sized
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from manyhands.calls import Call, Failed, add_note, traceback_text
 from manyhands.decorators.decorated import Decorated
 from manyhands.decorators.work import Work, goes_plain
-from manyhands.errors import ClaimedElsewhere, InvalidArguments, PoolClosed
+from manyhands.errors import ClaimedElsewhere, PoolClosed
+from manyhands.handler.checking import checking
 from manyhands.handler.gate import Gate, OpenGate
 from manyhands.handler.progress import ProgressBar
 from manyhands.handler.pump import LEAST_BUFFER, Halted, Observer, Plain, Prepare, Pump, Sift
@@ -20,6 +21,7 @@ from manyhands.handler.stream import Stream
 from manyhands.outcome import Failure, Outcome
 from manyhands.policies.parameters import name_of
 from manyhands.policies.star import StarRule, short_repr
+from manyhands.policies.validation import Refused, answers
 from manyhands.settings import MapOptions, is_dask, is_foreign, resolve_workers
 from manyhands.workers.place import in_task, own_name
 
@@ -73,6 +75,7 @@ def start_map(
     runner = runner or start_runner(function, options, discards=True, rule=rule)
     observer = observer or observer_for(function, options, total)
     inline = isinstance(runner, InlineRunner)
+    runner = with_checks(function, runner, discards=True)
     stream = Stream(
         # Inline nothing runs ahead, so nothing needs to be drawn ahead.
         buffersize=options.buffersize or (1 if inline and function.task.claim is None else LEAST_BUFFER),
@@ -87,7 +90,7 @@ def start_map(
         gate,
         observer,
         plain=_plain_items(rule) if goes_plain(function, rule) else None,
-        sift=_sift(function, prepare),
+        sift=_sift(function, rule, prepare),
         remake=preparation(function, rule, discards=True, checks=False),
         adapts=options.buffersize is None and not inline,
     )
@@ -101,7 +104,7 @@ def call_here(function: Decorated[..., Any], call: Call) -> Any:
     """One call in this thread, through the same stream as a map; raises what it fails with."""
     gate = gate_for(function)
     prepare = preparation(function, StarRule(star=True, kwstar=True), discards=False)
-    runner = start_runner(function, _INLINE, discards=False)
+    runner = with_checks(function, start_runner(function, _INLINE, discards=False), discards=False)
     stream = Stream(buffersize=1, budgets=function.task.retries)
     pump = Pump(iter([(call.args, call.kwargs)]), prepare, stream, runner, gate)
     try:
@@ -132,17 +135,18 @@ def gate_for(function: Decorated[..., Any], directory: Path | None = None) -> Ga
 def preparation(function: Decorated[..., Any], rule: StarRule, discards: bool, checks: bool = True) -> Prepare:
     """Makes calls of items and, if ``checks``, validates their arguments, in the parent, before anything is sent."""
     validation = function.task.validation
-    checks = checks and validation is not None and validation.arguments is not None
+    checks = checks and validation is not None and validation.checks_arguments("parent")
+    discards = discards and validation is not None and validation.invalid == "discard"
+    if function._annotations is not None:
+        function._annotations.compile(len(function._prefix))  # raises here what is wrong with them
 
     def prepare(index: int, item: Any) -> Call | Failed:
         try:
             call = rule.call(index, item)
-            if checks and validation is not None:
-                validation.check_arguments(function.bind_arguments(call))
-        except InvalidArguments as error:
-            return Failed(
-                error, discard=discards and validation is not None and validation.invalid == "discard"
-            )
+            if checks:
+                call = function.checked(call)
+        except Refused as refused:
+            return Failed(refused.error, discard=discards)
         except Exception as error:  # a predicate, or an item's own iteration, may raise anything
             return Failed(error, traceback_text(error))
         return call
@@ -157,15 +161,24 @@ def _plain_items(rule: StarRule) -> Plain:
     return lambda _: True
 
 
-def _sift(function: Decorated[..., Any], prepare: Prepare) -> Sift | None:
+def _sift(function: Decorated[..., Any], rule: StarRule, prepare: Prepare) -> Sift | None:
     """What is wrong with the arguments of items; nothing can be where nothing is checked."""
     validation = function.task.validation
-    if validation is None or validation.arguments is None:
+    if validation is None or not validation.checks_arguments("parent"):
         return None
+    check = validation.item_check(rule, function._parameters, function._prefix)
 
-    def sift(first: int, items: Sequence[Any]) -> list[Failed | None]:
-        prepared = [prepare(index, item) for index, item in enumerate(items, first)]
-        return [one if isinstance(one, Failed) else None for one in prepared]
+    def refusal(index: int, item: Any) -> Failed | None:
+        prepared = prepare(index, item)
+        return prepared if isinstance(prepared, Failed) else None
+
+    def sift(first: int, items: Sequence[Any]) -> list[Failed | None] | None:
+        if check is None:
+            return list(map(refusal, count(first), items))
+        told = answers(check, items)
+        if all(told):
+            return None
+        return [None if kept else refusal(first + at, items[at]) for at, kept in enumerate(told)]
 
     return sift
 
@@ -217,6 +230,15 @@ def _foreign_runner(
     client = client_at(backend) if isinstance(backend, str) else backend
     engine = DaskEngine(client, packed, tidy, options.workers, getattr(function, "__name__", "call"))
     return ExecutorRunner(engine, chunksize, True, shortened)
+
+
+def with_checks(function: Decorated[..., Any], runner: Runner, discards: bool) -> Runner:
+    """The runner, with the checks of results that are to be done in the parent."""
+    validation = function.task.validation
+    if validation is None or not validation.checks_result("parent"):
+        return runner
+    check = function.checked_result if validation.annotations else validation.after(lambda value: value)
+    return checking(runner, check, Work(function, discards).failed)
 
 
 def packed_work(function: Decorated[..., Any], work: Work) -> bytes | Large:

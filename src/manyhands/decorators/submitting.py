@@ -24,6 +24,7 @@ from manyhands.decorators.mapping import (
     packed_work,
     preparation,
     start_runner,
+    with_checks,
 )
 from manyhands.decorators.work import Work
 from manyhands.errors import ClaimedElsewhere
@@ -45,6 +46,7 @@ LINGER_SECONDS: Final = 1.0
 """The thread of a function stays for so long after its last call."""
 
 _UNBOUNDED: Final = 1 << 60
+_SUBMITTED: Final = StarRule(star=True, kwstar=True)
 _lock = threading.Lock()
 _submitters: weakref.WeakSet[Submitter] = weakref.WeakSet()
 
@@ -85,13 +87,15 @@ def submit(function: ParallelFunction[..., Any], call: Call) -> Future[Any]:
     foreign = is_foreign(options.backend)
     if foreign:
         _finish_before_executors()
-    straight = not foreign and options.backend != "threads"
+    checked = function.task.validation is not None and function.task.validation.checks_result("parent")
+    straight = not foreign and not checked and options.backend != "threads"
     if straight and function.task.claim is None and not function.task.retries:
         return _submit_straight(function, call, options)
     with _lock:
         submitter: Submitter | None = function.__dict__.get("_submitter")
         if submitter is None or submitter.place != _place() or not submitter.take(call, future):
-            runner = start_runner(function, options, discards=False)
+            preparation(function, _SUBMITTED, discards=False)  # raises what is wrong before there is a runner
+            runner = with_checks(function, start_runner(function, options, discards=False), discards=False)
             submitter = function._submitter = Submitter(function, runner)
             submitter.take(call, future)
     return future
@@ -112,9 +116,7 @@ def _submit_straight(function: ParallelFunction[..., Any], call: Call, options: 
     from manyhands.workers.payload import Large
 
     gate_for(function)  # raises for a function that can't be called at all
-    prepared = preparation(function, StarRule(star=True, kwstar=True), discards=False)(
-        0, (call.args, call.kwargs)
-    )
+    prepared = preparation(function, _SUBMITTED, discards=False)(0, (call.args, call.kwargs))
     if isinstance(prepared, Failed):
         future: Future[Any] = Future()
         future.set_running_or_notify_cancel()
@@ -208,7 +210,7 @@ class Submitter:
         self._gate = _GatePerCall(partial(gate_for, function, Path(self.place[1])))
         pump = Pump(
             iter(()),
-            preparation(function, StarRule(star=True, kwstar=True), discards=False),
+            preparation(function, _SUBMITTED, discards=False),
             Stream(buffersize=_UNBOUNDED, ordered=False, budgets=function.task.retries),
             runner,
             self._gate,

@@ -1,8 +1,8 @@
 """What travels to where a call runs: the function, and its order of meaning.
 
-Arguments were validated before. Here: output claimed, attempt, result validated, output committed; and every
-way out of that is an answer for the stream. Only BaseExceptions that are no Exception pass through, after the
-claim was given up.
+Arguments were validated before, or are here if that was asked for. Then: output claimed, attempt, result validated,
+output committed; and every way out of that is an answer for the stream. Only BaseExceptions that are no Exception
+pass through, after the claim was given up.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from manyhands.errors import FailedElsewhere, InvalidResult, ManyhandsError, Out
 from manyhands.policies.parameters import name_of
 from manyhands.policies.retry import budget_of
 from manyhands.policies.star import StarRule
+from manyhands.policies.validation import Refused, Validation
 from manyhands.workers.plain import Plain, calling
 
 if TYPE_CHECKING:
@@ -86,6 +87,9 @@ class Work:
         self._discards = discards
         self._rule = rule
         self._completes = completes
+        validation = function.task.validation
+        self._checks_arguments = validation is not None and validation.checks_arguments("worker")
+        self._checks_result = validation is not None and validation.checks_result("worker")
         self._claims: dict[int, Claims] = {}  # of each thread: two would take each other's for their own
         self.plain = None if rule is None or not goes_plain(function, rule) else _plain(function, rule)
 
@@ -104,14 +108,14 @@ class Work:
         if self._completes and self._rule is not None:
             call = self._rule.completed(call)
         entry, claim = call.memo, self._function.task.claim
-        if claim is not None and isinstance(entry, Entry):
-            return self._claimed(call, entry, claim)
         try:
-            value = self._attempt(call)
-            self._check(value)
+            if self._checks_arguments:
+                call = self._function.checked(call)
+            if claim is not None and isinstance(entry, Entry):
+                return self._claimed(call, entry, claim)
+            return Done(self._checked(self._attempt(call)))
         except Exception as error:
             return self.failed(error)
-        return Done(value)
 
     def close(self) -> None:
         """Lets go of the claims' files."""
@@ -169,14 +173,13 @@ class Work:
         output = self._function._parameters.output
         value = self._attempt(call, staging)
         if claim.save is not None:
-            self._check(value)
-            claim.save(value, staging)
+            claim.save(self._checked(value), staging)
         if not staging.exists():
             who = name_of(self._function if claim.save is None else claim.save)
             what = output if claim.save is None else "its path"
             raise OutputMissing(f"{who} returned without having written {what}, for {str(final)!r}")
         if claim.save is None:
-            self._check(staging)
+            self._checked(staging, annotated=False)
 
     def _give_up(self, error: Exception, entry: Entry, claims: Claims, mine: Mine) -> Answer:
         """A failed attempt under a claim: recorded for everybody, unless it says nothing about the item."""
@@ -192,8 +195,8 @@ class Work:
             again = budget.next_wait(mine.attempt, error=error)
         recorded = claims.fail(
             mine,
-            type_name=qualified_name(type(error)),
-            message=error_text(error),
+            type_name=qualified_name(type(failed.error)),
+            message=error_text(failed.error),
             traceback=failed.traceback,
             backoff=again,
             discarded=failed.discard and again is None,
@@ -235,34 +238,63 @@ class Work:
             call = function._parameters.with_output(call, staging)
         return function._body(*call.args, **call.kwargs)
 
-    def _check(self, value: Any) -> None:
-        validation = self._function.task.validation
-        if validation is not None:
-            validation.check_result(value)
+    def _checked(self, value: Any, annotated: bool = True) -> Any:
+        return self._function.checked_result(value, annotated) if self._checks_result else value
 
     def failed(self, error: Exception) -> Failed:
         """What an attempt raised, as an answer."""
         task = self._function.task
-        discard = (
-            self._discards
-            and isinstance(error, InvalidResult)
-            and task.validation is not None
-            and task.validation.invalid == "discard"
-        )
-        return Failed(error, traceback_text(error), budget_of(task.retries, error), discard)
+        if not isinstance(error, Refused):
+            return Failed(error, traceback_text(error), budget_of(task.retries, error))
+        refused = error.error
+        again = budget_of(task.retries, refused) if isinstance(refused, InvalidResult) else None
+        discard = self._discards and task.validation is not None and task.validation.invalid == "discard"
+        return Failed(refused, "", again, discard)
 
 
 def goes_plain(function: Decorated[..., Any], rule: StarRule) -> bool:
-    """Whether items can be called as they are: nothing is checked, claimed or taken apart for each."""
+    """Whether items can be called as they are, once they are checked: nothing is converted, claimed or taken apart."""
     task = function.task
-    return task.claim is None and task.validation is None and not rule.kwstar and rule.star is not None
+    if (
+        task.validation is not None
+        and task.validation.annotations
+        and task.validation.checks_arguments("parent")
+    ):
+        return False
+    return task.claim is None and not rule.kwstar and rule.star is not None
 
 
 def _plain(function: Decorated[..., Any], rule: StarRule) -> Callable[[Any], Any]:
     body: Callable[..., Any] = (
         partial(function._body, *function._prefix) if function._prefix else function._body
     )
-    return calling(body, rule.args, dict(rule.kwargs), bool(rule.star))
+    step = calling(body, rule.args, dict(rule.kwargs), bool(rule.star))
+    validation = function.task.validation
+    if validation is None:
+        return step
+    if validation.checks_arguments("worker"):
+        step = _checking_arguments(function, rule, validation, step)
+    if not validation.checks_result("worker"):
+        return step
+    if function._annotations is None:
+        return validation.after(step)
+    return lambda item: function.checked_result(step(item))
+
+
+def _checking_arguments(
+    function: Decorated[..., Any], rule: StarRule, validation: Validation, step: Callable[[Any], Any]
+) -> Callable[[Any], Any]:
+    """``step``, with the arguments of each item checked before."""
+    short = validation.item_check(rule, function._parameters, function._prefix)
+    if short is not None:
+        return validation.before(step, short, lambda item: function.bind_arguments(rule.call(0, item)))
+
+    def checked(item: Any) -> Any:
+        args = (*item, *rule.args) if rule.star else (item, *rule.args)
+        call = function.checked(Call(args, dict(rule.kwargs)))
+        return function._body(*function._prefix, *call.args, **call.kwargs)
+
+    return checked
 
 
 def _unreadable(entry: Entry, slot: int) -> Later | Failed:

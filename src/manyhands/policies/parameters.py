@@ -5,8 +5,10 @@ The parameter whose default is ``OUTPUT`` is not public: the library fills it in
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
+import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -110,6 +112,16 @@ def _position(signature: inspect.Signature, name: str) -> int | None:
     if signature.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY:
         return None
     return list(signature.parameters).index(name)
+
+
+def innermost(function: Any) -> Any:
+    """What a call of ``function`` calls in the end: without partials, and the ``__call__`` of an object."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if isinstance(function, types.FunctionType | types.MethodType | type):
+        return function
+    method = inspect.getattr_static(type(function), "__call__", None)
+    return method if isinstance(method, types.FunctionType) else function
 
 
 def name_of(function: Callable[..., Any]) -> str:

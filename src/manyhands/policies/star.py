@@ -36,6 +36,13 @@ def short_repr(value: object) -> str:
     return text if len(text) <= 90 else f"{text[:60]}...{text[-20:]}"
 
 
+class _WholeCall(Call):
+    """A call that was not shortened among others that were."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _WholeCall, tuple(self)
+
+
 @dataclass(frozen=True)
 class StarRule:
     """One of the six rules, with the fixed ``args`` and ``kwargs`` of a map."""
@@ -98,17 +105,25 @@ class StarRule:
         return bool(self.args or self.kwargs)
 
     def shortened(self, call: Call) -> Call:
-        """The call without what all have in common; see ``completed``."""
+        """The call without what all have in common; see ``completed``.
+
+        One whose arguments were converted, so that it has others in their place, stays as it is.
+        """
+        own = len(call.args) - len(self.args)
+        if any(value is not fixed for value, fixed in zip(call.args[own:], self.args, strict=False)):
+            return _WholeCall(*call)
         kwargs = call.kwargs
         if self.kwargs:
             fixed = self.kwargs
             kwargs = {
                 name: value for name, value in kwargs.items() if name not in fixed or value is not fixed[name]
             }
-        return Call(call.args[: len(call.args) - len(self.args)], kwargs, call.memo)
+        return Call(call.args[:own], kwargs, call.memo)
 
     def completed(self, call: Call) -> Call:
         """A call that was shortened, whole again."""
+        if type(call) is _WholeCall:
+            return call
         return Call((*call.args, *self.args), {**self.kwargs, **call.kwargs}, call.memo)
 
     def _pair(self, index: int, item: Any) -> tuple[Any, Any]:
