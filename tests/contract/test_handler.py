@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import Counter
@@ -263,6 +264,33 @@ def test_predicates_that_raise(way: Way) -> None:
         outcomes = by_index(handler.drain())
     assert [outcome.ok for outcome in outcomes] == [False, True, False]
     assert all(isinstance(outcome.failure.error, ZeroDivisionError) for outcome in outcomes if outcome.failure)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_predicates_that_want_to_end_everything(way: Way, error: type[BaseException]) -> None:
+    """An exception that is no Exception ends the handler, and is what all that had not ended comes to."""
+
+    def leaves(x: int) -> bool:
+        if x == 1:
+            raise error("from a predicate")
+        return True
+
+    handler: Handler[int] = Handler(tasks.double, arguments=leaves, **way)
+    handler.add(0)
+    taken = [next(handler.results())]
+    added = 1
+    with contextlib.suppress(PoolClosed):
+        for number in (1, 2, 3):
+            handler.add(number)
+            added += 1
+    with pytest.raises(error) if way.get("backend") == "inline" else contextlib.nullcontext():
+        taken += handler.drain()
+    taken += handler.drain()
+    handler.close()
+    assert len(by_index(taken)) == added and handler.pending == 0
+    assert taken[0].value == 0
+    assert all(isinstance(outcome.failure.error, error) for outcome in taken[1:])  # type: ignore[union-attr]
 
 
 def test_invalid_raises(way: Way) -> None:

@@ -70,11 +70,12 @@ class Driver:
     def add(self, item: Any, token: Any) -> bool:
         """Takes an item, unless it has ended; returns whether it has taken it."""
         with self._lock:
-            if self.open:
+            takes = self.open  # as of now: once it is put, it ends as the others do
+            if takes:
                 self._arrived.put((item, token))
-        if self.open:
+        if takes:
             self._pump.runner.wake()
-        return self.open
+        return takes
 
     def order(self, what: Callable[[Pump], object]) -> None:
         """Has something done with the pump, in the thread that drives."""
@@ -88,6 +89,8 @@ class Driver:
             self._thread.join()
         elif self.open:
             self._serve()
+        else:
+            self._pump.close()  # it has failed in a step
 
     def end_soon(self) -> None:
         """Nothing more will be added: ends when all has; does not wait for that."""
@@ -106,8 +109,9 @@ class Driver:
         while not self._arrived.empty():
             item, token = self._arrived.get()
             if customer.wants(token):
-                index = pump.add(item)
-                self._tokens[index] = token
+                index = pump.stream.added
+                self._tokens[index] = token  # before anything of the user's is called, which may raise
+                pump.add(item)
                 customer.added(token, index)
         while not self._orders.empty():
             self._orders.get()(pump)
