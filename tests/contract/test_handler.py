@@ -321,6 +321,48 @@ def test_claimed_outputs(way: Way, tmp_path: Path) -> None:
 # -- several producers, several consumers -----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("consumers", [1, 3])
+def test_several_producers_and_consumers(way: Way, consumers: int) -> None:
+    """Nothing is lost, and nothing is given to two."""
+    taken: list[list[Outcome[int]]] = [[] for _ in range(consumers)]
+    with Handler(tasks.double, **way) as handler:
+
+        def produce(offset: int) -> None:
+            for number in range(offset, offset + 50):
+                handler.add(number)
+
+        waits = [in_thread(lambda mine=mine: mine.extend(handler.results())) for mine in taken]
+        producers = [in_thread(lambda offset=offset: produce(offset)) for offset in (0, 100, 200)]
+        for wait in producers:
+            wait()
+        handler.close_input()
+        for wait in waits:
+            wait()
+    outcomes = by_index([outcome for mine in taken for outcome in mine])
+    assert len(outcomes) == 150 and all(outcome.value == 2 * outcome.item for outcome in outcomes)
+    assert handler.counts == Counts(values=150)
+
+
+def test_who_waits_is_served_while_the_input_is_open(way: Way) -> None:
+    """An item that another thread adds comes out, though it closes nothing; so again and again."""
+    with Handler(tasks.double, **way) as handler:
+        taken: list[int] = []
+        news = threading.Semaphore(0)
+
+        def consume() -> None:
+            for outcome in handler.results():
+                taken.append(outcome.value)
+                news.release()
+
+        wait = in_thread(consume)
+        for number in range(5):
+            handler.add(number)
+            assert news.acquire(timeout=DEADLINE), f"item {number} did not come out"
+        handler.close_input()
+        wait()
+    assert taken == [0, 2, 4, 6, 8]
+
+
 @pytest.mark.parametrize("release", ["take", "close_input", "cancel"])
 def test_a_producer_waits_for_room(beside: Way, release: str) -> None:
     """``buffersize`` bounds what is added and not taken; who waits goes on when there is room, or never will be."""

@@ -116,7 +116,7 @@ class Handler(Generic[R]):
     async def aadd(self, item: Any = None, /) -> int:
         """As ``add``, for a coroutine: the event loop goes on meanwhile."""
         while (index := self._flow.add(item)) is None:
-            await self._flow.news()
+            await self._flow.news(self._flow.has_room)
         return index
 
     def close_input(self) -> None:
@@ -220,7 +220,7 @@ class HandlerResults(Generic[R]):
                 return outcome
             if ends:
                 raise StopAsyncIteration
-            await flow.news()
+            await flow.news(flow.has_news)
 
 
 class _Flow:
@@ -265,6 +265,8 @@ class _Flow:
             if not self._driver.add(item, (index, item)):
                 self._added = index
                 raise self._closed()
+            if self._stepping is not None:
+                self._tell()  # who waits for outcomes is to run it
         return index
 
     def wait_for_room(self) -> None:
@@ -275,7 +277,7 @@ class _Flow:
                 f"take results first, or give a larger buffersize"
             )
         with self._condition:
-            self._condition.wait_for(lambda: not self._open or self._added - self._taken < self._room)
+            self._condition.wait_for(self.has_room)
 
     def _closed(self) -> PoolClosed:
         error = PoolClosed(f"the handler of {self._name} takes no more items: its input is closed")
@@ -294,11 +296,11 @@ class _Flow:
             outcome, ends = self.take_now()
             if outcome is not None or ends:
                 return outcome
-            if self._stepping is not None and self._driver.is_busy:
+            if self._can_step():
                 self._step()
                 continue
             with self._condition:
-                self._condition.wait_for(lambda: self._ended or self._is_over())
+                self._condition.wait_for(self.has_news)
 
     def take_now(self) -> tuple[Outcome[Any] | None, bool]:
         """The next outcome, if there is one; else whether there will be none."""
@@ -310,25 +312,36 @@ class _Flow:
             self._tell()
             return outcome, False
 
+    def has_room(self) -> bool:
+        """Whether ``add`` need not wait. Under the lock, as those below."""
+        return not self._open or self._added - self._taken < self._room
+
+    def has_news(self) -> bool:
+        """Whether ``take`` need not wait, or has to run something."""
+        return bool(self._ended) or self._is_over() or self._can_step()
+
+    def _can_step(self) -> bool:
+        return self._stepping is not None and self._driver.is_busy
+
     def _is_over(self) -> bool:
         if self._taken < self._added:
             return False
         return not self._open or self._adders == {self._who()}
 
-    async def news(self) -> None:
-        """Waits until something may have changed."""
+    async def news(self, is_there: Callable[[], bool]) -> None:
+        """Waits until something has changed, unless ``is_there`` says under the lock that it has already."""
         import asyncio
 
-        if self._stepping is not None:
+        if self._can_step():
             self._step()
             await asyncio.sleep(0)
             return
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         with self._condition:
+            if is_there() or self._can_step():
+                return
             self._waiters.append((loop, future))
-            if self._ended or not self._open:
-                self._tell()
         await future
 
     def cancel(self, kill: bool) -> None:
