@@ -293,6 +293,27 @@ async def _anext(results: HandlerResults[T]) -> Outcome[T]:
     return await anext(results)
 
 
+def test_cancelled_while_the_block_waits_for_its_end(begun: Fifo, gate: Fifo) -> None:
+    """What runs is ended then: who cancels does not want to wait for it."""
+
+    async def main() -> None:
+        handler: Handler[int] = Handler(tasks.meet, args=(str(begun.path), str(gate.path)), workers=2)
+
+        async def work() -> None:
+            async with handler:
+                handler.extend(range(6))
+
+        task = asyncio.create_task(work())
+        await asyncio.to_thread(begun.line)
+        task.cancel()
+        await swallowed(task)
+        outcomes = by_index(await handler.adrain())
+        assert len(outcomes) == 6 and not any(outcome.ok for outcome in outcomes)
+        await asyncio.to_thread(handler.close)
+
+    run(main())
+
+
 def test_a_block_that_ends_by_an_error(begun: Fifo, gate: Fifo) -> None:
     """What runs is ended."""
 

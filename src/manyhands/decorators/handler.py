@@ -188,7 +188,11 @@ class Handler(Generic[R]):
     ) -> None:
         import asyncio
 
-        await asyncio.shield(asyncio.to_thread(self.close, kill=error is not None))
+        try:
+            await asyncio.shield(asyncio.to_thread(self.close, kill=error is not None))
+        except asyncio.CancelledError:
+            self.cancel(kill=True)  # the thread waits for the end still, which comes soon
+            raise
 
     def __repr__(self) -> str:
         return repr(self._flow)
