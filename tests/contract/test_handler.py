@@ -33,7 +33,7 @@ from manyhands.decorators.handler import Handler
 from manyhands.policies.verdict import Verdict
 from tests.contract import fate_tasks, tasks
 from tests.contract.conftest import METHODS
-from tests.helpers import DEADLINE, Fifo, lines, tell, wait_for
+from tests.helpers import DEADLINE, Fifo, lines, tell, until, wait_for
 
 Way = dict[str, Any]
 
@@ -132,8 +132,9 @@ def test_nothing_was_added(way: Way) -> None:
     """Then nothing comes out."""
     with Handler(tasks.double, **way) as handler:
         assert handler.drain() == [] and handler.counts == Counts()
-    with Handler(tasks.double, **way):
-        pass
+    with Handler(tasks.double, **way) as handler:
+        handler.extend([])
+        assert list(handler.results()) == []
 
 
 def test_add_in_the_loop_that_takes(way: Way) -> None:
@@ -146,6 +147,61 @@ def test_add_in_the_loop_that_takes(way: Way) -> None:
             if outcome.value < 100:
                 handler.add(outcome.value)
     assert values == [2, 4, 8, 16, 32, 64, 128]
+
+
+def test_add_in_handle_error(way: Way) -> None:
+    """The thread that drives is nobody else: results end, if nobody else adds, when these have ended too."""
+
+    def judge(failure: Failure) -> Verdict:
+        handler.add(failure.item + 1)
+        return GiveUp()
+
+    with Handler(halved, handle_error=judge, **way) as handler:
+        handler.extend([1, 2, 7])
+        outcomes = by_index(list(handler.results()))
+    assert [outcome.item for outcome in outcomes[:3]] == [1, 2, 7]
+    assert sorted((outcome.item, outcome.value) for outcome in outcomes if outcome.ok) == [
+        (2, 1), (2, 1), (8, 4),
+    ]  # fmt: skip
+
+
+def test_add_in_a_call() -> None:
+    """A crawler whose calls know of the handler: results end when all that they have found has ended."""
+
+    def visit(number: int) -> None:
+        if number < 20:
+            handler.extend([2 * number, 2 * number + 1])
+
+    for backend in ("inline", "threads"):
+        with Handler(visit, backend=backend, workers=2) as handler:
+            handler.add(1)
+            outcomes = by_index(list(handler.results()))
+        assert sorted(outcome.item for outcome in outcomes) == list(range(1, 40))
+
+
+def test_who_has_added_is_not_mixed_up() -> None:
+    """A thread, or a task, that comes after another has ended is not taken for it."""
+    with Handler(tasks.double, backend="threads") as handler:
+        threads = [threading.Thread(target=handler.add, args=(x,)) for x in (0, 1)]
+        threads[0].start()
+        threads[0].join(DEADLINE)
+        ended = threading.Event()
+        taken: list[Outcome[int]] = []
+
+        def consume() -> None:
+            taken.extend(handler.results())
+            ended.set()
+
+        consumer = threading.Thread(target=consume)
+        consumer.start()  # with the number that the first had, as it goes
+        until(lambda: taken or handler.counts.total, "the first has ended")
+        threads[1].start()
+        threads[1].join(DEADLINE)
+        until(lambda: repr(handler).endswith("2 taken, open>"), "both are taken")
+        assert not ended.is_set()
+        handler.close_input()
+        consumer.join(DEADLINE)
+    assert len(by_index(taken)) == 2
 
 
 def test_in_the_order_of_the_items(beside: Way, begun: Fifo, gate: Fifo, tmp_path: Path) -> None:
@@ -401,6 +457,24 @@ def test_no_room_inline() -> None:
         assert next(handler.results()).value == 0
         handler.add(1)
         assert [outcome.value for outcome in handler.drain()] == [2]
+
+
+def test_waiting_inside_handle_error(way: Way) -> None:
+    """Who drives would wait for itself, which is said: for room, for outcomes and for the end."""
+    raised: list[str] = []
+
+    def judge(failure: Failure) -> Verdict:
+        for wait in (lambda: handler.add(2), handler.drain, handler.close):
+            try:
+                wait()
+            except RuntimeError as error:
+                raised.append(str(error))
+        return GiveUp()
+
+    with Handler(halved, handle_error=judge, buffersize=1, **way) as handler:
+        handler.add(1)
+        assert len(handler.drain()) == 1
+    assert len(raised) == 3
 
 
 # -- closing, cancelling ----------------------------------------------------------------------------------------

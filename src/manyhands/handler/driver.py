@@ -58,6 +58,7 @@ class Driver:
         self._orders: queue.SimpleQueue[Callable[[Pump], object]] = queue.SimpleQueue()
         self._tokens: dict[int, Any] = {}
         self._thread: threading.Thread | None = None
+        self._driving: int | None = None  # the thread that is at a step
         pump.runner.promise(lambda: self.open and bool(self._tokens or not self._arrived.empty()))
 
     def start(self, name: str) -> None:
@@ -128,12 +129,18 @@ class Driver:
         return self.open
 
     @property
+    def is_here(self) -> bool:
+        """Whether the thread that asks is at a step: what it waited for would never come."""
+        return self._driving == threading.get_ident()
+
+    @property
     def is_busy(self) -> bool:
         """Whether anything was added that has not ended."""
         return bool(self._tokens) or not self._arrived.empty()
 
     def guarded(self, step: Callable[[], bool]) -> bool:
         """Does a step; what it raises is the end of all items."""
+        self._driving = threading.get_ident()
         try:
             return step()
         except Halted as halted:
@@ -144,6 +151,8 @@ class Driver:
         except BaseException as error:
             self._fail_all(error)
             raise
+        finally:
+            self._driving = None
 
     def _serve(self) -> None:
         try:
