@@ -28,6 +28,7 @@ from manyhands import (
     claimed_output,
     parallel,
     retry_on,
+    validated,
 )
 from manyhands.decorators.handler import Handler
 from manyhands.policies.verdict import Verdict
@@ -537,6 +538,45 @@ def test_cancelled_while_it_waits_to_be_tried_again(beside: Way) -> None:
         (outcome,) = handler.drain()
     assert isinstance(outcome.failure.error, CancelledError)  # type: ignore[union-attr]
     assert len(outcome.attempts) == 1 and "after 1" not in str(outcome.failure.error.__notes__)  # type: ignore[union-attr]
+
+
+def test_cancelled_inside_handle_error(way: Way) -> None:
+    """What it asks for then is not granted."""
+
+    def judge(failure: Failure) -> Verdict:
+        handler.cancel()
+        return Retry(wait=0)
+
+    with Handler(halved, handle_error=judge, ordered=True, **way) as handler:
+        handler.extend([1])
+        (outcome,) = handler.drain()
+    assert outcome.failure is not None and len(outcome.attempts) == 1
+
+
+def test_nothing_begins_after_cancel(beside: Way, tmp_path: Path) -> None:
+    """Not even what was added by others a moment before."""
+    for round_ in range(5):
+        calls = tmp_path / f"calls {round_}"
+        with Handler(tasks.write_call, args=(str(calls),), buffersize=50, **beside) as handler:
+            added = 0
+
+            def produce(handler: Handler[int] = handler) -> None:
+                nonlocal added
+                try:
+                    while True:
+                        handler.add(added)
+                        added += 1
+                except PoolClosed:
+                    pass
+
+            wait = in_thread(produce)
+            next(handler.results())
+            handler.cancel()
+            wait()
+            outcomes = handler.drain()
+            assert len(outcomes) + 1 == added
+        ok = [outcome for outcome in outcomes if outcome.ok]
+        assert len(lines(calls)) == len(ok) + 1
 
 
 def test_a_block_that_ends_by_an_error(beside: Way, begun: Fifo, gate: Fifo) -> None:

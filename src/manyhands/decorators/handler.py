@@ -358,7 +358,7 @@ class _Flow:
 
     def cancel(self, kill: bool) -> None:
         self.close_input()
-        self._driver.order(lambda pump: pump.cancel_all(kill))
+        self._driver.cancel_all(kill)
 
     @property
     def pending(self) -> int:

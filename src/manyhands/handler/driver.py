@@ -83,6 +83,11 @@ class Driver:
         self._orders.put(what)
         self._pump.runner.wake()
 
+    def cancel_all(self, kill: bool) -> None:
+        """Drops what has not begun; see ``Pump.cancel_all``. At once, nothing is tried again."""
+        self._pump.stream.stop()
+        self.order(lambda pump: pump.cancel_all(kill))
+
     def finish(self) -> None:
         """Nothing more will be added: returns when all has ended."""
         self.end_soon()
@@ -107,7 +112,7 @@ class Driver:
     def step(self) -> bool:
         """Adds what has arrived and settles one item; returns whether there is, or may be, more to do."""
         pump, customer = self._pump, self._customer
-        while not self._arrived.empty():
+        for _ in range(self._arrived.qsize()):  # no more: who adds without end keeps nothing from running
             item, token = self._arrived.get()
             if customer.wants(token):
                 index = pump.stream.added
