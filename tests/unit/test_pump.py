@@ -56,6 +56,8 @@ def expected(script: Script, gate: Gate) -> tuple[str, int, int]:
             if step.failed is not None:
                 failures, repeats, looks = failures + 1, repeats + 1, 0
             continue
+        if step == "cancelled":
+            return "failure", failures, repeats
         failures += 1
         budget = 1 if step == "died" else step.budget if isinstance(step, Failed) else None
         if budget is not None:

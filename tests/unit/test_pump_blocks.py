@@ -38,7 +38,7 @@ def expected(script: Script) -> tuple[str, int]:
         again += step == "again"
         died += step == "died"
         if step in ("error", "cancelled") or again == BUDGETS[0].attempts or died == BUDGETS[1].attempts:
-            return step, place
+            return step, place - (step == "cancelled")
     return "value", len(script)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from manyhands.calls import Call, Done, Failed, qualified_name
-from manyhands.errors import InvalidResult, WorkerDied
+from manyhands.errors import InvalidResult, PoolClosed, WorkerDied
 from manyhands.handler.blocks import Run, WrongState
 from manyhands.handler.stream import Question, Stream
 from manyhands.outcome import Attempt, Discarded, Elsewhere, Failure, Outcome
@@ -79,6 +79,7 @@ class AnyOrder(RuleBasedStateMachine):
         )
         self.now = 0.0
         self.open = True
+        self.stopped = False
         self.items: dict[int, Item] = {}
         self.added = 0
         self.ended: list[int] = []
@@ -127,7 +128,7 @@ class AnyOrder(RuleBasedStateMachine):
         """Counts a failed attempt in the model; whether the item is to be repeated."""
         item = self.items[index]
         item.attempts.append(Attempt(qualified_name(type(error)), str(error), seconds, worker))
-        if budget is None:
+        if budget is None or self.stopped:
             return False
         item.spent[budget] += 1
         if item.begun is None:
@@ -141,6 +142,8 @@ class AnyOrder(RuleBasedStateMachine):
         item, most = self.items[index], self.budgets[budget].attempts
         assert most is not None
         assert item.begun is not None
+        if self.stopped:
+            return False
         self.to_be_asked_for.append((item.spent[budget], self.now - item.begun))
         if item.spent[budget] >= most:
             return False
@@ -151,7 +154,7 @@ class AnyOrder(RuleBasedStateMachine):
     def asked(self, index: int, failed: Failed, got: object, seconds: float) -> bool:
         """Whether the fate of the item is asked for, as it must be if its budget says so."""
         item = self.items[index]
-        if failed.budget is None or self.budgets[failed.budget].handle_error is None:
+        if failed.budget is None or self.budgets[failed.budget].handle_error is None or self.stopped:
             return False
         assert isinstance(got, Question) and got.handle_error is not_called
         failure = got.failure
@@ -280,6 +283,22 @@ class AnyOrder(RuleBasedStateMachine):
             item = self.items[index].item
             wanted = Discarded(str(raised), index, item) if discard else Failure(raised, index, item, "trace")
             assert got.result == wanted
+
+    @precondition(lambda self: self.those("out"))
+    @rule(data=st.data())
+    def drop(self, data: st.DataObject) -> None:
+        """What did not run ends, without another attempt."""
+        index = self.pick(data, "out")
+        error = PoolClosed("dropped")
+        got = self.finish(index, self.stream.dropped(index, Failed(error)))
+        assert got.result == Failure(error, index, self.items[index].item, "")
+
+    @rule()
+    @precondition(lambda self: self.added > 5)
+    def stop(self) -> None:
+        """No attempt is repeated from now on."""
+        self.stream.stop()
+        self.stopped = True
 
     @precondition(lambda self: self.those("out"))
     @rule(data=st.data())

@@ -110,13 +110,14 @@ class Handler(Generic[R]):
 
     def extend(self, items: Iterable[Any], /) -> None:
         """Adds all of these items, one after the other; raises like ``add``."""
+        self._flow.note_adder()  # though they be none
         for item in items:
             self.add(item)
 
     async def aadd(self, item: Any = None, /) -> int:
         """As ``add``, for a coroutine: the event loop goes on meanwhile."""
         while (index := self._flow.add(item)) is None:
-            await self._flow.news()
+            await self._flow.news(self._flow.has_room)
         return index
 
     def close_input(self) -> None:
@@ -169,6 +170,7 @@ class Handler(Generic[R]):
         Args:
             kill: cancel what has not begun, and end what runs.
         """
+        self._flow.check_waits()
         self._finalizer.detach()
         self._flow.close(kill)
 
@@ -188,7 +190,11 @@ class Handler(Generic[R]):
     ) -> None:
         import asyncio
 
-        await asyncio.shield(asyncio.to_thread(self.close, kill=error is not None))
+        try:
+            await asyncio.shield(asyncio.to_thread(self.close, kill=error is not None))
+        except asyncio.CancelledError:
+            self.cancel(kill=True)  # the thread waits for the end still, which comes soon
+            raise
 
     def __repr__(self) -> str:
         return repr(self._flow)
@@ -220,7 +226,7 @@ class HandlerResults(Generic[R]):
                 return outcome
             if ends:
                 raise StopAsyncIteration
-            await flow.news()
+            await flow.news(flow.has_news)
 
 
 class _Flow:
@@ -233,7 +239,8 @@ class _Flow:
         self._condition = threading.Condition()
         self._ended: deque[Outcome[Any]] = deque()
         self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
-        self._adders: set[tuple[int, int]] = set()
+        self._adder: weakref.ref[Any] | None = None
+        self._adders = 0  # how many they are; more than one is many
         self._added = self._settled = self._taken = 0
         self._counts = Counts()
         self._open = True
@@ -246,6 +253,7 @@ class _Flow:
         prepare = preparation(function, rule, discards=True)
         pump = Pump(iter(()), prepare, stream, runner, gate, observer_for(function, options, None))
         self._driver = Driver(pump, self)
+        self._runs_here = getattr(own, "runs_here", bool)
         self._stepping = threading.Lock() if isinstance(own, InlineRunner) else None
         if self._stepping is None:
             self._driver.start(f"manyhands-handler-{self._name}")
@@ -262,21 +270,24 @@ class _Flow:
             if self._added - self._taken >= self._room:
                 return None
             index, self._added = self._added, self._added + 1
-            self._adders.add(self._who())
+            self.note_adder()
             if not self._driver.add(item, (index, item)):
                 self._added = index
                 raise self._closed()
+            if self._stepping is not None:
+                self._tell()  # who waits for outcomes is to run it
         return index
 
     def wait_for_room(self) -> None:
         """Waits until something was taken, or the input is closed."""
+        self.check_waits()
         if self._stepping is not None:
             raise RuntimeError(
                 f"the handler of {self._name} has no room, and with backend='inline' nothing runs while this waits: "
                 f"take results first, or give a larger buffersize"
             )
         with self._condition:
-            self._condition.wait_for(lambda: not self._open or self._added - self._taken < self._room)
+            self._condition.wait_for(self.has_room)
 
     def _closed(self) -> PoolClosed:
         error = PoolClosed(f"the handler of {self._name} takes no more items: its input is closed")
@@ -295,11 +306,12 @@ class _Flow:
             outcome, ends = self.take_now()
             if outcome is not None or ends:
                 return outcome
-            if self._stepping is not None and self._driver.is_busy:
+            self.check_waits()
+            if self._can_step():
                 self._step()
                 continue
             with self._condition:
-                self._condition.wait_for(lambda: self._ended or self._is_over())
+                self._condition.wait_for(self.has_news)
 
     def take_now(self) -> tuple[Outcome[Any] | None, bool]:
         """The next outcome, if there is one; else whether there will be none."""
@@ -311,30 +323,43 @@ class _Flow:
             self._tell()
             return outcome, False
 
+    def has_room(self) -> bool:
+        """Whether ``add`` need not wait. Under the lock, as those below."""
+        return not self._open or self._added - self._taken < self._room
+
+    def has_news(self) -> bool:
+        """Whether ``take`` need not wait, or has to run something."""
+        return bool(self._ended) or self._is_over() or self._can_step()
+
+    def _can_step(self) -> bool:
+        return self._stepping is not None and self._driver.is_busy
+
     def _is_over(self) -> bool:
         if self._taken < self._added:
             return False
-        return not self._open or self._adders == {self._who()}
+        if not self._open:
+            return True
+        return self._adders == 1 and self._adder is not None and self._adder() is _who()
 
-    async def news(self) -> None:
-        """Waits until something may have changed."""
+    async def news(self, is_there: Callable[[], bool]) -> None:
+        """Waits until something has changed, unless ``is_there`` says under the lock that it has already."""
         import asyncio
 
-        if self._stepping is not None:
+        if self._can_step():
             self._step()
             await asyncio.sleep(0)
             return
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         with self._condition:
+            if is_there() or self._can_step():
+                return
             self._waiters.append((loop, future))
-            if self._ended or not self._open:
-                self._tell()
         await future
 
     def cancel(self, kill: bool) -> None:
         self.close_input()
-        self._driver.order(lambda pump: pump.cancel_all(kill))
+        self._driver.cancel_all(kill)
 
     @property
     def pending(self) -> int:
@@ -375,13 +400,23 @@ class _Flow:
         """Whether nobody misses anything when this is dropped."""
         return self._taken == self._added
 
-    def _who(self) -> tuple[int, int]:
-        """Tells threads, and tasks of event loops, apart."""
-        asyncio = sys.modules.get("asyncio")
-        task = None
-        if asyncio is not None and asyncio._get_running_loop() is not None:
-            task = asyncio.current_task()
-        return threading.get_ident(), id(task)
+    def note_adder(self) -> None:
+        """Counts who adds. Who drives or runs an item can add only as long as that has not ended: it doesn't count."""
+        if self._adders > 1 or self._driver.is_here or self._runs_here():
+            return
+        who = _who()
+        with self._condition:
+            if self._adder is None or self._adder() is not who:
+                self._adder = weakref.ref(who)
+                self._adders += 1
+
+    def check_waits(self) -> None:
+        """Raises RuntimeError where to wait would be for ever."""
+        if self._driver.is_here:
+            raise RuntimeError(
+                f"the handler of {self._name} can't be waited for here, where it calls handle_error, arguments or, "
+                f"with backend='inline', the function: it goes on only when that has returned"
+            )
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:
@@ -443,6 +478,15 @@ class _Flow:
             self.settle((index, item), Outcome(index, item, Failure(error, index, item)))
         with self._condition:
             self._tell()
+
+
+def _who() -> threading.Thread | asyncio.Task[Any]:
+    """Who runs: a task of an event loop, or a thread."""
+    asyncio = sys.modules.get("asyncio")
+    task = None
+    if asyncio is not None and asyncio._get_running_loop() is not None:
+        task = asyncio.current_task()
+    return task or threading.current_thread()
 
 
 def _wake(future: asyncio.Future[None]) -> None:

@@ -58,6 +58,7 @@ class Driver:
         self._orders: queue.SimpleQueue[Callable[[Pump], object]] = queue.SimpleQueue()
         self._tokens: dict[int, Any] = {}
         self._thread: threading.Thread | None = None
+        self._driving: int | None = None  # the thread that is at a step
         pump.runner.promise(lambda: self.open and bool(self._tokens or not self._arrived.empty()))
 
     def start(self, name: str) -> None:
@@ -70,16 +71,22 @@ class Driver:
     def add(self, item: Any, token: Any) -> bool:
         """Takes an item, unless it has ended; returns whether it has taken it."""
         with self._lock:
-            if self.open:
+            takes = self.open  # as of now: once it is put, it ends as the others do
+            if takes:
                 self._arrived.put((item, token))
-        if self.open:
+        if takes:
             self._pump.runner.wake()
-        return self.open
+        return takes
 
     def order(self, what: Callable[[Pump], object]) -> None:
         """Has something done with the pump, in the thread that drives."""
         self._orders.put(what)
         self._pump.runner.wake()
+
+    def cancel_all(self, kill: bool) -> None:
+        """Drops what has not begun; see ``Pump.cancel_all``. At once, nothing is tried again."""
+        self._pump.stream.stop()
+        self.order(lambda pump: pump.cancel_all(kill))
 
     def finish(self) -> None:
         """Nothing more will be added: returns when all has ended."""
@@ -88,6 +95,8 @@ class Driver:
             self._thread.join()
         elif self.open:
             self._serve()
+        else:
+            self._pump.close()  # it has failed in a step
 
     def end_soon(self) -> None:
         """Nothing more will be added: ends when all has; does not wait for that."""
@@ -103,11 +112,12 @@ class Driver:
     def step(self) -> bool:
         """Adds what has arrived and settles one item; returns whether there is, or may be, more to do."""
         pump, customer = self._pump, self._customer
-        while not self._arrived.empty():
+        for _ in range(self._arrived.qsize()):  # no more: who adds without end keeps nothing from running
             item, token = self._arrived.get()
             if customer.wants(token):
-                index = pump.add(item)
-                self._tokens[index] = token
+                index = pump.stream.added
+                self._tokens[index] = token  # before anything of the user's is called, which may raise
+                pump.add(item)
                 customer.added(token, index)
         while not self._orders.empty():
             self._orders.get()(pump)
@@ -124,12 +134,18 @@ class Driver:
         return self.open
 
     @property
+    def is_here(self) -> bool:
+        """Whether the thread that asks is at a step: what it waited for would never come."""
+        return self._driving == threading.get_ident()
+
+    @property
     def is_busy(self) -> bool:
         """Whether anything was added that has not ended."""
         return bool(self._tokens) or not self._arrived.empty()
 
     def guarded(self, step: Callable[[], bool]) -> bool:
         """Does a step; what it raises is the end of all items."""
+        self._driving = threading.get_ident()
         try:
             return step()
         except Halted as halted:
@@ -140,6 +156,8 @@ class Driver:
         except BaseException as error:
             self._fail_all(error)
             raise
+        finally:
+            self._driving = None
 
     def _serve(self) -> None:
         try:

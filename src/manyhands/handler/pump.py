@@ -183,7 +183,7 @@ class Pump:
 
     def add(self, item: Any) -> int:
         """Takes an item in, due at once; returns its index. The stream must have room."""
-        call = self._prepare(self.stream.added, item)
+        call = self._cancelled() if self._is_cancelled else self._prepare(self.stream.added, item)
         if isinstance(call, Failed):
             index = self.stream.add(item, Call(), self._clock())
             self._tell(self.stream.end(index, call))
@@ -398,7 +398,7 @@ class Pump:
                 case Died(index, error, worker):
                     self._judge(self.stream.died(index, error, self._clock(), worker))
                 case Cancelled(index):
-                    self._judge(self.stream.failed(index, self._cancelled(), self._clock(), 0.0, ""))
+                    self._tell(self.stream.dropped(index, self._cancelled()))
 
     def _judge(self, ended: Ended | Question) -> None:
         """Asks the user, if it is for the user to say."""
@@ -419,6 +419,8 @@ class Pump:
             self.stream.postpone(index, self._clock() + wait, later.memo, later.failed, worker)
             if later.failed is not None:
                 self._tell(None)
+            if self._is_cancelled:
+                self._tell(self.stream.end(index, self._cancelled()))
 
     def _tell(self, ended: Ended) -> None:
         if self._observer is None:

@@ -230,7 +230,7 @@ class Stream:
         self._open = False
 
     def stop(self) -> None:
-        """No attempt is repeated from now on."""
+        """No attempt is repeated from now on; may be called from any thread."""
         self._repeats = False
 
     def send(self, index: int, call: Call) -> None:
@@ -263,6 +263,10 @@ class Stream:
     def failed(self, index: int, failed: Failed, now: float, seconds: float, worker: str) -> Ended | Question:
         """An attempt has failed: the item ends, waits for the next, or its fate is asked for."""
         return self._fail(self._back(index), failed, now, seconds, worker)
+
+    def dropped(self, index: int, failed: Failed) -> Outcome[Any]:
+        """The item came back without having run, which is no attempt."""
+        return self._end(self._back(index), failed, 0.0, "")
 
     def died(self, index: int, error: WorkerDied | TaskTimeout, now: float, worker: str) -> Ended | Question:
         """The item's worker ended with it; nobody but the stream can tell whether that is to be retried."""
@@ -375,6 +379,8 @@ class Stream:
 
     def _allowance(self, item: _Item, failed: Failed, now: float, wait: float | None) -> float | None:
         """Seconds to wait before the next attempt, if the budget has one."""
+        if not self._repeats:
+            return None
         assert failed.budget is not None
         assert item.begun is not None
         budget, spent = self._budgets[failed.budget], item.spent[failed.budget]

@@ -100,6 +100,10 @@ class ThreadRunner:
             for thread in self._threads:
                 thread.join()
 
+    def runs_here(self) -> bool:
+        """Whether the thread that asks is one of these."""
+        return threading.current_thread() in self._threads
+
     def _close_work(self) -> None:
         close = getattr(self._work, "close", None)
         if close is not None:

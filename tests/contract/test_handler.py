@@ -1,0 +1,744 @@
+"""``Handler``: items are added while outcomes are taken, wherever calls run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manyhands import (
+    Controller,
+    Counts,
+    Failure,
+    GiveUp,
+    InvalidArguments,
+    Outcome,
+    PoolClosed,
+    Replace,
+    Retry,
+    TaskTimeout,
+    WorkerDied,
+    claimed_output,
+    parallel,
+    retry_on,
+)
+from manyhands.decorators.handler import Handler
+from manyhands.policies.verdict import Verdict
+from tests.contract import fate_tasks, tasks
+from tests.contract.conftest import METHODS
+from tests.helpers import DEADLINE, Fifo, lines, tell, until, wait_for
+
+Way = dict[str, Any]
+
+
+@pytest.fixture(params=["inline", "threads", *METHODS, "controller"])
+def way(request: pytest.FixtureRequest) -> Way:
+    """Options that say where calls run, one after the other."""
+    if request.param in ("inline", "threads"):
+        return {"backend": request.param, "workers": 2}
+    if request.param == "controller":
+        return {"backend": request.getfixturevalue("controller")}
+    return {"workers": 2, "start_method": request.param}
+
+
+@pytest.fixture(params=["threads", *METHODS, "controller"])
+def beside(request: pytest.FixtureRequest) -> Way:
+    """Options with which calls run elsewhere than in the thread that takes their outcomes."""
+    if request.param == "threads":
+        return {"backend": "threads", "workers": 2}
+    if request.param == "controller":
+        return {"backend": request.getfixturevalue("controller")}
+    return {"workers": 2, "start_method": request.param}
+
+
+def halved(number: int) -> float:
+    """Fails for odd numbers."""
+    if number % 2:
+        raise ValueError(f"{number} is odd")
+    return number / 2
+
+
+def by_index(outcomes: list[Outcome[Any]]) -> list[Outcome[Any]]:
+    """The outcomes sorted; each index must be there once."""
+    ranked = sorted(outcomes, key=lambda outcome: outcome.index)
+    assert [outcome.index for outcome in ranked] == list(range(len(ranked)))
+    return ranked
+
+
+def in_thread(function: Callable[[], object]) -> Callable[[], None]:
+    """Starts a thread; returns what waits for its end, and raises what it raised."""
+    raised: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            function()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=guarded, daemon=True)
+    thread.start()
+
+    def wait() -> None:
+        thread.join(DEADLINE)
+        assert not thread.is_alive(), "the thread did not end"
+        if raised:
+            raise raised[0]
+
+    return wait
+
+
+# -- one producer, one consumer ---------------------------------------------------------------------------------
+
+
+def test_added_and_taken(way: Way) -> None:
+    """Each item is exactly one outcome, of each kind; what was taken is told in numbers."""
+
+    def even(number: int) -> bool:
+        return number < 90
+
+    with Handler(halved, arguments=even, **way) as handler:
+        assert [handler.add(number) for number in (0, 1, 2)] == [0, 1, 2]
+        handler.extend([90, 4])
+        outcomes = by_index(handler.drain())
+        assert handler.pending == 0
+        assert handler.counts == Counts(3, 1, 1)
+        assert repr(handler).endswith(": 5 added, 0 pending, 5 taken, closed>")
+    assert [outcome.item for outcome in outcomes] == [0, 1, 2, 90, 4]
+    assert [outcome.value for outcome in outcomes if outcome.ok] == [0, 1, 2]
+    failure = outcomes[1].failure
+    assert failure is not None and "is odd" in str(failure.error) and "in halved" in failure.traceback
+    assert any("in the handler of halved, item 1: 1" in note for note in failure.error.__notes__)
+    assert outcomes[3].discarded is not None
+
+
+def test_who_adds_and_iterates_alone_comes_to_an_end(way: Way) -> None:
+    """Without closing the input; and may add more then."""
+    with Handler(tasks.double, **way) as handler:
+        for begin in (0, 5):
+            handler.extend(range(begin, begin + 5))
+            values = sorted(outcome.value for outcome in handler.results())
+            assert values == [2 * x for x in range(begin, begin + 5)]
+        assert repr(handler).endswith(": 10 added, 0 pending, 10 taken, open>")
+
+
+def test_nothing_was_added(way: Way) -> None:
+    """Then nothing comes out."""
+    with Handler(tasks.double, **way) as handler:
+        assert handler.drain() == [] and handler.counts == Counts()
+    with Handler(tasks.double, **way) as handler:
+        handler.extend([])
+        assert list(handler.results()) == []
+
+
+def test_add_in_the_loop_that_takes(way: Way) -> None:
+    """A crawler: what was found leads to more."""
+    with Handler(tasks.double, **way) as handler:
+        handler.add(1)
+        values = []
+        for outcome in handler.results():
+            values.append(outcome.value)
+            if outcome.value < 100:
+                handler.add(outcome.value)
+    assert values == [2, 4, 8, 16, 32, 64, 128]
+
+
+def test_add_in_handle_error(way: Way) -> None:
+    """The thread that drives is nobody else: results end, if nobody else adds, when these have ended too."""
+
+    def judge(failure: Failure) -> Verdict:
+        handler.add(failure.item + 1)
+        return GiveUp()
+
+    with Handler(halved, handle_error=judge, **way) as handler:
+        handler.extend([1, 2, 7])
+        outcomes = by_index(list(handler.results()))
+    assert [outcome.item for outcome in outcomes[:3]] == [1, 2, 7]
+    assert sorted((outcome.item, outcome.value) for outcome in outcomes if outcome.ok) == [
+        (2, 1), (2, 1), (8, 4),
+    ]  # fmt: skip
+
+
+def test_add_in_a_call() -> None:
+    """A crawler whose calls know of the handler: results end when all that they have found has ended."""
+
+    def visit(number: int) -> None:
+        if number < 20:
+            handler.extend([2 * number, 2 * number + 1])
+
+    for backend in ("inline", "threads"):
+        with Handler(visit, backend=backend, workers=2) as handler:
+            handler.add(1)
+            outcomes = by_index(list(handler.results()))
+        assert sorted(outcome.item for outcome in outcomes) == list(range(1, 40))
+
+
+def test_who_has_added_is_not_mixed_up() -> None:
+    """A thread, or a task, that comes after another has ended is not taken for it."""
+    with Handler(tasks.double, backend="threads") as handler:
+        threads = [threading.Thread(target=handler.add, args=(x,)) for x in (0, 1)]
+        threads[0].start()
+        threads[0].join(DEADLINE)
+        ended = threading.Event()
+        taken: list[Outcome[int]] = []
+
+        def consume() -> None:
+            taken.extend(handler.results())
+            ended.set()
+
+        consumer = threading.Thread(target=consume)
+        consumer.start()  # with the number that the first had, as it goes
+        until(lambda: taken or handler.counts.total, "the first has ended")
+        threads[1].start()
+        threads[1].join(DEADLINE)
+        until(lambda: repr(handler).endswith("2 taken, open>"), "both are taken")
+        assert not ended.is_set()
+        handler.close_input()
+        consumer.join(DEADLINE)
+    assert len(by_index(taken)) == 2
+
+
+def test_in_the_order_of_the_items(beside: Way, begun: Fifo, gate: Fifo, tmp_path: Path) -> None:
+    """With ``ordered``, later ones wait for the first; without, they don't."""
+
+    def gated(number: int, begun: str, gate: str) -> int:
+        if number == 0:
+            wait_for(gate)
+        return number
+
+    for ordered in (True, False):
+        with Handler(gated, ordered=ordered, args=(str(begun.path), str(gate.path)), **beside) as handler:
+            handler.extend(range(5))
+            results = handler.results()
+            first = [] if ordered else [next(results).index for _ in range(4)]
+            gate.let_go()
+            order = first + [outcome.index for outcome in results]
+        assert order == (list(range(5)) if ordered else [*first, 0])
+        assert sorted(order) == list(range(5))
+
+
+def test_arguments(way: Way) -> None:
+    """Stars, and arguments that all calls share, as in a map."""
+    cases: list[tuple[Way, list[Any], list[Any]]] = [
+        ({"star": True}, [(2, 3), (3,)], [8, 9]),
+        ({"kwstar": True}, [(2, {"exponent": 4}), (3, {"plus": 1})], [16, 10]),
+        ({"star": True, "kwstar": True}, [((2, 3), {"plus": 1})], [9]),
+        ({"star": None, "args": (3,)}, [None, 2], [9, 9]),
+        ({"star": None, "kwstar": True}, [{"base": 2, "exponent": 4}], [16]),
+        ({"args": (3,), "kwargs": {"plus": 5}}, [2], [13]),
+    ]
+    for rules, items, values in cases:
+        with Handler(tasks.power, **rules, **way) as handler:
+            handler.extend(items)
+            assert [outcome.value for outcome in by_index(handler.drain())] == values, rules
+
+
+def test_an_item_that_does_not_fit(way: Way) -> None:
+    """It fails, and no other does."""
+    with Handler(tasks.power, star=True, **way) as handler:
+        handler.extend([(2, 3), 5, (1, 2, 3, 4), (3,)])
+        outcomes = by_index(handler.drain())
+    assert [outcome.ok for outcome in outcomes] == [True, False, False, True]
+    assert all(isinstance(outcome.failure.error, TypeError) for outcome in outcomes if outcome.failure)
+
+
+# -- judging ----------------------------------------------------------------------------------------------------
+
+
+def test_the_way_of_an_item(way: Way) -> None:
+    """Validated, run, judged, validated again, as often as is asked for and bounds allow."""
+
+    def judge(failure: Failure) -> Verdict:
+        number = failure.arguments
+        if failure.attempt == 1:
+            return Retry(number + 2, 0)
+        if number == 7:
+            return Retry(1000, 0)
+        return Replace("given") if number == 9 else GiveUp(LookupError("no")) if number == 5 else Retry(wait=0)
+
+    def small(number: int) -> bool:
+        return number < 100
+
+    with Handler(
+        halved, arguments=small, result=lambda half: half != 4, handle_error=judge, attempts=4, **way
+    ) as handler:
+        handler.extend([2, 8, 3, 5, 7, 11, 1000])
+        outcomes = by_index(handler.drain())
+    assert outcomes[0].value == 1.0
+    assert outcomes[1].value == 5.0, "its half was no valid result, and another was asked for"
+    assert isinstance(outcomes[2].failure.error, LookupError)  # type: ignore[union-attr]
+    assert outcomes[3].discarded is not None, "what it was tried with was no valid argument"
+    assert outcomes[4].value == "given"
+    assert "13 is odd" in str(outcomes[5].failure.error)  # type: ignore[union-attr]
+    assert outcomes[6].discarded is not None
+    assert [len(outcome.attempts) for outcome in outcomes] == [0, 1, 2, 2, 2, 4, 0]
+
+
+def test_no_waiting_retry_blocks_a_worker(way: Way) -> None:
+    """While an item waits, all others pass."""
+    with Handler(tasks.reciprocal, handle_error=lambda failure: Retry(5, 0.2), ordered=False, **way) as handler:
+        handler.extend([0, *range(1, 20)])
+        outcomes = handler.drain()
+    assert outcomes[-1].index == 0 and outcomes[-1].value == 0.2
+    by_index(outcomes)
+
+
+def test_handle_error_beside_an_own_retry_on_exception() -> None:
+    """Nothing would be left for it, which is said."""
+    own = retry_on(Exception, attempts=2)(halved)
+    with pytest.raises(TypeError, match="Exception"):
+        Handler(own, handle_error=lambda failure: GiveUp())
+
+
+@pytest.mark.parametrize("broken", [lambda failure: 1 / 0, lambda failure: None, lambda: Retry()])
+def test_a_judge_that_is_of_no_use(way: Way, broken: Callable[..., Any]) -> None:
+    """The item fails with what is wrong with it; others are not touched."""
+    with Handler(halved, handle_error=broken, **way) as handler:
+        handler.extend([2, 3, 4])
+        outcomes = by_index(handler.drain())
+    assert [outcome.ok for outcome in outcomes] == [True, False, True]
+    assert type(outcomes[1].failure.error) in (ZeroDivisionError, TypeError)  # type: ignore[union-attr]
+
+
+def test_predicates_that_raise(way: Way) -> None:
+    """Of the arguments, in this process, or of the result, in the worker: the item fails with that."""
+
+    def wants_arguments(number: int) -> bool:
+        return bool(1 / number)
+
+    def wants_result(half: float) -> bool:
+        return bool(1 / (half - 2))
+
+    with Handler(halved, arguments=wants_arguments, result=wants_result, **way) as handler:
+        handler.extend([0, 2, 4])
+        outcomes = by_index(handler.drain())
+    assert [outcome.ok for outcome in outcomes] == [False, True, False]
+    assert all(isinstance(outcome.failure.error, ZeroDivisionError) for outcome in outcomes if outcome.failure)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_predicates_that_want_to_end_everything(way: Way, error: type[BaseException]) -> None:
+    """An exception that is no Exception ends the handler, and is what all that had not ended comes to."""
+
+    def leaves(x: int) -> bool:
+        if x == 1:
+            raise error("from a predicate")
+        return True
+
+    handler: Handler[int] = Handler(tasks.double, arguments=leaves, **way)
+    handler.add(0)
+    taken = [next(handler.results())]
+    added = 1
+    with contextlib.suppress(PoolClosed):
+        for number in (1, 2, 3):
+            handler.add(number)
+            added += 1
+    with pytest.raises(error) if way.get("backend") == "inline" else contextlib.nullcontext():
+        taken += handler.drain()
+    taken += handler.drain()
+    handler.close()
+    assert len(by_index(taken)) == added and handler.pending == 0
+    assert taken[0].value == 0
+    assert all(isinstance(outcome.failure.error, error) for outcome in taken[1:])  # type: ignore[union-attr]
+
+
+def test_invalid_raises(way: Way) -> None:
+    """``invalid="raise"``: sorted out is failed."""
+    with Handler(halved, arguments=lambda number: number > 0, invalid="raise", **way) as handler:
+        handler.extend([0, 2])
+        outcomes = by_index(handler.drain())
+    assert isinstance(outcomes[0].failure.error, InvalidArguments)  # type: ignore[union-attr]
+
+
+def test_claimed_outputs(way: Way, tmp_path: Path) -> None:
+    """What is there already is not computed again."""
+
+    def note(number: int) -> str:
+        tell(tmp_path / "calls", number)
+        return f"<{number}>"
+
+    claimed = claimed_output(f"{tmp_path}/{{number}}.txt", save=lambda text, path: Path(path).write_text(text))(
+        note
+    )
+    for _ in range(2):
+        with Handler(claimed, **way) as handler:
+            handler.extend(range(4))
+            assert sum(outcome.ok for outcome in by_index(handler.drain())) == 4
+    assert sorted(lines(tmp_path / "calls")) == ["0", "1", "2", "3"]
+
+
+# -- several producers, several consumers -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("consumers", [1, 3])
+def test_several_producers_and_consumers(way: Way, consumers: int) -> None:
+    """Nothing is lost, and nothing is given to two."""
+    taken: list[list[Outcome[int]]] = [[] for _ in range(consumers)]
+    with Handler(tasks.double, **way) as handler:
+
+        def produce(offset: int) -> None:
+            for number in range(offset, offset + 50):
+                handler.add(number)
+
+        waits = [in_thread(lambda mine=mine: mine.extend(handler.results())) for mine in taken]
+        producers = [in_thread(lambda offset=offset: produce(offset)) for offset in (0, 100, 200)]
+        for wait in producers:
+            wait()
+        handler.close_input()
+        for wait in waits:
+            wait()
+    outcomes = by_index([outcome for mine in taken for outcome in mine])
+    assert len(outcomes) == 150 and all(outcome.value == 2 * outcome.item for outcome in outcomes)
+    assert handler.counts == Counts(values=150)
+
+
+def test_who_waits_is_served_while_the_input_is_open(way: Way) -> None:
+    """An item that another thread adds comes out, though it closes nothing; so again and again."""
+    with Handler(tasks.double, **way) as handler:
+        taken: list[int] = []
+        news = threading.Semaphore(0)
+
+        def consume() -> None:
+            for outcome in handler.results():
+                taken.append(outcome.value)
+                news.release()
+
+        wait = in_thread(consume)
+        for number in range(5):
+            handler.add(number)
+            assert news.acquire(timeout=DEADLINE), f"item {number} did not come out"
+        handler.close_input()
+        wait()
+    assert taken == [0, 2, 4, 6, 8]
+
+
+@pytest.mark.parametrize("release", ["take", "close_input", "cancel"])
+def test_a_producer_waits_for_room(beside: Way, release: str) -> None:
+    """``buffersize`` bounds what is added and not taken; who waits goes on when there is room, or never will be."""
+    with Handler(tasks.double, buffersize=2, **beside) as handler:
+        handler.extend([0, 1])
+        waiting = threading.Event()
+        raised: list[PoolClosed] = []
+
+        def produce() -> None:
+            waiting.set()
+            try:
+                handler.extend([2, 3])
+            except PoolClosed as error:
+                raised.append(error)
+
+        wait = in_thread(produce)
+        assert waiting.wait(DEADLINE)
+        assert handler.counts.total <= 2
+        if release == "take":
+            taken = [next(handler.results()) for _ in range(2)]
+            wait()
+            assert not raised and by_index(taken + handler.drain())[3].value == 6
+        else:
+            handler.close_input() if release == "close_input" else handler.cancel(kill=True)
+            wait()
+            assert "takes no more items" in str(raised[0])
+            assert len(by_index(handler.drain())) == 2
+
+
+def test_no_room_inline() -> None:
+    """Nothing runs while a producer waits, which is said."""
+    with Handler(tasks.double, buffersize=1, backend="inline") as handler:
+        handler.add(0)
+        with pytest.raises(RuntimeError, match="has no room"):
+            handler.add(1)
+        assert next(handler.results()).value == 0
+        handler.add(1)
+        assert [outcome.value for outcome in handler.drain()] == [2]
+
+
+def test_waiting_inside_handle_error(way: Way) -> None:
+    """Who drives would wait for itself, which is said: for room, for outcomes and for the end."""
+    raised: list[str] = []
+
+    def judge(failure: Failure) -> Verdict:
+        for wait in (lambda: handler.add(2), handler.drain, handler.close):
+            try:
+                wait()
+            except RuntimeError as error:
+                raised.append(str(error))
+        return GiveUp()
+
+    with Handler(halved, handle_error=judge, buffersize=1, **way) as handler:
+        handler.add(1)
+        assert len(handler.drain()) == 1
+    assert len(raised) == 3
+
+
+# -- closing, cancelling ----------------------------------------------------------------------------------------
+
+
+def test_closed(way: Way) -> None:
+    """It takes no more, and says so; what was added has ended, and can be taken still."""
+    handler: Handler[int] = Handler(tasks.double, **way)
+    handler.extend([1, 2])
+    handler.close()
+    assert handler.pending == 0
+    for _ in range(2):
+        with pytest.raises(PoolClosed, match="double takes no more items: its input is closed"):
+            handler.add(3)
+    assert [outcome.value for outcome in by_index(handler.drain())] == [2, 4]
+    handler.close()
+    handler.cancel()
+    assert handler.drain() == []
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_cancelled(beside: Way, begun: Fifo, gate: Fifo, kill: bool) -> None:
+    """What runs is finished or, with ``kill``, ended; nothing else begins."""
+    threads = beside.get("backend") == "threads"
+    with Handler(tasks.meet, args=(str(begun.path), str(gate.path)), chunksize=1, **beside) as handler:
+        handler.extend(range(30))
+        running = {int(begun.line().split()[0]) for _ in range(2)}
+        handler.cancel(kill=kill)
+        if threads or not kill:
+            results = handler.results()
+            cancelled = [next(results) for _ in range(20)]  # before those end that run
+            gate.let_go(30)
+            outcomes = by_index(cancelled + list(results))
+        else:
+            outcomes = by_index(handler.drain())
+    kinds = Counter(type(outcome.failure.error) if outcome.failure else None for outcome in outcomes)
+    if kill and not threads:
+        assert kinds == {WorkerDied: 2, CancelledError: 28}
+        assert {
+            outcome.index for outcome in outcomes if isinstance(outcome.failure.error, WorkerDied)
+        } == running  # type: ignore[union-attr]
+    else:
+        assert set(kinds) == {None, CancelledError}
+        assert kinds[None] == 2 and {outcome.index for outcome in outcomes if outcome.ok} == running
+    assert begun.empty()
+
+
+def test_cancelled_while_it_waits_to_be_tried_again(beside: Way) -> None:
+    """It fails at once, however long the wait."""
+    asked = threading.Event()
+
+    def judge(failure: Failure) -> Verdict:
+        asked.set()
+        return Retry(wait=3600)
+
+    with Handler(halved, handle_error=judge, **beside) as handler:
+        handler.extend([1])
+        assert asked.wait(DEADLINE)
+        handler.cancel()
+        (outcome,) = handler.drain()
+    assert isinstance(outcome.failure.error, CancelledError)  # type: ignore[union-attr]
+    assert len(outcome.attempts) == 1 and "after 1" not in str(outcome.failure.error.__notes__)  # type: ignore[union-attr]
+
+
+def test_cancelled_inside_handle_error(way: Way) -> None:
+    """What it asks for then is not granted."""
+
+    def judge(failure: Failure) -> Verdict:
+        handler.cancel()
+        return Retry(wait=0)
+
+    with Handler(halved, handle_error=judge, ordered=True, **way) as handler:
+        handler.extend([1])
+        (outcome,) = handler.drain()
+    assert outcome.failure is not None and len(outcome.attempts) == 1
+
+
+def test_nothing_begins_after_cancel(beside: Way, tmp_path: Path) -> None:
+    """Not even what was added by others a moment before."""
+    for round_ in range(5):
+        calls = tmp_path / f"calls {round_}"
+        with Handler(tasks.write_call, args=(str(calls),), buffersize=50, **beside) as handler:
+            added = 0
+
+            def produce(handler: Handler[int] = handler) -> None:
+                nonlocal added
+                try:
+                    while True:
+                        handler.add(added)
+                        added += 1
+                except PoolClosed:
+                    pass
+
+            wait = in_thread(produce)
+            next(handler.results())
+            handler.cancel()
+            wait()
+            outcomes = handler.drain()
+            assert len(outcomes) + 1 == added
+        ok = [outcome for outcome in outcomes if outcome.ok]
+        assert len(lines(calls)) == len(ok) + 1
+
+
+def test_a_block_that_ends_by_an_error(beside: Way, begun: Fifo, gate: Fifo) -> None:
+    """What runs is ended, and the rest dropped; the outcomes can be taken still."""
+    if beside.get("backend") == "threads":
+        gate.let_go(20)
+    with (
+        pytest.raises(LookupError),
+        Handler(tasks.meet, args=(str(begun.path), str(gate.path)), chunksize=1, **beside) as handler,
+    ):
+        handler.extend(range(20))
+        begun.line()
+        raise LookupError
+    assert handler.pending == 0
+    assert len(by_index(handler.drain())) == 20
+    assert handler.counts.failures >= 18 or beside.get("backend") == "threads"
+
+
+def test_outcomes_that_are_left(way: Way) -> None:
+    """At the end of the block what was added has ended, and nothing is lost."""
+    with Handler(tasks.double, **way) as handler:
+        handler.extend(range(10))
+        outcome = next(handler.results())
+    assert handler.counts == Counts(values=10)
+    assert len(by_index([outcome, *handler.results()])) == 10
+
+
+# -- faults -----------------------------------------------------------------------------------------------------
+
+
+def test_workers_that_die(controller: Controller) -> None:
+    """Only the calls that they ran fail, or are judged."""
+    for judge, values in (
+        (None, [0, 1, 2, None, 4]),
+        (lambda failure: Retry(failure.item + 10, 0), [0, 1, 2, 13, 4]),
+    ):
+        with Handler(
+            tasks.die, kwargs={"victim": 3, "way": "exit"}, handle_error=judge, backend=controller
+        ) as handler:
+            handler.extend(range(5))
+            outcomes = by_index(handler.drain())
+        assert [outcome.value if outcome.ok else None for outcome in outcomes] == values
+        assert all(isinstance(outcome.failure.error, WorkerDied) for outcome in outcomes if outcome.failure)
+        assert len(outcomes[3].attempts) == 1
+
+
+def test_calls_that_take_too_long(controller: Controller) -> None:
+    """They end their worker, nothing else."""
+    with Handler(fate_tasks.get_stuck, kwargs={"victims": (1,)}, timeout=0.3, backend=controller) as handler:
+        handler.extend(range(4))
+        outcomes = by_index(handler.drain())
+    assert isinstance(outcomes[1].failure.error, TaskTimeout)  # type: ignore[union-attr]
+    assert sum(outcome.ok for outcome in outcomes) == 3
+
+
+def test_budgets_of_their_own(controller: Controller, tmp_path: Path) -> None:
+    """Exception, invalid result, death and timeout are counted apart."""
+    with Handler(fate_tasks.follow, args=(str(tmp_path),), timeout=1.0, backend=controller) as handler:
+        handler.extend(["tdei.", "dd", "ee"])
+        outcomes = by_index(handler.drain())
+    assert outcomes[0].value == "." and len(outcomes[0].attempts) == 4
+    assert isinstance(outcomes[1].failure.error, WorkerDied)  # type: ignore[union-attr]
+    assert isinstance(outcomes[2].failure.error, LookupError)  # type: ignore[union-attr]
+
+
+def _whole(error: BaseException | None) -> str:
+    text = ""
+    while error is not None:
+        text += f"{error!r} {getattr(error, '__notes__', '')}"
+        error = error.__cause__
+    return text
+
+
+def test_a_controller_that_is_closed_meanwhile() -> None:
+    """What had not ended fails, and the handler ends."""
+    with Controller(1) as pool:
+        handler: Handler[int] = Handler(tasks.double, backend=pool)
+        handler.extend([1, 2])
+        assert len(by_index([next(handler.results()), next(handler.results())])) == 2
+        pool.close(kill=True)
+        try:
+            handler.add(3)
+        except PoolClosed:
+            pass
+        outcomes = handler.drain()
+        assert all(outcome.failure is not None for outcome in outcomes)
+        handler.close()
+
+
+def test_what_can_not_be_sent(processes: Way) -> None:
+    """An item fails; a function is refused at once."""
+    with Handler(tasks.double, **processes) as handler:
+        handler.extend([1, threading.Lock(), 3])
+        outcomes = by_index(handler.drain())
+    assert [outcome.ok for outcome in outcomes] == [True, False, True]
+    lock = threading.Lock()
+    with pytest.raises(TypeError, match="can't be sent to a worker process"):
+        Handler(lambda number: lock, **processes)
+
+
+def test_hostile_items(way: Way) -> None:
+    """Items that can't be shown are told of all the same."""
+    with Handler(halved, **way) as handler:
+        handler.extend([fate_tasks.Hostile(), 2, fate_tasks.Shy(3)])
+        outcomes = by_index(handler.drain())
+    assert [outcome.ok for outcome in outcomes] == [False, True, False]
+
+
+def test_progress(way: Way, capfd: pytest.CaptureFixture[str]) -> None:
+    """A bar counts what has ended."""
+    with Handler(halved, progress="halving", **way) as handler:
+        handler.extend(range(6))
+        handler.drain()
+    err = capfd.readouterr().err
+    assert "halving: 6item" in err and "failed=3" in err
+
+
+def test_inside_a_task(way: Way) -> None:
+    """A handler in a worker runs its calls there."""
+
+    def nested(number: int) -> list[int]:
+        from manyhands.decorators.handler import Handler
+
+        with Handler(tasks.double) as inner:
+            inner.extend([number, number + 1])
+            return [outcome.value for outcome in inner.drain()]
+
+    if way.get("backend") in ("inline", "threads"):
+        pytest.skip("no worker process")
+    with Handler(nested, **way) as handler:
+        handler.extend([1, 5])
+        assert [outcome.value for outcome in by_index(handler.drain())] == [[2, 4], [10, 12]]
+
+
+def test_many_threads_at_once(way: Way) -> None:
+    """As a target of an executor's map, with the input closed at the end."""
+    with Handler(tasks.double, **way) as handler, ThreadPoolExecutor(4) as executor:
+        assert sorted(executor.map(handler.add, range(40))) == list(range(40))
+        assert len(by_index(handler.drain())) == 40
+
+
+def test_methods_and_decorated_functions(way: Way) -> None:
+    """Whatever a map takes."""
+    functions: list[tuple[Any, int]] = [
+        (tasks.Scaler(3).scale, 12), (tasks.Scaler.scale_by_class, 40), (tasks.Scaler.negate, -4), (abs, 4),
+        (parallel(backend="inline")(abs), 4),
+    ]  # fmt: skip
+    for function, value in functions:
+        with Handler(function, **way) as handler:
+            handler.add(4)
+            assert handler.drain()[0].value == value
+
+
+def test_its_place(way: Way) -> None:
+    """Calls run where the options say; handle_error and arguments here."""
+    seen: list[int] = []
+
+    def here(_: object) -> bool:
+        seen.append(os.getpid())
+        return True
+
+    with Handler(tasks.process_id, arguments=here, **way) as handler:
+        handler.extend([1, 2])
+        pids = {outcome.value for outcome in handler.drain()}
+    assert set(seen) == {os.getpid()}
+    assert (os.getpid() in pids) == (way.get("backend") in ("inline", "threads"))
