@@ -390,7 +390,8 @@ class BaseHandler:
             add_note(raised, f"raised by {name}, the handle_error_fn, which was asked about {error!r}")
             return False, None, self._error(arguments, raised)
         if not enqueue and not isinstance(told, BaseException):
-            self.logger.warning("%s gave no exception in the third place, but %s.", name, short_repr(told))
+            if told is not None:
+                self.logger.warning("%s gave no exception in the third place, but %s.", name, short_repr(told))
             told = None
         return enqueue, new_arguments, told
 
@@ -439,7 +440,7 @@ def _logger(name: str, console_level: int | str | None) -> logging.Logger:
     logger = logging.getLogger(name)
     if console_level is None:
         return logger
-    own = logging.Logger(name, console_level)  # which nobody else has, so that nothing is written twice
+    own = logging.Logger(name, console_level)  # noqa: LOG001 - nobody else has it: nothing is written twice
     own.parent = logger
     console = logging.StreamHandler()
     console.setFormatter(logging.Formatter("%(asctime)s - %(levelname)s - %(message)s"))

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from manyhands import Controller
 from manyhands.compat.checks import whole_number
@@ -220,8 +220,6 @@ class ProcessHandler(BaseHandler):
         options: see ``BaseHandler``.
     """
 
-    _backend: Children | None
-
     def check_processes(self) -> ProcessStates:
         """Which processes have ended, and how: ``(error, all_error, exited, all_exited, exit_codes)``."""
         return states_of(self._children().exit_codes())
@@ -269,10 +267,7 @@ class ProcessHandler(BaseHandler):
         return Children(self.target_fn, workers, self.debug, self._over, self.logger.warning)
 
     def _children(self) -> Children:
-        self._opened()
-        children = self._backend
-        assert children is not None
-        return children
+        return cast("Children", self._opened())
 
     def _error(self, arguments: Any, error: BaseException) -> ProcessingException:
         return ProcessingException(error, traceback_of(error), arguments)

@@ -40,10 +40,8 @@ class Keeping:
 
     def _pair(self, setup: bool, storage: Any, arguments: Any) -> tuple[Any, Any]:
         values = (setup, storage, self._worker_id, self._debug, arguments)
-        if self._takes_names:
-            returned = self._target(**dict(zip(NAMES, values, strict=True)))
-        else:
-            returned = self._target(*values)
+        by_name = dict(zip(NAMES, values, strict=True))
+        returned = self._target(**by_name) if self._takes_names else self._target(*values)
         if not isinstance(returned, tuple | list) or len(cast("tuple[Any, ...]", returned)) != 2:
             raise TypeError(
                 f"the target must return (storage, result); it returned a {type(returned).__name__}"
