@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from manyhands.policies.star import short_repr
 
@@ -95,7 +95,7 @@ class FrozenChild(int):
 
     task: PoolFuture | None
 
-    def __new__(cls, worker_id: int, task: PoolFuture | None) -> FrozenChild:
+    def __new__(cls, worker_id: int, task: PoolFuture | None) -> Self:
         """The number, which knows the task."""
         child = super().__new__(cls, worker_id)
         child.task = task

@@ -225,14 +225,12 @@ class Controller(Executor):
         Raises:
             ValueError: the future is not of this pool.
         """
-        if not isinstance(future, PoolFuture):
-            raise ValueError(f"future must be one that was submitted to this pool, not {future!r}")
-        desk = future._desk
-        if desk is None or future.done():
-            return False
-        if desk.dispatcher is not self._dispatcher:
-            raise ValueError(f"future must be one that was submitted to this pool, not {future!r}")
-        return desk.kill(future)
+        if isinstance(future, PoolFuture):
+            if future.done() or (desk := future._desk) is None:
+                return False
+            if desk.dispatcher is self._dispatcher:
+                return desk.kill(future)
+        raise ValueError(f"future must be one that was submitted to this pool, not {future!r}")
 
     def running(self) -> dict[Future[Any], float]:
         """The futures of the calls that run now, and for how many seconds each was seen to.
