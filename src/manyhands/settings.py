@@ -160,7 +160,7 @@ class MapOptions:
         if self.max_shared_memory is not None:
             check_positive("max_shared_memory", self.max_shared_memory, least=0)
         if self.timeout is not None:
-            _check_seconds("timeout", self.timeout)
+            check_seconds("timeout", self.timeout)
             if isinstance(self.backend, str) and self.backend in ("inline", "threads"):
                 raise ValueError(
                     f"timeout needs worker processes, which can be ended; backend={self.backend!r} has none"
@@ -351,7 +351,8 @@ def check_positive(name: str, value: object, least: int = 1) -> None:
         raise ValueError(f"{name} must be at least {least}, not {value}")
 
 
-def _check_seconds(name: str, value: object) -> None:
+def check_seconds(name: str, value: object) -> None:
+    """Raises TypeError or ValueError, which name the argument, unless it is a number of seconds above 0."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number of seconds or None, not {value!r}")
     if not 0 < value < math.inf:

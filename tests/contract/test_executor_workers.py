@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from manyhands import Controller, PoolBroken, WorkerDied
+from manyhands import Controller, PoolBroken, WorkerDied, parallel
 from tests.contract import executor_tasks as tasks
 from tests.contract.executors import EXECUTOR, STANDARD, held, make, ours, works
 from tests.helpers import DEADLINE, Fifo, ends_of, lines, until
@@ -534,3 +534,68 @@ def test_an_initializer_that_can_not_be_sent(method: str) -> None:
     options = {"initializer": tasks.set_up, "initargs": (threading.Lock(),)}
     with pytest.raises((TypeError, BrokenExecutor)), make(method, **options) as pool:
         pool.submit(tasks.get_mark).result(DEADLINE)
+
+
+@ours
+def test_kill_what_a_decorated_function_submitted(method: str, begun: Fifo, gate: Fifo) -> None:
+    """Its futures are the pool's as well, and no other pool's."""
+    with make(method) as pool, make(method, 1) as other:
+        future = parallel(tasks.hold).options(backend=pool).submit(0, begun.path, gate.path)
+        begun.line()
+        with pytest.raises(ValueError, match="this pool"):
+            other.kill(future)
+        assert pool.kill(future) is True
+        assert isinstance(future.exception(DEADLINE), WorkerDied)
+        assert pool.kill(future) is other.kill(future) is False
+
+
+# -- what runs, and since when --------------------------------------------------------------------------------
+
+
+@ours
+def test_what_runs(method: str, begun: Fifo, gate: Fifo) -> None:
+    """Calls that a worker is at, with the seconds, which grow; not those that wait, and not those that have ended."""
+    with make(method) as pool:
+        assert pool.running() == {}
+        with held(pool, begun, gate) as futures:
+            waiting = [pool.submit(tasks.double, number) for number in range(5)]
+            first = pool.running()
+            assert set(first) == set(futures)
+            until(lambda: pool.running()[futures[0]] > first[futures[0]], "time passes")
+        assert all(future.result(DEADLINE) is not None for future in waiting)
+        until(lambda: pool.running() == {}, "nothing runs")
+
+
+@ours
+def test_time_of_calls_with_a_limit(method: str, begun: Fifo, gate: Fifo) -> None:
+    """It counts from when they began, whether or not anybody has asked before."""
+    with make(method) as pool:
+        submit = parallel(tasks.hold, timeout=1000).options(backend=pool).submit
+        with_limit, without = (
+            submit(0, begun.path, gate.path),
+            pool.submit(tasks.hold, 1, begun.path, gate.path),
+        )
+        begun.line(), begun.line()
+        until(lambda: len(pool.dispatcher._limits._overtime._seen) == 2, "somebody has looked")
+        assert set(pool.running()) == {with_limit, without}
+        assert all(seconds > 0 for seconds in pool.running().values())
+        gate.let_go(2)
+
+
+@ours
+def test_idle_workers_end(method: str) -> None:
+    """After the time that is given, and others come with the next call; with None, they stay."""
+    with make(method, 1, idle_seconds=0.01) as pool, make(method, 1, idle_seconds=None) as lasting:
+        pid, other = pool.submit(tasks.pid).result(DEADLINE), lasting.submit(tasks.pid).result(DEADLINE)
+        until(lambda: not pool.dispatcher.handles, "the idle worker has ended")
+        until(lambda: lasting.dispatcher.caretaker._rests, "the other pool rests, too")
+        assert pool.submit(tasks.pid).result(DEADLINE) != pid
+        assert lasting.submit(tasks.pid).result(DEADLINE) == other
+
+
+@ours
+@pytest.mark.parametrize("seconds", [0, -1, "1", float("inf")])
+def test_seconds_of_idleness(seconds: Any) -> None:
+    """A number above 0, or None."""
+    with pytest.raises((TypeError, ValueError), match="idle_seconds"):
+        Controller(1, idle_seconds=seconds)

@@ -185,6 +185,7 @@ def executors(pool: Controller) -> None:
     pool.shutdown(kill=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     Controller(2, "spawn")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     Controller(max_workers="two")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Controller(idle_seconds="1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     Controller(timeout=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     print(number, numbers, worker_info().pid)  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from typing import assert_type
+from typing import Any, assert_type
 
 import numpy as np
 from distributed import Client
@@ -38,6 +38,7 @@ from manyhands import (
 )
 from manyhands.compat.parmapper import ParEval, ReturnProcess, parmap, parmapper
 from manyhands.compat.parmapper_values import Values
+from manyhands.compat.qdmp import PoolFutureException, ProcessHandler, ProcessPoolHandler
 from manyhands.decorators.decorated import (
     ClaimedFunction,
     Decorated,
@@ -519,6 +520,7 @@ def a_pool_is_an_executor(pool: Controller, names: list[str]) -> None:
     assert_type(pool.map(len, names), Iterator[int])
     assert_type(pool.map(bare, [1], [2.0], timeout=1.5, chunksize=10, buffersize=4), Iterator[float])
     assert_type(pool.kill(pool.submit(len, names)), bool)
+    assert_type(pool.running(), dict[Future[Any], float])
     assert_type(list(as_completed([executor.submit(len, names)])), list[Future[int]])
     pool.shutdown(wait=False, cancel_futures=True)
     pool.close(kill=True)
@@ -529,6 +531,8 @@ def pools_take_the_keywords_of_other_executors() -> None:
     Controller(max_tasks_per_child=5, finalizer=lambda: None)
     Controller(None, threads=2, start_method=None, max_tasks_per_worker=5, max_memory_per_worker=1 << 30)
     Controller(max_shared_memory=1 << 30)
+    Controller(idle_seconds=None)
+    Controller(idle_seconds=2.5)
 
 
 def one_array_is_split_into_blocks(array: NDArray[np.float64], other: NDArray[np.int64]) -> None:
@@ -559,3 +563,33 @@ def the_face_of_parmapper() -> None:
     assert_type(list(parmapper(half, {1: 2}, star=None, kwstar=True, total=1)), list[float])
     assert_type(ReturnProcess(half, args=(1,), kwargs={"by": 2}).start(), ReturnProcess)
     ParEval(half, n_eval=3, N=2)([1, 2])
+
+
+def the_face_of_qdmp() -> None:
+    def handle(error: Exception, arguments: int) -> tuple[bool, int | None, PoolFutureException | None]:
+        return (
+            (True, arguments + 1, None) if arguments else (False, None, PoolFutureException(arguments, error))
+        )
+
+    def keep(
+        setup: bool, storage: list[int], worker_id: int, debug: bool, arguments: int
+    ) -> tuple[list[int], int]:
+        return storage, arguments
+
+    with ProcessPoolHandler(abs, handle_error_fn=handle, validate_args_fn=bool, debug=False) as handler:
+        handler.start(4)
+        handler.add_tasks([1, 2])
+        assert_type(handler.process_results(count=2, wait=False), tuple[list[Any], list[Any]])
+        handler.cancel_processes(futures=handler.check_process_timeout(timeout=5))
+        handler.stop(wait=False, cancel_futures=True)
+    children = ProcessHandler(
+        keep, console_level=10, logging_name="mine", validate_result_fn=lambda result: result > 0
+    )
+    children.start()
+    assert_type(children.worker_count, int)
+    assert_type(children.restart_timed_out_children(5.5), list[int])
+    for worker_id in children.check_process_timeout(5):
+        children.restart_child(worker_id)
+    error, _, _, all_exited, codes = children.check_processes()
+    assert_type((error, all_exited, codes), tuple[bool, bool, list[int | None]])
+    children.stop(waiting_timeout=None)

@@ -36,6 +36,14 @@ def test_a_call_that_was_gone_begins_anew() -> None:
     assert overtime.sample([call], 14.5) == [call]
 
 
+def test_the_seconds_of_what_runs() -> None:
+    """Since it was seen first; what was gone at the last sample is not told."""
+    overtime = Overtime()
+    overtime.sample([Running(0, 5, 0, math.inf), Running(1, 6, 0, 1.0)], 10.0)
+    assert overtime.sample([Running(0, 5, 0, math.inf), Running(1, 7, 0, math.inf)], 1e9) == []
+    assert overtime.seconds(1e9 + 1) == {5: 1e9 + 1 - 10.0, 7: 1.0}
+
+
 @pytest.mark.parametrize("other", [Running(1, 5, 7, 2.0), Running(0, 6, 7, 2.0), Running(0, 5, 8, 2.0)])
 def test_calls_are_told_apart(other: Running) -> None:
     """By worker, ticket and position: the next one's time is its own."""

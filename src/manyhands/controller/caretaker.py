@@ -57,7 +57,7 @@ _REAP_SECONDS: Final = 0.02
 class Caretaker:
     """The thread of one pool, started with its first session."""
 
-    def __init__(self, dispatcher: Dispatcher, idle_seconds: float, ends_when_idle: bool) -> None:
+    def __init__(self, dispatcher: Dispatcher, idle_seconds: float | None, ends_when_idle: bool) -> None:
         self._dispatcher = dispatcher
         self._idle_seconds = idle_seconds
         self._ends_when_idle = ends_when_idle
@@ -242,7 +242,8 @@ class Caretaker:
                 return 0.0
         # What is dropped of results that lie in workers' memory is told by nobody.
         most = DOZE_SECONDS if dispatcher.shares_results else None
-        if dispatcher.ledger.at_rest and (dispatcher.handles or self._ends_when_idle):
+        may_end = dispatcher.handles or self._ends_when_idle
+        if self._idle_seconds is not None and dispatcher.ledger.at_rest and may_end:
             left = self._needed_at + self._idle_seconds - now
             if left > 0:
                 return left if most is None else min(left, most)

@@ -80,12 +80,15 @@ class Dispatcher:
 
     Args:
         settings: how many workers, and how they are started.
-        idle_seconds: after so long at rest, the workers are ended; they come back with the next call.
+        idle_seconds: after so long at rest, the workers are ended; they come back with the next call. None: never.
         ends_when_idle: the whole pool is closed then, if no map is open.
+
+    Attributes:
+        exitcode: how the process ended that was the last to end; None: none has, or nobody knows.
     """
 
     def __init__(
-        self, settings: PoolSettings, idle_seconds: float = IDLE_SECONDS, ends_when_idle: bool = False
+        self, settings: PoolSettings, idle_seconds: float | None = IDLE_SECONDS, ends_when_idle: bool = False
     ) -> None:
         if sys.platform == "win32":
             raise PoolBroken(
@@ -98,6 +101,7 @@ class Dispatcher:
         self.handles: dict[int, Handle] = {}
         self.works: dict[int, OpenWork] = {}
         self.forgetting: dict[int, Forgetting] = {}
+        self.exitcode: int | None = None
         self.finishing = False  # it closes as soon as it rests
         self._by_descriptor: dict[int, int] = {}
         self._tickets: dict[int, Ticket] = {}
@@ -234,6 +238,22 @@ class Dispatcher:
             self.end()
         self.reader.ring()
         return True
+
+    def running(self) -> list[tuple[Share, int, float]]:
+        """The share and the ticket of each call that runs, and the seconds for which it was seen to.
+
+        Calls with a limit are looked at all the time, others only here.
+        """
+        with self.lock:
+            self.begin()
+            self._end_what_is_late()
+            seconds = self._limits.seconds()
+            self.end()
+            return [
+                (owner.share, ticket, seconds[ticket])
+                for ticket in seconds
+                if (owner := self._tickets.get(ticket)) is not None
+            ]
 
     def pace(self, group: int) -> Pace | None:
         """What was measured of a group's calls."""
@@ -488,6 +508,7 @@ class Dispatcher:
     def bury(self, number: int, exitcode: int | None) -> None:
         """A worker's process has ended. Under the lock."""
         handle = self.handles[number]
+        self.exitcode = exitcode
         self.ledger.doom(number)
         while not handle.channel.at_end and self.take_in_from(number):
             pass  # what it said before it ended

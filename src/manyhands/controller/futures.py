@@ -253,6 +253,10 @@ class Desk:
         """Whether the call has not ended."""
         return ticket in self._futures
 
+    def future_of(self, ticket: int) -> PoolFuture[Any] | None:
+        """The future of a call that has not ended."""
+        return self._futures.get(ticket)
+
     @property
     def is_quick(self) -> bool:
         """Whether the last calls took less time than to be woken takes."""

@@ -57,6 +57,10 @@ class Limits:
         guilty = [call for call in over if self._overtime.is_alone_to_blame(call, margin)]
         return guilty, [call for call in over if call not in guilty]
 
+    def seconds(self) -> dict[int, float]:
+        """Of each ticket of which a call ran when last looked at, for how long that was seen to."""
+        return self._overtime.seconds(time.monotonic())
+
     def _limit(self, ticket: int, tickets: Mapping[int, Ticket]) -> float:
         owner = tickets.get(ticket)
         if owner is None:

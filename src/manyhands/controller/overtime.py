@@ -30,6 +30,10 @@ class Overtime:
         self._seen = {call[:3]: self._seen.get(call[:3], now) for call in running}
         return [call for call in running if now - self._seen[call[:3]] >= call.limit]
 
+    def seconds(self, now: float) -> dict[int, float]:
+        """Of each ticket of which a call ran at the last sample, for how long that was seen to."""
+        return {ticket: now - since for (_, ticket, _), since in self._seen.items()}
+
     def is_alone_to_blame(self, call: Running, margin: float) -> bool:
         """Whether a call that is over its time has kept no other from going on.
 

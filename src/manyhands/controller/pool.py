@@ -16,10 +16,17 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
-from manyhands.controller.dispatcher import Dispatcher
+from manyhands.controller.dispatcher import IDLE_SECONDS, Dispatcher
 from manyhands.controller.futures import Apply, ApplyOne, Desk, PoolFuture
 from manyhands.errors import PoolClosed
-from manyhands.settings import MapOptions, PoolSettings, StartMethod, check_positive, resolve_workers
+from manyhands.settings import (
+    MapOptions,
+    PoolSettings,
+    StartMethod,
+    check_positive,
+    check_seconds,
+    resolve_workers,
+)
 from manyhands.workers import payload
 
 P = ParamSpec("P")
@@ -43,6 +50,8 @@ class Controller(Executor):
         max_tasks_per_worker: as in ``@parallel``.
         max_memory_per_worker: as in ``@parallel``.
         max_shared_memory: as in ``@parallel``.
+        idle_seconds: workers of a pool that has had nothing to do for so long are ended, and new ones start with
+            the next call; None: they stay.
         max_workers: another name for ``workers``.
         mp_context: a context of ``multiprocessing``, in place of ``start_method``; only its start method counts.
         max_tasks_per_child: another name for ``max_tasks_per_worker``.
@@ -63,6 +72,7 @@ class Controller(Executor):
         max_tasks_per_worker: int | None = None,
         max_memory_per_worker: int | None = None,
         max_shared_memory: int | None = None,
+        idle_seconds: float | None = IDLE_SECONDS,
         max_workers: int | None = None,
         mp_context: Any = None,
         max_tasks_per_child: int | None = None,
@@ -90,7 +100,9 @@ class Controller(Executor):
             max_memory_per_worker=max_memory_per_worker,
             max_shared_memory=max_shared_memory,
         )
-        self._dispatcher = Dispatcher(options.pool())
+        if idle_seconds is not None:
+            check_seconds("idle_seconds", idle_seconds)
+        self._dispatcher = Dispatcher(options.pool(), idle_seconds)
         self._desk: Desk | None = None
         self._desks: weakref.WeakSet[Desk] = weakref.WeakSet()
         self._opening = threading.Lock()
@@ -206,17 +218,32 @@ class Controller(Executor):
             abandon(wait)
 
     def kill(self, future: Future[Any]) -> bool:
-        """Ends a call that was submitted here, together with its worker; its future fails with ``WorkerDied``.
+        """Ends a call that was submitted to this pool, with its worker; its future fails with ``WorkerDied``.
 
         One that no worker has had is cancelled. Returns whether the call had not ended.
 
         Raises:
             ValueError: the future is not of this pool.
         """
-        desk = self._desk
-        if not isinstance(future, PoolFuture) or (not future.done() and future._desk is not desk):
-            raise ValueError(f"future must be one that this pool's submit returned, not {future!r}")
-        return desk is not None and not future.done() and desk.kill(future)
+        if isinstance(future, PoolFuture):
+            if future.done() or (desk := future._desk) is None:
+                return False
+            if desk.dispatcher is self._dispatcher:
+                return desk.kill(future)
+        raise ValueError(f"future must be one that was submitted to this pool, not {future!r}")
+
+    def running(self) -> dict[Future[Any], float]:
+        """The futures of the calls that run now, and for how many seconds each was seen to.
+
+        Calls of functions with a ``timeout`` are looked at all the time, so that is late by a quarter of a second at
+        most, and never early. Others are looked at only here: it is the time since the first look.
+        """
+        found: dict[Future[Any], float] = {}
+        for share, ticket, seconds in self._dispatcher.running():
+            future = share.future_of(ticket) if isinstance(share, Desk) else None
+            if future is not None:
+                found[future] = seconds
+        return found
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Takes no more calls, and ends the workers when those submitted have run.

@@ -1,0 +1,101 @@
+"""Threads for the tasks of a ``ThreadPoolHandler``."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from typing import Any
+
+from manyhands.compat.qdmp_tasks import PoolFuture
+
+Over = Callable[[PoolFuture], object]
+
+
+class Threads:
+    """So many threads. One whose task is cancelled is left to itself, and another takes its place.
+
+    Args:
+        target: called with the arguments of each task.
+        workers: how many threads.
+        over: told of each task that has ended, once.
+    """
+
+    def __init__(self, target: Callable[[Any], Any], workers: int, over: Over) -> None:
+        self.workers = workers
+        self._target = target
+        self._over = over
+        self._lock = threading.Lock()
+        self._tasks: queue.SimpleQueue[PoolFuture | None] = queue.SimpleQueue()
+        self._since: dict[PoolFuture, tuple[float, threading.Thread]] = {}  # of what runs and was not cancelled
+        self._threads: set[threading.Thread] = set()
+        for _ in range(workers):
+            self._start()
+
+    def put(self, task: PoolFuture) -> None:
+        """Takes a task."""
+        task.future = Future()
+        self._tasks.put(task)
+
+    def running(self) -> dict[PoolFuture, float]:
+        """What runs, and for how many seconds."""
+        with self._lock:
+            now = time.monotonic()
+            return {task: now - since for task, (since, _) in self._since.items()}
+
+    def cancel(self, task: PoolFuture) -> None:
+        """Ends a task; a thread that runs it goes on, and nobody hears of it."""
+        future = task.future
+        assert future is not None
+        with self._lock:
+            if task in self._since:
+                _, thread = self._since.pop(task)
+                self._threads.discard(thread)
+                self._start()  # and ends at once, if the threads are being ended
+                future.set_exception(CancelledError())
+            elif not future.cancel():
+                return  # it has ended
+        self._over(task)
+
+    def close(self, patience: float | None) -> None:
+        """No task will be added: ends the threads; what runs is cancelled after so many seconds."""
+        for _ in range(self.workers):
+            self._tasks.put(None)
+        deadline = None if patience is None else time.monotonic() + patience
+        for thread in list(self._threads):
+            thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        for task in self.running():
+            self.cancel(task)
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._serve, name="manyhands-qdmp", daemon=True)
+        thread.start()
+        self._threads.add(thread)
+
+    def _serve(self) -> None:
+        thread = threading.current_thread()
+        while (task := self._tasks.get()) is not None:
+            future = task.future
+            assert future is not None
+            with self._lock:
+                if not future.set_running_or_notify_cancel():
+                    continue
+                self._since[task] = time.monotonic(), thread
+            value, error = self._call(task)
+            with self._lock:
+                if self._since.pop(task, None) is None:
+                    return  # it was cancelled, and another thread has taken this one's place
+                if error is None:
+                    future.set_result(value)
+                else:
+                    future.set_exception(error)
+            self._over(task)
+            del task, future, value, error
+
+    def _call(self, task: PoolFuture) -> tuple[Any, BaseException | None]:
+        try:
+            return self._target(task.arguments), None
+        except BaseException as error:  # sys.exit in a task is its failure
+            return None, error
