@@ -183,7 +183,13 @@ class Pump:
 
     def add(self, item: Any) -> int:
         """Takes an item in, due at once; returns its index. The stream must have room."""
-        call = self._cancelled() if self._is_cancelled else self._prepare(self.stream.added, item)
+        call: Call | Failed
+        if self._is_cancelled:
+            call = self._cancelled()
+        elif self._sifted:  # it was asked about when it was drawn before
+            call = self._sifted.pop(0) or self._remake(self.stream.added, item)
+        else:
+            call = self._prepare(self.stream.added, item)
         if isinstance(call, Failed):
             index = self.stream.add(item, Call(), self._clock())
             self._tell(self.stream.end(index, call))
@@ -287,7 +293,7 @@ class Pump:
         """Sends items in blocks, and ends those that are refused; returns how many it has taken in."""
         if self._sift is None:
             return self._send_block(items, self._held)
-        told = self._sifted[: len(items)]
+        told, rest = self._sifted[: len(items)], self._sifted[len(items) :]
         if len(told) < len(items):
             more = items[len(told) :]
             told += self._sift(self.stream.added + len(told), more) or [None] * len(more)
@@ -303,7 +309,7 @@ class Pump:
                 index = self.stream.add(items[place], Call(), self._clock())
                 self._tell(self.stream.end(index, failed))
                 begin = place + 1
-        self._sifted = told[begin:]  # what was asked once is not asked again
+        self._sifted = told[begin:] + rest  # what was asked once is not asked again
         return begin
 
     def _send_block(self, items: Sequence[Any], held: list[Any] | None) -> int:
