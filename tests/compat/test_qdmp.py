@@ -647,6 +647,19 @@ def test_stop_while_somebody_waits(make: Make, kind: Any, begun: Fifo, gate: Fif
 
 
 @every_kind
+def test_stop_while_tasks_are_added(make: Make, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who adds them is told so, and nobody waits for what was not taken."""
+    handler = make(kind, square)
+    backend = handler._backend
+    handler.stop()
+    monkeypatch.setattr(handler, "_opened", lambda: backend)
+    with pytest.raises(RuntimeError, match="was stopped while tasks were added"):
+        handler.add_tasks([1])
+    assert handler.process_results() == ([], [])
+    assert handler._unended == 0
+
+
+@every_kind
 def test_a_task_again_after_the_end(make: Make, kind: Any) -> None:
     """A handler that wants one has the failure told instead: there is nobody to run it."""
     handler = make(kind, by_name, handle_error_fn=retry)

@@ -318,6 +318,17 @@ def test_stop_waits_for_a_while(make: Make, begun: Fifo, gate: Fifo) -> None:
     assert error.arguments[0] == "stuck"
 
 
+def test_a_restart_while_all_are_stopped(make: Make, begun: Fifo, gate: Fifo) -> None:
+    """The task is not run again, and not waited for."""
+    handler = make(holding)
+    handler.add_tasks([("stuck", begun.path, gate.path)])
+    begun.line()
+    handler._backend._closed = True
+    handler.restart_child(0)
+    _, (error,) = handler.process_results()
+    assert error.arguments[0] == "stuck" and begun.empty()
+
+
 def test_no_process_can_be_started(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """All tasks are errors, however many there are, and ``restart_child`` tries anew."""
     monkeypatch.setattr("manyhands.compat.qdmp_process.set_variables", end_process)
