@@ -753,6 +753,18 @@ def test_time_that_counts_anew(
     gate.let_go()
 
 
+@pytest.mark.parametrize("kind", OF_PROCESSES)
+def test_time_counts_from_the_beginning(make: Make, kind: Any, begun: Fifo, gate: Fifo) -> None:
+    """Not from when somebody asks for the first time: what runs is looked at all along."""
+    handler = make(kind, hold, 1)
+    handler.add_tasks([("a", begun.path, gate.path)])
+    begun.line()
+    backend = handler._backend
+    lane = backend._children[0].lane if kind is ProcessHandler else backend._lane
+    until(lambda: lane.pool.dispatcher._limits._overtime._seen, "somebody has looked")
+    gate.let_go()
+
+
 @every_kind
 @pytest.mark.parametrize("timeout", [-1, "5", None, True, float("nan")])
 def test_timeouts_are_seconds(make: Make, kind: Any, timeout: Any) -> None:
