@@ -647,6 +647,19 @@ def test_stop_while_somebody_waits(make: Make, kind: Any, begun: Fifo, gate: Fif
 
 
 @every_kind
+def test_stop_while_tasks_are_added(make: Make, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who adds them is told so, and nobody waits for what was not taken."""
+    handler = make(kind, square)
+    backend = handler._backend
+    handler.stop()
+    monkeypatch.setattr(handler, "_opened", lambda: backend)
+    with pytest.raises(RuntimeError, match="was stopped while tasks were added"):
+        handler.add_tasks([1])
+    assert handler.process_results() == ([], [])
+    assert handler._unended == 0
+
+
+@every_kind
 def test_a_task_again_after_the_end(make: Make, kind: Any) -> None:
     """A handler that wants one has the failure told instead: there is nobody to run it."""
     handler = make(kind, by_name, handle_error_fn=retry)
@@ -737,6 +750,18 @@ def test_time_that_counts_anew(
     before = handler._counted()
     handler.reset_sanity_timer()
     assert handler._counted() < before
+    gate.let_go()
+
+
+@pytest.mark.parametrize("kind", OF_PROCESSES)
+def test_time_counts_from_the_beginning(make: Make, kind: Any, begun: Fifo, gate: Fifo) -> None:
+    """Not from when somebody asks for the first time: what runs is looked at all along."""
+    handler = make(kind, hold, 1)
+    handler.add_tasks([("a", begun.path, gate.path)])
+    begun.line()
+    backend = handler._backend
+    lane = backend._children[0].lane if kind is ProcessHandler else backend._lane
+    until(lambda: lane.pool.dispatcher._limits._overtime._seen, "somebody has looked")
     gate.let_go()
 
 

@@ -92,7 +92,6 @@ def test_a_set_up_that_is_stuck(make: Make, begun: Fifo, gate: Fifo, monkeypatch
     monkeypatch.setenv("QDMP_GATE", str(gate.path))
     handler = make(stuck_in_setup)
     first = int(begun.line())
-    handler.add_tasks([1])
     until(lambda: handler.check_process_timeout(0), "the set-up is seen to run")
     (frozen,) = handler.check_process_timeout(0)
     assert (frozen, frozen.arguments) == (0, None)
@@ -101,6 +100,7 @@ def test_a_set_up_that_is_stuck(make: Make, begun: Fifo, gate: Fifo, monkeypatch
         assert handler.restart_timed_out_children(0) == [0]
         ended()
     assert int(begun.line()) != first
+    handler.add_tasks([1])
     gate.let_go(1)
     assert handler.process_results() == ([1], [])
 
@@ -249,12 +249,14 @@ def test_a_frozen_process(make: Make, begun: Fifo, gate: Fifo, by_time: bool) ->
     assert [count for _, _, count in results[:2]] == [1, 1]
 
 
-def test_a_frozen_process_is_given_up(make: Make, begun: Fifo, gate: Fifo) -> None:
-    """A task that was cancelled is an error, and not run again; its process is."""
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_frozen_process_is_given_up(make: Make, begun: Fifo, gate: Fifo, restarts: bool) -> None:
+    """A task that was cancelled is an error, and not run again, even if its process is just being restarted."""
     handler = make(holding)
     handler.add_tasks([("stuck", begun.path, gate.path), ("waits", *NOT_HELD)])
     begun.line()
     until(lambda: handler.check_process_timeout(0), "it is seen to run")
+    handler._backend._children[0].requeues = restarts
     handler.cancel_processes(handler.check_process_timeout(0))
     results, (error,) = handler.process_results()
     assert results == [("waits", 0, 1)]
@@ -316,6 +318,17 @@ def test_stop_waits_for_a_while(make: Make, begun: Fifo, gate: Fifo) -> None:
         ended()
     _, (error,) = handler.process_results()
     assert error.arguments[0] == "stuck"
+
+
+def test_a_restart_while_all_are_stopped(make: Make, begun: Fifo, gate: Fifo) -> None:
+    """The task is not run again, and not waited for."""
+    handler = make(holding)
+    handler.add_tasks([("stuck", begun.path, gate.path)])
+    begun.line()
+    handler._backend._closed = True
+    handler.restart_child(0)
+    _, (error,) = handler.process_results()
+    assert error.arguments[0] == "stuck" and begun.empty()
 
 
 def test_no_process_can_be_started(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

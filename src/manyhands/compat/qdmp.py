@@ -12,10 +12,16 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from manyhands.compat.qdmp_base import Backend, BaseHandler
+from manyhands.compat.qdmp_base import BaseHandler
 from manyhands.compat.qdmp_pool import Pool
 from manyhands.compat.qdmp_process import Children, ProcessHandler
-from manyhands.compat.qdmp_tasks import PoolFuture, PoolFutureException, ProcessingException, ProcessStates
+from manyhands.compat.qdmp_tasks import (
+    Backend,
+    PoolFuture,
+    PoolFutureException,
+    ProcessingException,
+    ProcessStates,
+)
 from manyhands.compat.qdmp_threads import Threads
 
 __all__ = [

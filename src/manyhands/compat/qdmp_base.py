@@ -10,37 +10,16 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError
 from operator import itemgetter
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
 from manyhands.calls import add_note
 from manyhands.compat.checks import a_function, whole_number
-from manyhands.compat.qdmp_tasks import FrozenChild, PoolFuture
+from manyhands.compat.qdmp_checks import either, function_or_none, logger_for, seconds_of
+from manyhands.compat.qdmp_tasks import Backend, FrozenChild, PoolFuture
 from manyhands.errors import PoolClosed, WorkerDied
 from manyhands.policies.parameters import name_of
 from manyhands.policies.star import short_repr
 from manyhands.settings import resolve_workers
-
-
-class Backend(Protocol):
-    """Who runs tasks."""
-
-    workers: int
-
-    def put(self, task: PoolFuture) -> None:
-        """Takes a task; raises PoolClosed if it takes no more."""
-        ...
-
-    def running(self) -> dict[PoolFuture, float]:
-        """What runs, and for how many seconds."""
-        ...
-
-    def cancel(self, task: PoolFuture) -> None:
-        """Ends a task, as far as it can."""
-        ...
-
-    def close(self, patience: float | None) -> None:
-        """Ends all workers, after so many seconds with what they run; None: when all that was put in has ended."""
-        ...
 
 
 class _Outcome(NamedTuple):
@@ -78,12 +57,12 @@ class BaseHandler:
         logging_name: str | None = None,
     ) -> None:
         self.target_fn = a_function("target_fn", target_fn)
-        self.validate_args = _function_or_none("validate_args_fn", validate_args_fn)
-        self.validate_result = _function_or_none("validate_result_fn", validate_result_fn)
-        self.handle_error = _function_or_none("handle_error_fn", handle_error_fn)
+        self.validate_args = function_or_none("validate_args_fn", validate_args_fn)
+        self.validate_result = function_or_none("validate_result_fn", validate_result_fn)
+        self.handle_error = function_or_none("handle_error_fn", handle_error_fn)
         self.debug = bool(debug)
         name = logging_name or f"manyhands.qdmp.{type(self).__name__}"
-        self.logger = _logger(name, logging.DEBUG if debug and console_level is None else console_level)
+        self.logger = logger_for(name, logging.DEBUG if debug and console_level is None else console_level)
         self._condition = threading.Condition()
         self._backend: Backend | None = None
         self._was_started = False
@@ -145,7 +124,7 @@ class BaseHandler:
             TypeError: nothing to go through was given.
         """
         self._opened()
-        for arguments in _either(tasks, futures):
+        for arguments in either(tasks, futures):
             if self._keeps(arguments):
                 self._put(arguments)
 
@@ -213,7 +192,7 @@ class BaseHandler:
             tasks: another name for ``futures``.
         """
         backend = self._opened()
-        for given in _either(futures, tasks):
+        for given in either(futures, tasks):
             task = given.task if isinstance(given, FrozenChild) else given
             if task is not None and not isinstance(task, PoolFuture):
                 raise TypeError(f"futures must be what check_process_timeout returned, not {short_repr(task)}")
@@ -409,40 +388,3 @@ class BaseHandler:
         taken.sort(key=itemgetter(0))
         results = [outcome.value for outcome in taken if not outcome.is_error]
         return results, [outcome.value for outcome in taken if outcome.is_error]
-
-
-def _either(one: Iterable[Any] | None, other: Iterable[Any] | None) -> Iterable[Any]:
-    given = one if other is None else other
-    if (one is None) == (other is None):
-        raise TypeError("give tasks or futures, one of them")
-    if not isinstance(given, Iterable):
-        raise TypeError(f"tasks must be a list with an entry for each task, not {short_repr(given)}")
-    return given
-
-
-def _function_or_none(name: str, value: Callable[..., Any] | None) -> Callable[..., Any] | None:
-    if value is not None and not callable(value):
-        raise TypeError(f"{name} must be a function or None, not {short_repr(value)}")
-    return value
-
-
-def seconds_of(name: str, value: Any) -> float:
-    """``value``, if it is a number of seconds, 0 or more; else raises TypeError or ValueError."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number of seconds, not {short_repr(value)}")
-    if not value >= 0:
-        raise ValueError(f"{name} must be 0 or more seconds, not {value}")
-    return value
-
-
-def _logger(name: str, console_level: int | str | None) -> logging.Logger:
-    """The logger of this name or, with a level for the console, one of a handler's own below it."""
-    logger = logging.getLogger(name)
-    if console_level is None:
-        return logger
-    own = logging.Logger(name, console_level)  # noqa: LOG001 - nobody else has it: nothing is written twice
-    own.parent = logger
-    console = logging.StreamHandler()
-    console.setFormatter(logging.Formatter("%(asctime)s - %(levelname)s - %(message)s"))
-    own.addHandler(console)
-    return own

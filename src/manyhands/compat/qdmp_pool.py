@@ -81,8 +81,8 @@ class Pool:
 
     def cancel(self, task: PoolFuture) -> None:
         """Ends a task, with its process if it runs."""
-        assert task.future is not None
-        self._lane.end(task.future)
+        if task.future is not None:  # else it is about to be taken, or not
+            self._lane.end(task.future)
 
     def close(self, patience: float | None) -> None:
         """No task will be added: ends the processes, after so many seconds with what they run."""

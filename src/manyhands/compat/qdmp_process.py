@@ -12,12 +12,13 @@ from typing import Any, cast
 
 from manyhands import Controller
 from manyhands.compat.checks import whole_number
-from manyhands.compat.qdmp_base import BaseHandler, seconds_of
+from manyhands.compat.qdmp_base import BaseHandler
+from manyhands.compat.qdmp_checks import seconds_of
 from manyhands.compat.qdmp_pool import Lane, packed
 from manyhands.compat.qdmp_storage import Keeping
 from manyhands.compat.qdmp_tasks import FrozenChild, PoolFuture, ProcessingException, ProcessStates, states_of
 from manyhands.compat.qdmp_threads import Over
-from manyhands.errors import WorkerDied
+from manyhands.errors import PoolClosed, WorkerDied
 from manyhands.outcome import RemoteTraceback
 from manyhands.settings import PoolSettings
 
@@ -98,8 +99,10 @@ class Children:
                 self._begin(child, None)
 
     def put(self, task: PoolFuture) -> None:
-        """Takes a task."""
+        """Takes a task; raises PoolClosed after ``close``."""
         with self._lock:
+            if self._closed:
+                raise PoolClosed("the processes were stopped")
             self._waiting.append(task)
             self._dispatch()
 
@@ -158,6 +161,8 @@ class Children:
         """No task will be added: ends the processes, after so many seconds with what they run."""
         with self._lock:
             self._closed = True
+            for task in list(self._waiting):
+                self.cancel(task)
             futures = [child.future for child in self._children if child.future is not None and child.task]
         wait(futures, patience)
         for child in self._children:
@@ -194,7 +199,7 @@ class Children:
                 self._warn(
                     "The set-up of process %d failed; its next task begins with it: %r", child.number, error
                 )
-        elif has_died and child.requeues:
+        elif has_died and child.requeues and not self._closed:
             task.future = None
             self._waiting.appendleft(task)
         else:

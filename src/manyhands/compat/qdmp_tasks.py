@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from manyhands.policies.star import short_repr
 
@@ -84,6 +84,28 @@ class PoolFuture:
     def __repr__(self) -> str:
         state = "ended" if self.done() else "running" if self.running() else "waiting"
         return f"<PoolFuture {self.index}: {short_repr(self.arguments)}, {state}>"
+
+
+class Backend(Protocol):
+    """Who runs tasks."""
+
+    workers: int
+
+    def put(self, task: PoolFuture) -> None:
+        """Takes a task; raises PoolClosed if it takes no more."""
+        ...
+
+    def running(self) -> dict[PoolFuture, float]:
+        """What runs, and for how many seconds."""
+        ...
+
+    def cancel(self, task: PoolFuture) -> None:
+        """Ends a task, as far as it can."""
+        ...
+
+    def close(self, patience: float | None) -> None:
+        """Ends all workers, after so many seconds with what they run; None: when all that was put in has ended."""
+        ...
 
 
 class FrozenChild(int):

@@ -10,6 +10,7 @@ from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from manyhands.compat.qdmp_tasks import PoolFuture
+from manyhands.errors import PoolClosed
 
 Over = Callable[[PoolFuture], object]
 
@@ -28,6 +29,7 @@ class Threads:
         self._target = target
         self._over = over
         self._lock = threading.Lock()
+        self._closed = False
         self._tasks: queue.SimpleQueue[PoolFuture | None] = queue.SimpleQueue()
         self._since: dict[PoolFuture, tuple[float, threading.Thread]] = {}  # of what runs and was not cancelled
         self._threads: set[threading.Thread] = set()
@@ -35,9 +37,12 @@ class Threads:
             self._start()
 
     def put(self, task: PoolFuture) -> None:
-        """Takes a task."""
-        task.future = Future()
-        self._tasks.put(task)
+        """Takes a task; raises PoolClosed after ``close``."""
+        with self._lock:
+            if self._closed:
+                raise PoolClosed("the threads were stopped")
+            task.future = Future()
+            self._tasks.put(task)
 
     def running(self) -> dict[PoolFuture, float]:
         """What runs, and for how many seconds."""
@@ -47,9 +52,10 @@ class Threads:
 
     def cancel(self, task: PoolFuture) -> None:
         """Ends a task; a thread that runs it goes on, and nobody hears of it."""
-        future = task.future
-        assert future is not None
         with self._lock:
+            future = task.future
+            if future is None:
+                return  # it is about to be taken, or not
             if task in self._since:
                 _, thread = self._since.pop(task)
                 self._threads.discard(thread)
@@ -61,8 +67,10 @@ class Threads:
 
     def close(self, patience: float | None) -> None:
         """No task will be added: ends the threads; what runs is cancelled after so many seconds."""
-        for _ in range(self.workers):
-            self._tasks.put(None)
+        with self._lock:
+            self._closed = True
+            for _ in range(self.workers):
+                self._tasks.put(None)
         deadline = None if patience is None else time.monotonic() + patience
         for thread in list(self._threads):
             thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
