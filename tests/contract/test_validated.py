@@ -15,6 +15,7 @@ from manyhands import (
     OUTPUT,
     Counts,
     Discarded,
+    FailedElsewhere,
     InvalidArguments,
     InvalidResult,
     ItemError,
@@ -346,6 +347,24 @@ def test_claimed_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(InvalidArguments):
         late("x")
     assert [path.name for path in (tmp_path / "late").iterdir()] == ["04.txt"]
+
+
+def test_refused_results_are_recorded_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process that believes the record says what was refused, and why."""
+    monkeypatch.chdir(tmp_path)
+
+    @claimed_output("{n}.txt", save=print, failed="report")
+    @validated(result=lambda value: value > 0, invalid="raise")
+    def same(n: int) -> int:
+        return n
+
+    with pytest.raises(InvalidResult, match="invalid result: -1"):
+        same(-1)
+    with pytest.raises(
+        FailedElsewhere, match=r"manyhands\.errors\.InvalidResult: invalid result: -1"
+    ) as caught:
+        same(-1)
+    assert caught.value.type_name == "manyhands.errors.InvalidResult"
 
 
 def test_claimed_outputs_are_checked_before_they_are_published() -> None:
