@@ -15,6 +15,7 @@ from manyhands import (
     OUTPUT,
     Counts,
     Discarded,
+    FailedElsewhere,
     InvalidArguments,
     InvalidResult,
     ItemError,
@@ -23,6 +24,7 @@ from manyhands import (
     retry_on,
     validated,
 )
+from manyhands.decorators import submitting
 from tests.contract import validated_tasks as tasks
 from tests.helpers import lines, run_script, write_script
 
@@ -173,6 +175,17 @@ def test_annotations_that_name_nothing(anywhere: How) -> None:
             call()
 
 
+def test_nothing_is_started_for_wrong_annotations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A submitted call with retries has a share of a pool, but not if it can't be called at all."""
+
+    def strange(x: int) -> None: ...
+
+    strange.__annotations__["x"] = "Nowhere"
+    monkeypatch.setattr(submitting, "start_runner", None)
+    with pytest.raises(TypeError, match="'Nowhere'"):
+        parallel(retry_on(OSError)(validated(strange))).submit(1)
+
+
 def test_annotations_before_predicates() -> None:
     """Where both are asked for, predicates see converted values."""
 
@@ -287,6 +300,21 @@ def test_annotations_are_checked_elsewhere(anywhere: How, as_input: Any) -> None
     assert outcomes[1].worker  # it was told there
 
 
+def test_all_is_checked_in_the_worker(anywhere: How, as_input: Any) -> None:
+    """Items, what they have in common, and values, in blocks too."""
+    function = tasks.added_there
+    outcomes = list(function.map(as_input(["1", "x", 12, 7]), **anywhere).outcomes())
+    assert [outcome.value for outcome in outcomes if outcome.ok] == [2.0, 8.0]
+    assert [type(outcome.value) for outcome in outcomes if outcome.ok] == [float, float]
+    assert [outcome.discarded.reason[:17] for outcome in outcomes if not outcome.ok] == [
+        "invalid arguments",
+        "invalid result: 1",
+    ]
+    assert list(function.map(as_input(["1"]), args=("2",), kwargs={"plus": "4"}, **anywhere)) == [7.0]
+    assert list(function.map(as_input([("1", "2"), ["3"]]), star=True, **anywhere)) == [3.0, 4.0]
+    assert list(function.map(as_input([("1", {"plus": "2"})]), kwstar=True, args=("3",), **anywhere)) == [6.0]
+
+
 @pytest.mark.parametrize("name", ["retried_in_worker", "retried_in_parent", "retried_annotation"])
 def test_invalid_results_are_failed_attempts(anywhere: How, as_input: Any, tmp_path: Path, name: str) -> None:
     """``@retry_on(InvalidResult)`` repeats them, wherever they were found; what stays invalid is discarded."""
@@ -342,10 +370,28 @@ def test_claimed_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     def late(n: int) -> int:
         return n + 1
 
-    assert late("04").name == "04.txt" and late("04").read_text() == "5"
+    assert late.claims.path("04").name == late("04").name == "04.txt" and late("04").read_text() == "5"
     with pytest.raises(InvalidArguments):
         late("x")
     assert [path.name for path in (tmp_path / "late").iterdir()] == ["04.txt"]
+
+
+def test_refused_results_are_recorded_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process that believes the record says what was refused, and why."""
+    monkeypatch.chdir(tmp_path)
+
+    @claimed_output("{n}.txt", save=print, failed="report")
+    @validated(result=lambda value: value > 0, invalid="raise")
+    def same(n: int) -> int:
+        return n
+
+    with pytest.raises(InvalidResult, match="invalid result: -1"):
+        same(-1)
+    with pytest.raises(
+        FailedElsewhere, match=r"manyhands\.errors\.InvalidResult: invalid result: -1"
+    ) as caught:
+        same(-1)
+    assert caught.value.type_name == "manyhands.errors.InvalidResult"
 
 
 def test_claimed_outputs_are_checked_before_they_are_published() -> None:

@@ -44,6 +44,13 @@ def moved(a: int, pid: int) -> tuple[int, Point]:
 
 
 @parallel
+@validated(arguments_in="worker")
+def added_there(a: int, b: int = 1, *, plus: int = 0) -> float:
+    """As ``added``, with everything checked in the worker."""
+    return added.__wrapped__(a, b, plus=plus)  # type: ignore[no-any-return]
+
+
+@parallel
 @validated
 def length(array: np.ndarray, weights: list[float], scale: float = 1) -> float:
     """Arrays pass as they are."""

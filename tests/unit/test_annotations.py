@@ -249,6 +249,13 @@ def test_a_bound_method_has_one_parameter_less() -> None:
     assert refused.value.error.errors[0]["loc"] == ("self",)
 
 
+class Made:
+    """Is called to make one."""
+
+    def __init__(self, point: Point) -> None:
+        self.point = point
+
+
 def writes(a: int, output: int = OUTPUT, b: int = 0) -> None: ...  # type: ignore[assignment]
 
 
@@ -273,6 +280,21 @@ def wrapping(function: Callable[..., Any]) -> Callable[..., Any]:
 def test_callables_of_all_kinds(function: Callable[..., Any], call: Call, expected: Call) -> None:
     """Partials, objects that are called, wrapped functions; the output's path is nobody's argument."""
     assert of(function).checked(call) == expected
+
+
+def test_text_is_looked_up_where_it_was_written() -> None:
+    """In the module of the function itself, whatever it is wrapped in."""
+    elsewhere: dict[str, Any] = {"functools": functools, "function": partly}
+    exec("wrapped = functools.wraps(function)(lambda *args, **kwargs: function(*args, **kwargs))", elsewhere)
+    call = Call((1,), {"c": {"x": "2"}})
+    for function in (
+        functools.partial(partly, b=3),
+        elsewhere["wrapped"],
+        functools.partial(elsewhere["wrapped"]),
+    ):
+        assert of(function).checked(call) == Call((1,), {"c": Point(x=2)})
+    assert of(Scale()).checked_result({"x": "2"}) == Point(x=2)
+    assert of(Made).checked(Call(({"x": "2"},))) == Call((Point(x=2),))
 
 
 def test_text_is_evaluated_late() -> None:
@@ -310,7 +332,10 @@ def test_what_pydantic_can_not_check_is_told() -> None:
     def nonsense(a: Point) -> None: ...
 
     nonsense.__annotations__["a"] = "not a type"
-    for function in (strange, nonsense):
+
+    def returns() -> 5: ...  # type: ignore[valid-type]
+
+    for function in (strange, nonsense, returns):
         with pytest.raises(TypeError, match=f"annotations of .*{function.__name__} can't be"):
             of(function).compile()
 

@@ -270,7 +270,7 @@ def _told(
     count = error.error_count()
     lines = [f"invalid {what}: {count} validation error{'s' * (count > 1)} for {error.title}"]
     plain: list[dict[str, Any]] = []
-    for one in error.errors(include_url=False, include_context=False)[:MOST_ERRORS]:
+    for one in error.errors(include_url=False)[:MOST_ERRORS]:
         loc: tuple[str | int, ...] = one["loc"]
         loc = (*place(loc[0]), *loc[1:]) if loc else ()
         plain.append({"type": one["type"], "loc": loc, "msg": one["msg"]})
