@@ -713,6 +713,26 @@ def test_budgets_of_their_own(controller: Controller, tmp_path: Path) -> None:
     assert isinstance(outcomes[2].failure.error, LookupError)  # type: ignore[union-attr]
 
 
+def test_a_pool_that_breaks(method: str) -> None:
+    """All that was added fails with what is wrong; who waits learns of it; no more is taken."""
+    handler: Handler[int] = Handler(
+        tasks.double, initializer=tasks.broken_initializer, workers=2, start_method=method, buffersize=8
+    )
+    with handler:
+        added = 0
+        with pytest.raises(PoolClosed, match="takes no more items") as caught:
+            while True:
+                handler.add(added)
+                added += 1
+        assert 0 < added <= 8
+        outcomes = by_index(handler.drain())
+    assert len(outcomes) == added
+    errors = {type(outcome.failure.error) for outcome in outcomes if outcome.failure}
+    assert len(errors) == 1 and "no licence found" in _whole(outcomes[0].failure.error)  # type: ignore[union-attr]
+    assert caught.value.__cause__ is outcomes[0].failure.error  # type: ignore[union-attr]
+    assert len(getattr(outcomes[0].failure.error, "__notes__", [])) < 4, "one error, told once"  # type: ignore[union-attr]
+
+
 def _whole(error: BaseException | None) -> str:
     text = ""
     while error is not None:

@@ -460,11 +460,14 @@ class _Flow:
                 where += f", in worker {outcome.worker}"
             explain(failure.error, failure.traceback, where)
             add_attempts(failure.error, outcome.attempts)
+        self._settle(outcome)
+
+    def _settle(self, outcome: Outcome[Any]) -> None:
         counts = self._counts
         with self._condition:
             self._counts = Counts(
                 counts.values + outcome.ok,
-                counts.failures + (failure is not None),
+                counts.failures + (outcome.failure is not None),
                 counts.discarded + (outcome.discarded is not None),
                 counts.elsewhere + (outcome.elsewhere is not None),
             )
@@ -478,7 +481,7 @@ class _Flow:
             self._open = False
             self._error = error
         for index, item in sorted(tokens, key=itemgetter(0)):
-            self.settle((index, item), Outcome(index, item, Failure(error, index, item)))
+            self._settle(Outcome(index, item, Failure(error, index, item)))  # one error, which names no item
         with self._condition:
             self._tell()
 
