@@ -282,11 +282,36 @@ def test_the_way_of_an_item(way: Way) -> None:
 
 def test_no_waiting_retry_blocks_a_worker(way: Way) -> None:
     """While an item waits, all others pass."""
-    with Handler(tasks.reciprocal, handle_error=lambda failure: Retry(5, 0.2), ordered=False, **way) as handler:
+    with Handler(tasks.reciprocal, handle_error=lambda failure: Retry(5, 3600), **way) as handler:
         handler.extend([0, *range(1, 20)])
-        outcomes = handler.drain()
-    assert outcomes[-1].index == 0 and outcomes[-1].value == 0.2
-    by_index(outcomes)
+        results = handler.results()
+        outcomes = [next(results) for _ in range(19)]
+        assert all(outcome.ok for outcome in outcomes)
+        handler.cancel()
+        assert len(by_index(outcomes + handler.drain())) == 20
+
+
+def test_the_functions_own_policies(way: Way) -> None:
+    """``@retry_on`` of the function is for its errors, ``handle_error`` for all others; so with ``@validated``."""
+    asked: list[str] = []
+
+    def judge(failure: Failure) -> Verdict:
+        asked.append(type(failure.error).__name__)
+        return GiveUp()
+
+    def fails(number: int) -> int:
+        if number < 3:
+            raise (OSError, KeyError, ValueError)[number](number)
+        return number
+
+    own = retry_on(OSError, attempts=2, wait=0)(validated(arguments=lambda number: number >= 0)(fails))
+    own = retry_on(lambda error: isinstance(error, KeyError), attempts=3, wait=0)(own)
+    with Handler(own, handle_error=judge, **way) as handler:
+        handler.extend([-1, 0, 1, 2, 3])
+        outcomes = by_index(handler.drain())
+    assert [len(outcome.attempts) for outcome in outcomes] == [0, 2, 3, 1, 0]
+    assert outcomes[0].discarded is not None and outcomes[4].value == 3
+    assert asked == ["ValueError"]
 
 
 def test_handle_error_beside_an_own_retry_on_exception() -> None:
@@ -372,6 +397,34 @@ def test_claimed_outputs(way: Way, tmp_path: Path) -> None:
             handler.extend(range(4))
             assert sum(outcome.ok for outcome in by_index(handler.drain())) == 4
     assert sorted(lines(tmp_path / "calls")) == ["0", "1", "2", "3"]
+
+
+def test_bad_arguments() -> None:
+    """They are refused where they are given, and nothing is started."""
+    before = set(threading.enumerate())
+    wrong: list[tuple[type[Exception], Way]] = [
+        (TypeError, {"attempts": 3}),
+        (TypeError, {"wait": 1}),
+        (TypeError, {"handle_error": 3}),
+        (TypeError, {"handle_error": print, "attempts": "3"}),
+        (ValueError, {"handle_error": print, "attempts": 0}),
+        (ValueError, {"handle_error": print, "wait": -1}),
+        (ValueError, {"buffersize": 0}),
+        (TypeError, {"arguments": 3}),
+        (TypeError, {"result": 3}),
+        (ValueError, {"backend": "fibres"}),
+        (TypeError, {"backend": 3}),
+        (TypeError, {"kwargs": {3: 4}}),
+        (TypeError, {"on_error": "skip"}),
+        (TypeError, {"args": "ab"}),
+        (TypeError, {"args": 3}),
+    ]
+    for error, options in wrong:
+        with pytest.raises(error):
+            Handler(halved, **options)
+    with pytest.raises(TypeError):
+        Handler(3)  # type: ignore[arg-type]
+    assert set(threading.enumerate()) <= before
 
 
 # -- several producers, several consumers -----------------------------------------------------------------------
@@ -539,6 +592,24 @@ def test_cancelled_while_it_waits_to_be_tried_again(beside: Way) -> None:
     assert len(outcome.attempts) == 1 and "after 1" not in str(outcome.failure.error.__notes__)  # type: ignore[union-attr]
 
 
+def test_cancelled_by_another_thread_inline() -> None:
+    """So it is while the only thread there is waits for the next attempt."""
+    asked = threading.Event()
+
+    def judge(failure: Failure) -> Verdict:
+        asked.set()
+        return Retry(wait=3600)
+
+    with Handler(halved, handle_error=judge, backend="inline") as handler:
+        handler.add(1)
+        outcomes: list[Outcome[float]] = []
+        wait = in_thread(lambda: outcomes.extend(handler.drain()))
+        assert asked.wait(DEADLINE)
+        handler.cancel()
+        wait()
+    assert isinstance(outcomes[0].failure.error, CancelledError)  # type: ignore[union-attr]
+
+
 def test_cancelled_inside_handle_error(way: Way) -> None:
     """What it asks for then is not granted."""
 
@@ -639,6 +710,26 @@ def test_budgets_of_their_own(controller: Controller, tmp_path: Path) -> None:
     assert outcomes[0].value == "." and len(outcomes[0].attempts) == 4
     assert isinstance(outcomes[1].failure.error, WorkerDied)  # type: ignore[union-attr]
     assert isinstance(outcomes[2].failure.error, LookupError)  # type: ignore[union-attr]
+
+
+def test_a_pool_that_breaks(method: str) -> None:
+    """All that was added fails with what is wrong; who waits learns of it; no more is taken."""
+    handler: Handler[int] = Handler(
+        tasks.double, initializer=tasks.broken_initializer, workers=2, start_method=method, buffersize=8
+    )
+    with handler:
+        added = 0
+        with pytest.raises(PoolClosed, match="takes no more items") as caught:
+            while True:
+                handler.add(added)
+                added += 1
+        assert 0 < added <= 8
+        outcomes = by_index(handler.drain())
+    assert len(outcomes) == added
+    errors = {type(outcome.failure.error) for outcome in outcomes if outcome.failure}
+    assert len(errors) == 1 and "no licence found" in _whole(outcomes[0].failure.error)  # type: ignore[union-attr]
+    assert caught.value.__cause__ is outcomes[0].failure.error  # type: ignore[union-attr]
+    assert len(getattr(outcomes[0].failure.error, "__notes__", [])) < 4, "one error, told once"  # type: ignore[union-attr]
 
 
 def _whole(error: BaseException | None) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, Unpack, ca
 from manyhands.decorators.decorated import Options, ParallelFunction
 from manyhands.decorators.mapping import gate_for, observer_for, preparation, start_runner, with_checks
 from manyhands.decorators.parallel import parallel
-from manyhands.decorators.retry import retry_on
+from manyhands.decorators.retry import RetryDecorator, check_policy
 from manyhands.decorators.validated import validated
 from manyhands.errors import PoolClosed
 from manyhands.handler.driver import Driver
@@ -25,7 +25,7 @@ from manyhands.handler.runner import InlineRunner
 from manyhands.handler.stream import Stream
 from manyhands.outcome import Counts, Failure, Outcome, add_attempts, explain
 from manyhands.policies.parameters import name_of
-from manyhands.policies.retry import Wait
+from manyhands.policies.retry import RetryBudget, Wait
 from manyhands.policies.star import StarRule, checked_keywords, short_repr
 from manyhands.policies.validation import Invalid
 from manyhands.policies.verdict import HandleError
@@ -81,17 +81,21 @@ class Handler(Generic[R]):
         if arguments is not None or result is not None:
             task = validated(arguments=arguments, result=result, invalid=invalid)(task)
         if handle_error is not None:
-            task = retry_on(Exception, attempts=attempts, wait=wait, handle_error=handle_error)(task)
+            check_policy(attempts, wait, None, handle_error, "Handler")
+            budget = RetryBudget((Exception,), attempts, wait, handle_error=handle_error, is_last=True)
+            task = RetryDecorator(budget)(task)
         elif attempts is not None or wait is not None:
             raise TypeError(
                 "Handler: attempts and wait are for handle_error; without it, decorate with @retry_on"
             )
         if not isinstance(task, ParallelFunction):
             task = parallel(task)
+        if "on_error" in options:
+            raise TypeError("Handler has no on_error: each outcome tells what it is")
         options.setdefault("ordered", False)
         self._flow = _Flow(
             cast("ParallelFunction[..., Any]", task).options(**options),
-            StarRule(star, kwstar, tuple(args), checked_keywords(kwargs, "kwargs")),
+            StarRule(star, kwstar, cast("tuple[Any, ...]", args), checked_keywords(kwargs, "kwargs")),
         )
         self._finalizer = weakref.finalize(self, _dropped, self._flow)
         self._finalizer.atexit = False
@@ -457,11 +461,14 @@ class _Flow:
                 where += f", in worker {outcome.worker}"
             explain(failure.error, failure.traceback, where)
             add_attempts(failure.error, outcome.attempts)
+        self._settle(outcome)
+
+    def _settle(self, outcome: Outcome[Any]) -> None:
         counts = self._counts
         with self._condition:
             self._counts = Counts(
                 counts.values + outcome.ok,
-                counts.failures + (failure is not None),
+                counts.failures + (outcome.failure is not None),
                 counts.discarded + (outcome.discarded is not None),
                 counts.elsewhere + (outcome.elsewhere is not None),
             )
@@ -475,7 +482,7 @@ class _Flow:
             self._open = False
             self._error = error
         for index, item in sorted(tokens, key=itemgetter(0)):
-            self.settle((index, item), Outcome(index, item, Failure(error, index, item)))
+            self._settle(Outcome(index, item, Failure(error, index, item)))  # one error, which names no item
         with self._condition:
             self._tell()
 

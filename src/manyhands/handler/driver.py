@@ -175,8 +175,14 @@ class Driver:
     def _fail_all(self, error: BaseException) -> None:
         with self._lock:
             self.open = False
-        waiting = list(self._tokens.values())
+        for index, token in sorted(self._tokens.items()):  # in their order, though some have ended before
+            outcome = self._pump.stream.outcome(index)
+            if outcome is None:
+                self._customer.fail([token], error)
+            else:
+                self._customer.settle(token, outcome)
         self._tokens.clear()
+        waiting = []
         while not self._arrived.empty():
             waiting.append(self._arrived.get()[1])
         self._customer.fail(waiting, error)

@@ -387,6 +387,7 @@ class Pump:
                 self._tell(self.stream.end(index, admitted))
 
     def _absorb(self, events: list[Event]) -> None:
+        halting: Failed | None = None
         for event in events:
             match event:
                 case Returned(index, values, seconds, last, worker):
@@ -395,8 +396,8 @@ class Pump:
                         self._observer.returned(values)
                 case Answered(index, Later() as later, _, worker):
                     self._later(index, later, worker)
-                case Answered(index, Failed(halts=True) as failed):
-                    raise Halted(failed)
+                case Answered(_, Failed(halts=True) as failed):
+                    halting = halting or failed  # what came with it is told first
                 case Answered(index, Done() as done, seconds, worker):
                     self._tell(self.stream.answered(index, done, seconds, worker))
                 case Answered(index, Failed() as failed, seconds, worker):
@@ -405,6 +406,8 @@ class Pump:
                     self._judge(self.stream.died(index, error, self._clock(), worker))
                 case Cancelled(index):
                     self._tell(self.stream.dropped(index, self._cancelled()))
+        if halting is not None:
+            raise Halted(halting)
 
     def _judge(self, ended: Ended | Question) -> None:
         """Asks the user, if it is for the user to say."""

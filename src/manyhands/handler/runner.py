@@ -6,6 +6,7 @@ this protocol, and so does ``InlineRunner`` here.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -113,10 +114,11 @@ class InlineRunner:
     has_room = True
 
     def __init__(
-        self, work: Callable[[Call], Answer], sleep: Callable[[float], object] = time.sleep, name: str = ""
+        self, work: Callable[[Call], Answer], sleep: Callable[[float], object] | None = None, name: str = ""
     ) -> None:
         self._work = work
-        self._sleep = sleep
+        self._woken = threading.Event()
+        self._sleep = sleep or self._woken.wait
         self._name = name
         self._calls: deque[tuple[int, Call]] = deque()
         self._cancelled: list[Event] = []
@@ -148,6 +150,7 @@ class InlineRunner:
         if not self._calls:
             if timeout:
                 self._sleep(timeout)
+                self._woken.clear()
             return []
         ticket, call = self._calls.popleft()
         start = time.perf_counter()
@@ -155,7 +158,8 @@ class InlineRunner:
         return [Answered(ticket, answer, time.perf_counter() - start, self._name)]
 
     def wake(self) -> None:
-        """Nothing waits here but the thread itself."""
+        """Ends a sleep in ``events``: the thread's that asks for them, while others add or cancel."""
+        self._woken.set()
 
     def close(self, kill: bool = False, wait: bool = True) -> None:
         """Forgets the calls that wait."""

@@ -185,6 +185,11 @@ class Stream:
         """The items that are here, and neither out nor ended."""
         return [index for index in self._items if self._is_due(index)]
 
+    def outcome(self, index: int) -> Outcome[Any] | None:
+        """What an item that was not taken came to; None: it has not ended."""
+        item = self._items.get(index)
+        return item.outcome if item is not None else None
+
     @property
     def out(self) -> list[int]:
         """The items that are out by themselves, not in a block."""

@@ -33,6 +33,7 @@ class RetryBudget:
         stop: says when there are no more.
         predicates: exceptions of which one of these is true count too, unless a type fits.
         handle_error: is asked each time what to do; None: to try again.
+        is_last: whether it counts only for what no other budget is for.
     """
 
     exceptions: tuple[type[BaseException], ...]
@@ -41,6 +42,7 @@ class RetryBudget:
     stop: Stop = None
     predicates: tuple[Predicate, ...] = ()
     handle_error: HandleError | None = None
+    is_last: bool = False
 
     def next_wait(
         self, spent: int, seconds: float = 0.0, error: BaseException | None = None, wait: float | None = None
@@ -73,10 +75,10 @@ class RetryBudget:
         return float((wait_exponential(multiplier=0.1, max=60.0) + wait_random(0, 0.1))(state))
 
     def __reduce__(self) -> Any:
-        values = [getattr(self, field.name) for field in fields(self)]
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
         if self.handle_error is not None:
-            values[-1] = StaysBehind(name_of(self.handle_error))
-        return RetryBudget, tuple(values)
+            values["handle_error"] = StaysBehind(name_of(self.handle_error))
+        return RetryBudget, tuple(values.values())
 
 
 def _state(spent: int, seconds: float, error: BaseException | None) -> Any:
@@ -96,11 +98,11 @@ def budget_of(budgets: tuple[RetryBudget, ...], error: BaseException) -> int | N
     """The index of the budget that counts for ``error``; None: there is none.
 
     It is the one that names the error's type or, failing that, its nearest base; then the first with a predicate that
-    is true. A predicate that raises is false, and the error gets a note.
+    is true, then the last. A predicate that raises is false, and the error gets a note.
     """
     for base in type(error).__mro__:
         for index, budget in enumerate(budgets):
-            if base in budget.exceptions:
+            if base in budget.exceptions and not budget.is_last:
                 return index
     for index, budget in enumerate(budgets):
         for predicate in budget.predicates:
@@ -114,6 +116,9 @@ def budget_of(budgets: tuple[RetryBudget, ...], error: BaseException) -> int | N
                     f"{qualified_name(type(raised))}: {error_text(raised)}",
                 )
                 return None
+    for index, budget in enumerate(budgets):
+        if budget.is_last and isinstance(error, budget.exceptions):
+            return index
     return None
 
 
