@@ -67,12 +67,12 @@ def process_pool() -> Iterator[Executor]:
 
 @pytest.fixture(scope="session")
 def dask_scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Any]]:
-    """Its address and a client; it has two workers, and runs a task that ends its worker once more."""
+    """Its address and a client; it has two workers, and gives a task up when its worker has ended."""
     from distributed import Client
 
     from manyhands.handler.dask import close_clients
 
-    with dask_cluster(tmp_path_factory.mktemp("dask"), failures=1) as (address, _):
+    with dask_cluster(tmp_path_factory.mktemp("dask"), failures=0) as (address, _):
         with Client(address.replace("dask://", "tcp://"), set_as_default=False) as client:
             yield address, client
         close_clients()
