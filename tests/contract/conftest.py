@@ -60,9 +60,11 @@ def thread_pool() -> Iterator[Executor]:
 @pytest.fixture(scope="session")
 def process_pool() -> Iterator[Executor]:
     """The standard library's, of two processes."""
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        yield pool
-    resource_tracker._resource_tracker._stop()  # a process that would live as long as this one
+    try:
+        with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+            yield pool
+    finally:
+        resource_tracker._resource_tracker._stop()  # a process that would live as long as this one
 
 
 @pytest.fixture(scope="session")

@@ -30,9 +30,11 @@ from tests.helpers import DEADLINE, Fifo, ends_of, lines, run_script, write_scri
 @contextmanager
 def processes(workers: int = 2) -> Iterator[ProcessPoolExecutor]:
     """An executor that may be broken."""
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield pool
-    resource_tracker._resource_tracker._stop()
+    try:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            yield pool
+    finally:
+        resource_tracker._resource_tracker._stop()
 
 
 class InThisThread(Executor):
@@ -382,7 +384,8 @@ def test_submitted_to_a_pool_that_breaks() -> None:
         die = tasks.die.options(backend=pool)
         futures = [die.submit(n, 3, "kill") for n in range(10)]
         errors = [future.exception(DEADLINE) for future in futures]
-        assert type(errors[3]) is WorkerDied and type(errors[9]) in (WorkerDied, PoolBroken)
+        assert type(errors[3]) is WorkerDied
+        assert {type(error) for error in errors} <= {type(None), WorkerDied, PoolBroken}
         assert type(die.submit(1, 3, "kill").exception(DEADLINE)) is PoolBroken
     with processes() as pool:
         assert die.options(backend=pool).submit(1, 3, "kill").result(DEADLINE) == 1
