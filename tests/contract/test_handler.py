@@ -28,6 +28,7 @@ from manyhands import (
     claimed_output,
     parallel,
     retry_on,
+    validated,
 )
 from manyhands.decorators.handler import Handler
 from manyhands.policies.verdict import Verdict

@@ -19,6 +19,8 @@ from distributed import LocalCluster
 if __name__ == "__main__":
     # A task whose worker ended is not run again more than so often.
     dask.config.set({"distributed.scheduler.allowed-failures": int(sys.argv[1])})
+    # A worker whose successor is slow to come is not taken for lost.
+    dask.config.set({"distributed.deploy.lost-worker-timeout": "10 minutes"})
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=":0",
                       local_directory=sys.argv[2], silence_logs=50) as cluster:
         print(cluster.scheduler_address, flush=True)

@@ -31,19 +31,21 @@ def thread_pool() -> Iterator[Executor]:
 @pytest.fixture(scope="session")
 def process_pool() -> Iterator[Executor]:
     """The standard library's, of two processes."""
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        yield pool
-    resource_tracker._resource_tracker._stop()  # a process that would live as long as this one
+    try:
+        with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+            yield pool
+    finally:
+        resource_tracker._resource_tracker._stop()  # a process that would live as long as this one
 
 
 @pytest.fixture(scope="session")
 def dask_scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Any]]:
-    """Its address and a client; it has two workers, and runs a task that ends its worker once more."""
+    """Its address and a client; it has two workers, and gives a task up when its worker has ended."""
     from distributed import Client
 
     from manyhands.handler.dask import close_clients
 
-    with dask_cluster(tmp_path_factory.mktemp("dask"), failures=1) as (address, _):
+    with dask_cluster(tmp_path_factory.mktemp("dask"), failures=0) as (address, _):
         with Client(address.replace("dask://", "tcp://"), set_as_default=False) as client:
             yield address, client
         close_clients()

@@ -30,9 +30,11 @@ from tests.libraries.clusters import dask_cluster
 @contextmanager
 def processes(workers: int = 2) -> Iterator[ProcessPoolExecutor]:
     """An executor that may be broken."""
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield pool
-    resource_tracker._resource_tracker._stop()
+    try:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            yield pool
+    finally:
+        resource_tracker._resource_tracker._stop()
 
 
 class InThisThread(Executor):
@@ -382,7 +384,8 @@ def test_submitted_to_a_pool_that_breaks() -> None:
         die = tasks.die.options(backend=pool)
         futures = [die.submit(n, 3, "kill") for n in range(10)]
         errors = [future.exception(DEADLINE) for future in futures]
-        assert type(errors[3]) is WorkerDied and type(errors[9]) in (WorkerDied, PoolBroken)
+        assert type(errors[3]) is WorkerDied
+        assert {type(error) for error in errors} <= {type(None), WorkerDied, PoolBroken}
         assert type(die.submit(1, 3, "kill").exception(DEADLINE)) is PoolBroken
     with processes() as pool:
         assert die.options(backend=pool).submit(1, 3, "kill").result(DEADLINE) == 1
@@ -436,23 +439,23 @@ def test_a_death_in_dask_may_be_tried_again(dask_address: str, tmp_path: Path) -
     """WorkerDied has its budget there, too."""
     die_twice = parallel(retry_on(WorkerDied, attempts=2, wait=0)(_die_at_first))
     (outcome,) = die_twice.map([str(tmp_path / "calls")], backend=dask_address).outcomes()
-    assert outcome.value == 5 and [attempt.type_name for attempt in outcome.attempts] == [
+    assert outcome.value == 3 and [attempt.type_name for attempt in outcome.attempts] == [
         "manyhands.errors.WorkerDied"
     ]
 
 
 def _die_at_first(file: str) -> int:
-    """Ends its process four times: twice with others, and twice alone."""
+    """Ends its process when it runs with others, and when it runs alone."""
     tasks.tell(file, os.getpid())
     calls = len(lines(Path(file)))
-    if calls <= 4:
+    if calls <= 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return calls
 
 
 def test_a_scheduler_that_is_gone(tmp_path: Path, begun: Fifo, gate: Fifo) -> None:
     """The map says so, whatever it does with errors, and does not wait; so do the next one and what is submitted."""
-    with dask_cluster(tmp_path, failures=1) as (address, pid):
+    with dask_cluster(tmp_path, failures=0) as (address, pid):
         meet = tasks.meet.options(backend=address)
         results = meet.map(range(60), args=(begun.path, gate.path), on_error="return")
         pids = [int(begun.line().split()[1]) for _ in range(2)]

@@ -364,7 +364,7 @@ def handlers_take_plain_and_decorated_functions() -> None:
             assert_type(outcome, Outcome[int])
         assert_type(handler.drain(), list[Outcome[int]])
         assert_type(handler.counts, Counts)
-    assert_type(Handler(body, arguments=lambda x: x > 0, handle_error=judge, wait=0), Handler[int])
+    assert_type(Handler(body, arguments=positive, handle_error=judge, wait=0), Handler[int])
 
 
 async def handlers_have_an_async_face(handler: Handler[str]) -> None:
