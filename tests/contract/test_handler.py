@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import threading
 from collections import Counter
@@ -31,6 +32,7 @@ from manyhands import (
     validated,
 )
 from manyhands.decorators.handler import Handler
+from manyhands.handler.progress import _bar_class
 from manyhands.policies.verdict import Verdict
 from tests.contract import fate_tasks, tasks
 from tests.contract.conftest import METHODS
@@ -783,6 +785,26 @@ def test_progress(way: Way, capfd: pytest.CaptureFixture[str]) -> None:
         handler.drain()
     err = capfd.readouterr().err
     assert "halving: 6item" in err and "failed=3" in err
+
+
+def test_a_bar_that_cannot_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The work goes on without it, and no bar of another thread waits for it."""
+
+    class Broken(io.StringIO):
+        """Can't be written to from some moment on."""
+
+        def write(self, text: str) -> int:
+            if threading.current_thread() is not threading.main_thread():
+                raise OSError("full")
+            return super().write(text)
+
+    monkeypatch.setattr("sys.stderr", Broken())
+    with Handler(halved, progress=True, backend="threads", workers=2) as handler:
+        handler.extend(range(0, 20, 2))
+        assert len(handler.drain()) == 10
+    lock = _bar_class().get_lock()
+    assert lock.acquire(blocking=False)
+    lock.release()
 
 
 def test_inside_a_task(way: Way) -> None:

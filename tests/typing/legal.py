@@ -9,10 +9,9 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from typing import assert_type
+from typing import TYPE_CHECKING, assert_type
 
 import numpy as np
-from distributed import Client
 from numpy.typing import NDArray
 
 from manyhands import (
@@ -51,6 +50,9 @@ from manyhands.decorators.decorated import (
     ParallelClaimedFunction,
     ParallelFunction,
 )
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 def save_text(value: object, path: Path) -> None:
@@ -323,13 +325,13 @@ def without_parentheses_too() -> None:
 # -- maps -----------------------------------------------------------------------------------------------------
 
 
-def maps_yield_what_calls_return(numbers: Iterable[int], pool: Controller) -> None:
+def maps_yield_what_calls_return(numbers: Iterable[int], pool: Controller, client: Client) -> None:
     assert_type(bare.map(numbers), Results[float])
     assert_type(
         bare.map(numbers, args=(2.0,), total=10, ordered=False, workers=-1, backend=pool), Results[float]
     )
     assert_type(bare.map(numbers, backend=ThreadPoolExecutor(2)), Results[float])
-    assert_type(bare.map(numbers, backend=Client("tcp://scheduler:8786")), Results[float])
+    assert_type(bare.map(numbers, backend=client), Results[float])
     assert_type(bare.map([(1, 2.0)], star=True), Results[float])
     assert_type(bare.map([(1, {"scale": 2.0})], kwstar=True, kwargs={"scale": 3.0}), Results[float])
     assert_type(bare.map(range(3), star=None, args=[1]), Results[float])
