@@ -32,7 +32,7 @@ from manyhands import (
     validated,
 )
 from manyhands.decorators.handler import Handler
-from manyhands.handler.progress import _bar_class
+from manyhands.handler.progress import ProgressBar, _bar_class
 from manyhands.policies.verdict import Verdict
 from tests.contract import fate_tasks, tasks
 from tests.contract.conftest import METHODS
@@ -799,9 +799,12 @@ def test_a_bar_that_cannot_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
             return super().write(text)
 
     monkeypatch.setattr("sys.stderr", Broken())
-    with Handler(halved, progress=True, backend="threads", workers=2) as handler:
-        handler.extend(range(0, 20, 2))
-        assert len(handler.drain()) == 10
+    bar = ProgressBar("some", 9)
+    bar._bar.mininterval = bar._bar.miniters = 0
+    thread = threading.Thread(target=bar.more, args=(1,))
+    thread.start()
+    thread.join()
+    assert bar._bar is None
     lock = _bar_class().get_lock()
     assert lock.acquire(blocking=False)
     lock.release()

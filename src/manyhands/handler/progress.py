@@ -71,10 +71,9 @@ class ProgressBar:
             bar, self._bar = self._bar, None
             if bar is not None:
                 bar.disable = True  # or it would try once more when it is dropped
+            # tqdm keeps it when it can't draw, and a bar in another thread would wait for it.
             lock = _bar_class().get_lock()
-            while (
-                lock._is_owned()
-            ):  # tqdm keeps it when it can't draw, and a bar in another thread would wait for it
+            while lock._is_owned():
                 lock.release()
 
 
