@@ -299,13 +299,13 @@ class _Flow:
         return error
 
     def close_input(self) -> None:
+        self._check_process()
         with self._condition:
             self._open = False
             self._tell()
 
     def take(self) -> Outcome[Any] | None:
         """The next outcome; waits for it. None: there will be none."""
-        self._check_process()
         while True:
             outcome, ends = self.take_now()
             if outcome is not None or ends:
@@ -319,6 +319,7 @@ class _Flow:
 
     def take_now(self) -> tuple[Outcome[Any] | None, bool]:
         """The next outcome, if there is one; else whether there will be none."""
+        self._check_process()
         with self._condition:
             if not self._ended:
                 return None, self._is_over()
@@ -362,6 +363,8 @@ class _Flow:
         await future
 
     def cancel(self, kill: bool) -> None:
+        if self.is_others:
+            return
         self.close_input()
         self._driver.cancel_all(kill)
 
@@ -374,6 +377,8 @@ class _Flow:
         return self._counts
 
     def close(self, kill: bool) -> None:
+        if self.is_others:
+            return
         self.close_input()
         if kill:
             self.cancel(kill=True)
@@ -388,12 +393,12 @@ class _Flow:
             raise
 
     def end_soon(self) -> None:
-        """Has the thread end when nothing is left to do; takes no lock of the driver's."""
+        """Has the thread end when nothing is left to do."""
         self._driver.end_soon()
 
-    def give_up(self) -> None:
-        """What is pending will not be waited for."""
-        self._driver.give_up()
+    def drop(self) -> None:
+        """As ``end_soon``; takes no lock of the driver's."""
+        self._driver.drop()
 
     def __repr__(self) -> str:
         state = "open" if self._open else "closed"
@@ -406,6 +411,7 @@ class _Flow:
 
     def note_adder(self) -> None:
         """Counts who adds. Who drives or runs an item can add only as long as that has not ended: it doesn't count."""
+        self._check_process()
         if self._adders > 1 or self._driver.is_here or self._runs_here():
             return
         who = _who()
@@ -416,14 +422,19 @@ class _Flow:
 
     def check_waits(self) -> None:
         """Raises RuntimeError where to wait would be for ever."""
-        if self._driver.is_here:
+        if self._driver.is_here and not self.is_others:  # a fork may have a thread of that number
             raise RuntimeError(
                 f"the handler of {self._name} can't be waited for here, where it calls handle_error, arguments or, "
                 f"with backend='inline', the function: it goes on only when that has returned"
             )
 
+    @property
+    def is_others(self) -> bool:
+        """Whether this is a fork of the process that has it: its locks may be held for ever here."""
+        return os.getpid() != self._process
+
     def _check_process(self) -> None:
-        if os.getpid() != self._process:
+        if self.is_others:
             raise PoolClosed(f"the handler of {self._name} is another process's: this one was forked from it")
 
     def _tell(self) -> None:
@@ -506,21 +517,22 @@ _flows: weakref.WeakSet[_Flow] = weakref.WeakSet()
 
 def _dropped(flow: _Flow) -> None:
     """A handler was dropped without having been closed."""
-    if sys.is_finalizing():
+    if sys.is_finalizing() or flow.is_others:
         return
     try:
         if not flow.is_done:
             warnings.warn(f"{flow!r} was dropped open; close it, or use a with block", ResourceWarning, 2)
     finally:  # a warning may be an error
         flow.cancel(kill=False)
-        flow.end_soon()
+        flow.drop()
 
 
 def _finish_all() -> None:
     """At the end of a program what was added is finished first, unless that ends by an error."""
     for flow in list(_flows):
         if ends_by_error():
-            flow.give_up()
+            flow.cancel(kill=True)  # and who waits for outcomes, in a thread of the user's, gets them
+            flow.end_soon()
         else:
             flow.close(kill=False)
 

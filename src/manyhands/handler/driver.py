@@ -103,6 +103,13 @@ class Driver:
         self._linger = 0.0
         self._pump.runner.wake()
 
+    def drop(self) -> None:
+        """As ``end_soon``, where nobody is left to take outcomes, or to drive if that was no thread of its own."""
+        self.end_soon()
+        if self._thread is None:
+            self.open = False
+            self._pump.close(wait=False)
+
     def give_up(self) -> None:
         """What is pending will not be waited for."""
         self.open = False
