@@ -207,6 +207,26 @@ def test_who_has_added_is_not_mixed_up() -> None:
     assert len(by_index(taken)) == 2
 
 
+def test_who_adds_beside_others() -> None:
+    """It does not come to an end by what it has added itself: others may add more."""
+    with Handler(tasks.double, backend="threads") as handler:
+        in_thread(lambda: handler.add(0))()
+        taken: list[Outcome[int]] = []
+
+        def consume() -> None:
+            handler.add(1)
+            taken.extend(handler.results())
+
+        wait = in_thread(consume)
+        for number in (2, 3):
+            until(lambda number=number: f"{number} taken" in repr(handler), "all are taken")
+            handler.add(number)
+        until(lambda: "4 taken" in repr(handler), "all are taken")
+        handler.close_input()
+        wait()
+    assert len(by_index(taken)) == 4
+
+
 def test_in_the_order_of_the_items(beside: Way, begun: Fifo, gate: Fifo, tmp_path: Path) -> None:
     """With ``ordered``, later ones wait for the first; without, they don't."""
 

@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,9 @@ def _in_child(handler: Handler[int]) -> None:
                 assert "another process" in str(error)
             else:
                 os._exit(3)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            handler._finalizer()  # as when it is dropped here
         handler.cancel(kill=True)
         handler.close(kill=True)
         handler.close()

@@ -60,7 +60,9 @@ class Item:
 KINDS = st.sampled_from(["fit", "fit", "fit", "fit", "unfit", "discarded"])
 ITEMS = st.builds(Item, KINDS, st.lists(ATTEMPTS, max_size=6), st.lists(VERDICTS, max_size=4))
 STEPS = st.lists(
-    st.sampled_from(["add", "add", "step", "step", "step", "cancel", "kill", "advance"]), max_size=40
+    st.sampled_from(["add", "add", "step", "step", "step", "cancel", "kill", "late", "advance"]),
+    min_size=5,
+    max_size=40,
 )
 
 
@@ -85,7 +87,7 @@ class Told:
     verdict: Any = None
     ends: str = ""
     not_before: float = 0.0
-    killed: bool = False
+    cancelled: bool = False
 
 
 class Crash(BaseException):
@@ -134,7 +136,7 @@ class World:
         self.driver.cancel_all(kill)
 
     def prepare(self, index: int, item: Any) -> Call | Failed:
-        assert not self.cancelled or self.pump._is_cancelled is False
+        assert not self.pump._is_cancelled
         kind = item.kind if isinstance(item, Item) else item
         told = self.told[index]
         if kind in ("unfit", "discarded"):
@@ -158,6 +160,7 @@ class World:
                 self.add(Item("fit", [], []))
                 return Replace("added")
             case "cancels":
+                told.cancelled = True
                 self.cancel(kill=False)
                 return Retry(wait=0)
         return told.verdict  # type: ignore[no-any-return]
@@ -179,7 +182,7 @@ class World:
         told = self.told[ticket]
         assert not self.pump._is_cancelled, "sent after it was cancelled"
         assert ticket not in self.out and self.clock.now >= told.not_before, "sent too early"
-        assert told.ends in ("", "later")
+        assert not told.ends and not told.cancelled
         told.calls.append(call.args[0])
         self.out[ticket] = call
 
@@ -191,7 +194,6 @@ class World:
 
     def kill(self, ticket: int) -> None:
         if ticket in self.out:
-            self.told[ticket].killed = True
             self.early.append(self.event(ticket, "died"))
 
     def wake(self) -> None:
@@ -348,9 +350,13 @@ def test_every_item_ends_once(
                 world.driver.guarded(world.driver.step)
             case "advance":
                 world.clock.now += 1.0
-            case "cancel" | "kill" if len(world.told) > 2:
+            case "cancel" | "kill":
                 world.cancel(kill=what == "kill")
-    while world.driver.is_busy:
+            case "late" if left and not world.cancelled:  # as a thread that adds just before another cancels
+                item = left.pop(0)
+                world.driver.order(lambda pump, item=item: world.add(item))
+                world.cancel(kill=False)
+    while world.driver.is_busy or (world.driver.open and not world.driver._orders.empty()):
         assert world.driver.open
         world.driver.guarded(world.driver.step)
     world.check()
@@ -388,3 +394,57 @@ def test_what_arrives_as_all_fails() -> None:
     assert [token for tokens in told for token in tokens] == [1, 2, 3]
     driver.finish()
     assert not driver.is_busy and world.closed
+
+
+class Quiet:
+    """A customer who only counts."""
+
+    def __init__(self) -> None:
+        self.failed: list[Any] = []
+        self.more: Callable[[], object] = lambda: None
+
+    def wants(self, token: object) -> bool:
+        return True
+
+    def added(self, token: object, index: int) -> None:
+        self.more()
+
+    def settle(self, token: object, outcome: object) -> None: ...
+
+    def fail(self, tokens: list[Any], error: BaseException) -> None:
+        self.failed += tokens
+
+
+def quiet() -> tuple[Driver, Quiet, World]:
+    """A driver with such a customer, over a runner that answers."""
+    world, customer = World(True, random.Random(0), [1] * 5), Quiet()
+    world.told.update((number, Told(Item("fit", [], []))) for number in range(99))
+    stream = Stream(buffersize=99)
+    pump = Pump(iter(()), lambda index, item: Call((item,)), stream, world, world, clock=world.clock)  # type: ignore[arg-type]
+    return Driver(pump, customer), customer, world
+
+
+def test_who_adds_as_all_fails() -> None:
+    """An item that was taken is told of as one that has failed, and not as one that was not taken."""
+    driver, customer, world = quiet()
+
+    def fail() -> None:
+        def crash() -> bool:
+            raise Crash
+
+        with pytest.raises(Crash):
+            driver.guarded(crash)
+
+    world.wake = fail  # type: ignore[method-assign]  # it comes when the item was put, before add returns
+    assert driver.add(1, "token")
+    assert customer.failed == ["token"]
+    assert not driver.add(2, "another")
+
+
+def test_who_adds_without_end() -> None:
+    """What was added runs meanwhile."""
+    driver, customer, world = quiet()
+    customer.more = lambda: driver.add(1, "token")
+    driver.add(1, "token")
+    while not any(told.ends == "value" for told in world.told.values()):
+        driver.guarded(driver.step)
