@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import psutil
@@ -70,6 +71,8 @@ def nothing_is_left() -> Iterator[None]:
     close_shared()
     guard.close()
     fork_server.close()
+    # The standard library's resource tracker ends as this process does: it waits for all who could tell it things.
+    started.add(resource_tracker._resource_tracker._pid)  # type: ignore[attr-defined]
     ours = [process for process in children() if process.pid not in started]
     _, alive = psutil.wait_procs(ours, timeout=LINGER_SECONDS)
     left = [described(process) for process in alive]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from multiprocessing import get_context, resource_tracker
+from multiprocessing import get_context
 from typing import Any
 
 import pytest
@@ -31,11 +31,8 @@ def thread_pool() -> Iterator[Executor]:
 @pytest.fixture(scope="session")
 def process_pool() -> Iterator[Executor]:
     """The standard library's, of two processes."""
-    try:
-        with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-            yield pool
-    finally:
-        resource_tracker._resource_tracker._stop()  # a process that would live as long as this one
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        yield pool
 
 
 @pytest.fixture(scope="session")

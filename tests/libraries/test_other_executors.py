@@ -7,11 +7,10 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import count
-from multiprocessing import get_context, resource_tracker
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +26,9 @@ from tests.helpers import DEADLINE, Fifo, ends_of, lines, run_script, write_scri
 from tests.libraries.clusters import dask_cluster
 
 
-@contextmanager
-def processes(workers: int = 2) -> Iterator[ProcessPoolExecutor]:
+def processes(workers: int = 2) -> ProcessPoolExecutor:
     """An executor that may be broken."""
-    try:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            yield pool
-    finally:
-        resource_tracker._resource_tracker._stop()
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
 
 
 class InThisThread(Executor):

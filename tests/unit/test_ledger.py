@@ -47,6 +47,7 @@ class Call:
     suspect: bool = False
     killed: bool = False
     unwanted: bool = False
+    refused: bool = False
 
 
 @dataclass
@@ -143,6 +144,8 @@ class AnyOrder(RuleBasedStateMachine):
                     assert not self.is_open
                     for key in calls(ticket, begin, end):
                         assert not isinstance(self.calls[key].place, int)
+                        # Others just didn't run.
+                        assert self.broken or self.calls[key].suspect or self.calls[key].refused
                         self.fate(key, "broken")
             self.note_turns()
         return actions
@@ -243,7 +246,7 @@ class AnyOrder(RuleBasedStateMachine):
         ticket = len(self.tickets)
         self.tickets[ticket] = group
         for begin, end in stretches:
-            self.calls.update((key, Call(group)) for key in calls(ticket, begin, end))
+            self.calls.update((key, Call(group, refused=not self.is_open)) for key in calls(ticket, begin, end))
         return ticket
 
     @precondition(lambda self: self.is_open and self.chunks)
@@ -277,7 +280,7 @@ class AnyOrder(RuleBasedStateMachine):
         stretches = list(zip(places[::2], places[1::2], strict=False))
         ticket = self.add(group, [])
         for begin, end in stretches:
-            self.calls.update((key, Call(group)) for key in calls(ticket, begin, end))
+            self.calls.update((key, Call(group, refused=not self.is_open)) for key in calls(ticket, begin, end))
             actions = self.act(self.ledger.submit_again(ticket, group, begin, end))
             assert self.is_open or actions == [TellBroken(ticket, begin, end)]
 

@@ -419,6 +419,17 @@ def test_a_kill_drops_that_call_and_no_other(position: int) -> None:
     assert ledger.at_rest
 
 
+def test_what_a_worker_had_not_begun_is_cancelled_with_its_pool() -> None:
+    """As is what no worker had."""
+    ledger = holding(4)
+    ledger.close()
+    assert ledger.worker_ended(0, [(0, 1)]) == [
+        TellDied(0, 1, 0, killed=False),
+        TellCancelled(0, 0, 1),
+        TellCancelled(0, 2, 4),
+    ]
+
+
 @pytest.mark.parametrize("what", ["close", "break_down"])
 def test_calls_that_come_back_to_a_closed_pool_are_told(what: str) -> None:
     """Nobody will run them, so whoever waits for them must hear of that."""

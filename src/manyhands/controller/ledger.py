@@ -237,10 +237,7 @@ class Ledger:
     def close(self) -> list[Action]:
         """No call is taken any more; those that wait are cancelled, those that run are finished."""
         self.state = PoolState.CLOSED
-        actions: list[Action] = []
-        for piece in self._queues.take_all():
-            self._ended(piece.ticket, len(piece))
-            actions.append(TellCancelled(piece.ticket, piece.begin, piece.end))
+        actions = self._drop(self._queues.take_all())
         for number, worker in self._workers.items():
             if worker.state is WorkerState.IDLE:
                 actions.append(self._stop(number))
@@ -376,8 +373,8 @@ class Ledger:
             for ticket, position in alone:
                 self._queues.add_suspect(self._tickets[ticket].group, ticket, position)
         else:
-            rest += [Piece(0, ticket, position, position + 1) for ticket, position in alone]
             actions += self._drop(rest)
+            actions += self._break([Piece(0, ticket, position, position + 1) for ticket, position in alone])
         return actions + self._dispatch()
 
     def break_down(self) -> list[Action]:
@@ -507,6 +504,14 @@ class Ledger:
         return sum(worker.counts(self._tickets) for worker in self._workers.values())
 
     def _drop(self, pieces: list[Piece]) -> list[Action]:
+        """These wait, and will not run."""
+        if self.state is not PoolState.CLOSED:
+            return self._break(pieces)
+        for piece in pieces:
+            self._ended(piece.ticket, len(piece))
+        return [TellCancelled(piece.ticket, piece.begin, piece.end) for piece in pieces]
+
+    def _break(self, pieces: list[Piece]) -> list[Action]:
         for piece in pieces:
             self._ended(piece.ticket, len(piece))
         return [TellBroken(piece.ticket, piece.begin, piece.end) for piece in pieces]

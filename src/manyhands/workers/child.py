@@ -104,6 +104,7 @@ class _Opened:
         self.work = work
         self.users = 0
         self.forgotten = False
+        self.tells = False  # the parent waits to hear that it is closed
 
     def go_home(self) -> None:
         """Back to where the caller was, if that is there."""
@@ -112,10 +113,14 @@ class _Opened:
         except OSError:
             pass
 
-    def close_if_unused(self) -> None:
+    def close_if_unused(self) -> bool:
+        """Whether it is closed now: a lane that has sent its last answer is still at it for a moment."""
+        if not self.forgotten or self.users:
+            return False
         close = getattr(self.work, "close", None)
-        if self.forgotten and not self.users and close is not None:
+        if close is not None:
             close()
+        return True
 
 
 class Child:
@@ -179,9 +184,7 @@ class Child:
                 self._works[number] = _Opened(message, _loaded(message, self._shared))
                 self._marker.loads(False)
             case Forget(number, tell):
-                self._forget(number)
-                if tell:
-                    self._send(Forgotten(number))
+                self._forget(number, tell)
             case Stop():
                 return False
             case Ready() | Unready() | Forgotten() | Full() | Setup():
@@ -210,7 +213,9 @@ class Child:
         finally:
             with self._opening:
                 opened.users -= 1
-                opened.close_if_unused()
+                closed = opened.close_if_unused()
+            if closed and opened.tells:
+                self._send(Forgotten(piece.work))
 
     def _set_up(self) -> Any:
         frame = self._channel.receive()
@@ -260,12 +265,14 @@ class Child:
             if frames:
                 self._channel.send(*frames)
 
-    def _forget(self, number: int) -> None:
+    def _forget(self, number: int, tell: bool = False) -> None:
         with self._opening:
             opened = self._works.pop(number, None)
             if opened is not None:
-                opened.forgotten = True
-                opened.close_if_unused()
+                opened.forgotten, opened.tells = True, tell
+            closed = opened is None or opened.close_if_unused()
+        if closed and tell:
+            self._send(Forgotten(number))
 
 
 _NOT_SET_UP = object()

@@ -1,0 +1,81 @@
+"""What a worker keeps of a function's work, and when it says that it has let go of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, cast
+
+from manyhands.workers.channel import RUN, Frame, message_of
+from manyhands.workers.child import Child
+from manyhands.workers.messages import Forget, Forgotten, Load
+
+
+class Work:
+    """Notes when it is closed."""
+
+    closed = False
+
+    def close(self) -> None:
+        """Closes it."""
+        self.closed = True
+
+
+class Stub:
+    """Channel, marker and shared memory, as far as they are needed here; notes what is sent."""
+
+    threads = 2
+    limit = 0
+
+    def __init__(self) -> None:
+        self.sent: list[object] = []
+
+    def send(self, *frames: Frame) -> None:
+        """To the parent."""
+        self.sent += [message_of(frame) for frame in frames]
+
+    def is_of_this_process(self) -> None: ...
+
+    def pin(self) -> None: ...
+
+    def news(self) -> None: ...
+
+    def loads(self, begins: bool) -> None: ...
+
+    def get(self, blob: object, kept: bool) -> object:
+        """What was stored."""
+        return blob
+
+
+class Lane:
+    """Runs calls; what it does comes from the test."""
+
+    def __init__(self, does: Any) -> None:
+        self.run = lambda piece, work: does()
+
+
+def test_it_says_so_when_nobody_uses_it_any_more() -> None:
+    """The parent may ask before the lane that has sent the last answer has got out of the work."""
+    stub, work = Stub(), Work()
+    child = Child(cast("Any", stub), cast("Any", stub), cast("Any", stub))
+    child.take(Load(7, os.getcwd(), list(sys.path), cast("Any", work)))
+
+    def answered() -> None:
+        child.take(Forget(7, tell=True))
+        assert not work.closed and not stub.sent
+
+    child.run(cast("Any", Lane(answered)), Frame(RUN, work=7))
+    assert work.closed and stub.sent == [Forgotten(7)]
+
+
+def test_it_says_so_at_once_if_nobody_uses_it() -> None:
+    """Also of what it never had; and nothing if it is not asked."""
+    stub, work = Stub(), Work()
+    child = Child(cast("Any", stub), cast("Any", stub), cast("Any", stub))
+    child.take(Load(7, os.getcwd(), list(sys.path), cast("Any", work)))
+    child.take(Forget(7, tell=True))
+    child.take(Forget(8, tell=True))
+    assert work.closed and stub.sent == [Forgotten(7), Forgotten(8)]
+    child.take(Load(9, os.getcwd(), list(sys.path), cast("Any", Work())))
+    child.take(Forget(9))
+    assert len(stub.sent) == 2
