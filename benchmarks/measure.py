@@ -24,6 +24,8 @@ FAMILIES = {
     "L": "functions",
     "M": "signals",
     "N": "claims",
+    "R": "policies",
+    "V": "policies",
 }
 """The module of each letter."""
 

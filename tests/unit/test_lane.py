@@ -44,10 +44,16 @@ class Clock:
 
 
 class Task:
-    """A work whose function is ``step``, called with items, or with calls of one argument."""
+    """A work whose function is ``step``, called with items, or with calls of one argument.
 
-    def __init__(self, step: Callable[[Any], Any]) -> None:
+    ``unchecked``: a step and a check that come to the same together.
+    """
+
+    def __init__(
+        self, step: Callable[[Any], Any], unchecked: tuple[Callable[[Any], Any], Any] | None = None
+    ) -> None:
         self.plain = step
+        self.unchecked = unchecked
 
     def __call__(self, call: Call) -> Answer:
         try:
@@ -179,8 +185,9 @@ def piece(items: list[Any], flags: int = 0, begin: int = 0, epoch: int = 0, form
 
 # -- any piece --------------------------------------------------------------------------------------------
 
-RETURNS = ["atom", "tuple", "list", "large", "looked at"]
+RETURNS = ["atom", "kept", "tuple", "list", "large", "looked at"]
 RAISES = ["error", "index", "stop", "strict", "locked", "exit", "interrupt", "unsendable", "exits as a result"]
+RAISES += ["refused", "doubtful"]  # by the check of results
 DURATIONS = st.sampled_from([0.0, 0.0, SHORT, LONG, VERY_LONG])
 
 
@@ -204,7 +211,7 @@ class Plan:
     def result(self, item: int, look: Callable[[], object]) -> Any:
         """Returns or raises what is planned."""
         match self.kind:
-            case "atom":
+            case "atom" | "kept" | "refused" | "doubtful":
                 return item
             case "tuple":
                 return item, item
@@ -246,6 +253,10 @@ class Plan:
                 wanted = {"error": ValueError, "index": IndexError, "stop": StopIteration}[self.kind]
                 assert type(fate.error) is wanted and fate.error.args == (item,)
                 assert fate.traceback == "as the work says it"
+            case "refused":
+                assert type(fate.error) is ValueError and fate.error.args == (item, False)
+            case "doubtful":
+                assert type(fate.error) is KeyError and fate.error.__notes__ == ["explained"]
             case _:
                 assert isinstance(fate.error, RemoteError) and str(item) in fate.error.args[0]
 
@@ -275,10 +286,15 @@ plans = st.lists(
 
 
 class Played:
-    """A lane runs a plan, in pieces, while its flusher looks as planned; the items are the positions."""
+    """A lane runs a plan, in pieces, while its flusher looks as planned; the items are the positions.
 
-    def __init__(self, pieces: list[list[Plan]], flags: int, form: int) -> None:
+    It is also what checks the results, by what is planned for the item that ran last.
+    """
+
+    def __init__(self, pieces: list[list[Plan]], flags: int, form: int, apart: bool, tiny: bool) -> None:
         self.bench = Bench()
+        if tiny:
+            self.bench.lane._several = lane_module._SEVERAL  # as after a piece of such calls
         self.ran: list[int] = []
         self.plan = [plan for some in pieces for plan in some]
         with pytest.MonkeyPatch.context() as patch:
@@ -286,12 +302,46 @@ class Played:
             begin = 0
             for some in pieces:
                 items = list(range(begin, begin + len(some)))
-                self.bench.lane.run(piece(items, flags, begin, form=form), Task(self.step))
+                self.bench.lane.run(
+                    piece(items, flags, begin, form=form),
+                    Task(self.checked, (self.step, self) if apart else None),
+                )
                 assert self.bench.parent.running() == []
                 begin += len(some)
             self.bench.lane.push()
         self.fates = self.bench.fates()
         self.bench.close()
+
+    def checked(self, item: int) -> Any:
+        value = self.step(item)
+        try:
+            answer = self.predicate(value)
+        except KeyError as error:
+            self.explain(error)
+            raise
+        if answer is not True:
+            self.judge(value, answer)
+        return value
+
+    def predicate(self, value: Any) -> Any:
+        item = self.ran[-1]
+        assert self.bench.parent.running() == [(TICKET, item)]
+        match self.plan[item].kind:
+            case "kept":
+                return 1
+            case "refused":
+                return False
+            case "doubtful":
+                raise KeyError(item)
+        return True
+
+    def judge(self, value: Any, answer: Any) -> None:
+        assert answer is not True
+        if not answer:
+            raise ValueError(value, answer)
+
+    def explain(self, error: Exception) -> None:
+        error.add_note("explained")
 
     def step(self, item: int) -> Any:
         assert self.bench.parent.running() == [(TICKET, item)]
@@ -311,10 +361,12 @@ class Played:
     pieces=st.lists(plans, min_size=1, max_size=3),
     flags=st.sampled_from([0, WHOLE, CALLS, CALLS | WHOLE]),
     form=st.sampled_from([ATOMS, EACH]),
+    apart=st.booleans(),
+    tiny=st.booleans(),
 )
-def test_any_pieces(pieces: list[list[Plan]], flags: int, form: int) -> None:
+def test_any_pieces(pieces: list[list[Plan]], flags: int, form: int, apart: bool, tiny: bool) -> None:
     """Each call runs once, in order, and is answered as it came to be; or it is handed back, and never ran."""
-    played = Played(pieces, flags, form)
+    played = Played(pieces, flags, form, apart, tiny)
     fates, ran = played.fates, played.ran
     assert list(fates) == list(range(len(played.plan)))
     assert ran == [item for item in fates if fates[item] != BACK]

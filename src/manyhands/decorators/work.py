@@ -32,7 +32,7 @@ from manyhands.errors import FailedElsewhere, InvalidResult, ManyhandsError, Out
 from manyhands.policies.parameters import name_of
 from manyhands.policies.retry import budget_of
 from manyhands.policies.star import StarRule
-from manyhands.policies.validation import Refused, Validation
+from manyhands.policies.validation import Refused, ResultCheck, Validation
 from manyhands.workers.plain import Plain, calling
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class Work:
 
     Attributes:
         plain: called with an item of the map, it returns what the function does; None: items need more than that.
+        unchecked: ``plain`` without the predicate for results, and that; None: none, or annotations come before it.
     """
 
     def __init__(
@@ -91,7 +92,12 @@ class Work:
         self._checks_arguments = validation is not None and validation.checks_arguments("worker")
         self._checks_result = validation is not None and validation.checks_result("worker")
         self._claims: dict[int, Claims] = {}  # of each thread: two would take each other's for their own
-        self.plain = None if rule is None or not goes_plain(function, rule) else _plain(function, rule)
+        self.plain: Callable[[Any], Any] | None = None
+        self.unchecked: tuple[Callable[[Any], Any], ResultCheck] | None = None
+        if rule is not None and goes_plain(function, rule):
+            self.plain = step = _plain(function, rule)
+            if self._checks_result:
+                self.plain, self.unchecked = _checking_result(function, step)
 
     def __reduce__(self) -> Any:
         body, rule = self._function.alone(), self._rule
@@ -270,15 +276,19 @@ def _plain(function: Decorated[..., Any], rule: StarRule) -> Callable[[Any], Any
     )
     step = calling(body, rule.args, dict(rule.kwargs), bool(rule.star))
     validation = function.task.validation
-    if validation is None:
+    if validation is None or not validation.checks_arguments("worker"):
         return step
-    if validation.checks_arguments("worker"):
-        step = _checking_arguments(function, rule, validation, step)
-    if not validation.checks_result("worker"):
-        return step
-    if function._annotations is None:
-        return validation.after(step)
-    return lambda item: function.checked_result(step(item))
+    return _checking_arguments(function, rule, validation, step)
+
+
+def _checking_result(
+    function: Decorated[..., Any], step: Callable[[Any], Any]
+) -> tuple[Callable[[Any], Any], tuple[Callable[[Any], Any], ResultCheck] | None]:
+    """``step``, with its results checked; and the two by themselves."""
+    validation = function.task.validation
+    if function._annotations is not None or validation is None or validation.result is None:
+        return (lambda item: function.checked_result(step(item))), None
+    return validation.after(step), (step, ResultCheck(validation.result))
 
 
 def _checking_arguments(

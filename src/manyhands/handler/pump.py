@@ -296,7 +296,12 @@ class Pump:
         told, rest = self._sifted[: len(items)], self._sifted[len(items) :]
         if len(told) < len(items):
             more = items[len(told) :]
-            told += self._sift(self.stream.added + len(told), more) or [None] * len(more)
+            found = self._sift(self.stream.added + len(told), more)
+            if found is None and not told:
+                taken = self._send_block(items, self._held)
+                self._sifted = [None] * (len(items) - taken)
+                return taken
+            told += found or [None] * len(more)
         begin, held = 0, self._held
         for place in [place for place, failed in enumerate(told) if failed is not None] + [len(items)]:
             if begin < place:

@@ -35,6 +35,22 @@ class Refused(Exception):
         self.error = error
 
 
+@dataclass(frozen=True, slots=True)
+class ResultCheck:
+    """A predicate for results, and what it means that it does not say True."""
+
+    predicate: Callable[[Any], Any]
+
+    def judge(self, value: Any, answer: Any) -> None:
+        """Raises Refused, unless the answer is as good as True; TypeError if it is neither true nor false."""
+        if not _is_true(answer, self.predicate, _RESULT):
+            raise Refused(InvalidResult(f"invalid result: {short_repr(value)}"))
+
+    def explain(self, error: Exception) -> None:
+        """Says in a note of what the predicate raised where that was."""
+        _say_where(error, self.predicate, _RESULT)
+
+
 @dataclass(frozen=True)
 class Validation:
     """One ``@validated``.
@@ -123,20 +139,21 @@ class Validation:
 
     def after(self, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """``step``, whose values the predicate for results then checks: for very many short calls."""
-        predicate = self.result
-        if predicate is None:
+        if self.result is None:
             return step
+        check = ResultCheck(self.result)
+        predicate = check.predicate
 
         def checked(item: Any) -> Any:
             value = step(item)
             try:
-                keep = predicate(value)
+                answer = predicate(value)
             except Exception as error:
-                _say_where(error, predicate, _RESULT)
+                check.explain(error)
                 raise
-            if keep is True or _is_true(keep, predicate, _RESULT):
-                return value
-            raise Refused(InvalidResult(f"invalid result: {short_repr(value)}"))
+            if answer is not True:
+                check.judge(value, answer)
+            return value
 
         return checked
 

@@ -54,14 +54,34 @@ _SEVERAL: Final = 128
 """The clock is read after so many calls, where they are as short as that."""
 
 
+class ResultCheck(Protocol):
+    """What looks at each result of a work.
+
+    Attributes:
+        predicate: True keeps a result; anything else it says, or raises, is for the other two.
+    """
+
+    predicate: Callable[[Any], Any]
+
+    def judge(self, value: Any, answer: Any) -> None:
+        """Raises, unless that answer keeps the result all the same."""
+        ...
+
+    def explain(self, error: Exception) -> None:
+        """Says in a note of what the predicate raised where that was."""
+        ...
+
+
 class Work(Protocol):
     """What a parent's session loads into workers.
 
     Attributes:
         plain: called with an item of a block, it returns the result or raises; None: there are no blocks.
+        unchecked: ``plain`` without the check of its results, and that check; None: nothing checks them.
     """
 
     plain: Callable[[Any], Any] | None
+    unchecked: tuple[Callable[[Any], Any], ResultCheck] | None
 
     def __call__(self, call: Any) -> Answer:
         """One attempt at a ``Call``."""
@@ -103,6 +123,7 @@ class Lane:
         self.was_quick = False  # whether the last piece was shorter than it takes to be woken for another
         self._several = 1  # calls between two looks at the clock
         self._kind: type = int  # of the last value that was an atom
+        self._unchecked: tuple[Callable[[Any], Any], ResultCheck] | None = None  # of the piece that runs
         # The open run of plain values. The flusher may take from its front while the lane adds to its end.
         self._values: list[Any] = []
         self._first = 0
@@ -153,6 +174,7 @@ class Lane:
                 step = self._shared.opening(step)
             elif pickled:
                 step = _opened(step)
+            self._unchecked = work.unchecked if step is plain else None
             self._held = piece, iter(requests)
             self.part = PROMPT_PART if piece.flags & PROMPT else 1.0
             if self._flusher is not None and (piece.flags & WATCH or len(requests) > 1 or self._out):
@@ -172,7 +194,9 @@ class Lane:
         due = self._due if self._out else begin + flush
         while True:
             try:
-                if several > 1:
+                if several > 1 and self._unchecked is not None:
+                    ended = self._call_several_checked(at + 1, at + several, requests, *self._unchecked)
+                elif several > 1:
                     ended = self._call_several(at + 1, at + several, requests, step)
                 else:
                     ended = self._call_each(at + 1, piece, requests, step, go_home, due)
@@ -212,15 +236,46 @@ class Lane:
             value = step(request)
             if type(value) is kind:
                 values.append(value)
-            elif _is_atom(value):
-                kind = self._kind = type(value)
+            else:
+                kind = self._kind = self._take(value)
+                value = None
+        return numbers[place] < last
+
+    def _call_several_checked(
+        self,
+        first: int,
+        last: int,
+        requests: Iterator[Any],
+        step: Callable[[Any], Any],
+        check: ResultCheck,
+    ) -> bool:
+        """As ``_call_several``. Were the check within ``step``, it would cost as much again."""
+        numbers, place, values, kind = self._numbers, self._at + 1, self._values, self._kind
+        predicate = check.predicate
+        for numbers[place], request in zip(range(first, last + 1), requests, strict=False):
+            value = step(request)
+            try:
+                answer = predicate(value)
+            except Exception as error:
+                check.explain(error)
+                raise
+            if answer is not True:
+                check.judge(value, answer)
+            if type(value) is kind:
                 values.append(value)
             else:
-                waits = self._keep(numbers[place], value)
+                kind = self._kind = self._take(value)
                 value = None
-                if not waits:
-                    self.push()
         return numbers[place] < last
+
+    def _take(self, value: Any) -> type:
+        """A result of another type than those before; returns what such a result is to be next time."""
+        if _is_atom(value):
+            self._values.append(value)
+            return type(value)
+        if not self._keep(self._numbers[self._at + 1], value):
+            self.push()
+        return self._kind
 
     def _call_each(
         self,

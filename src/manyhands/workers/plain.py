@@ -7,7 +7,7 @@ so a worker for such a function starts without loading any of that.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from manyhands.calls import Answer, Call, Done, Failed, traceback_text
 
@@ -22,7 +22,10 @@ class Plain:
 
     Attributes:
         plain: called with an item, it returns what the function does; None: there are no items.
+        unchecked: None: nothing looks at results.
     """
+
+    unchecked: Final = None
 
     def __init__(
         self,
