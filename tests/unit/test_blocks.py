@@ -9,7 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from manyhands.handler.blocks import Blocks, Run, WrongState
+from manyhands.handler.blocks import Blocks, Run
+from manyhands.handler.item import WrongState
 
 
 class Thing:

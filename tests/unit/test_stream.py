@@ -14,7 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from manyhands.calls import Call, Done, Failed, qualified_name
 from manyhands.errors import InvalidResult, PoolClosed, WorkerDied
-from manyhands.handler.blocks import Run, WrongState
+from manyhands.handler.blocks import Run
+from manyhands.handler.item import WrongState
 from manyhands.handler.stream import Question, Stream
 from manyhands.outcome import Attempt, Discarded, Elsewhere, Failure, Outcome
 from manyhands.policies.retry import RetryBudget, budget_of
@@ -177,7 +178,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule()
     def add(self) -> None:
         """There is room exactly when the input is open and fewer than ``buffersize`` items are pending."""
-        if self.stream.has_room:
+        if self.stream.room:
             item = object()
             index = self.stream.add(item, Call((self.added,)), self.now)
             assert index == self.added
@@ -237,7 +238,7 @@ class AnyOrder(RuleBasedStateMachine):
         if index is None:
             return
         item = self.items[index]
-        assert self.stream.call(index) == item.call
+        assert self.stream.item(index).call == item.call
         if end is None:
             item.state, item.call = "out", item.call or Call((index,))
             self.stream.send(index, item.call)
@@ -457,7 +458,6 @@ class AnyOrder(RuleBasedStateMachine):
         assert stream.pending == len(self.items) <= stream.buffersize
         assert stream.in_flight == len(self.those("out"))
         assert stream.room == (stream.buffersize - len(self.items) if self.open else 0)
-        assert stream.has_room == (stream.room > 0)
         assert stream.added == self.added
         assert stream.finished == (not self.open and not self.items)
         assert stream.next_due == min((self.items[index].until for index in self.those("due")), default=None)
@@ -465,8 +465,8 @@ class AnyOrder(RuleBasedStateMachine):
             assert stream.is_waiting(index) == (item.state == "due")
             if item.block is None and item.run is None:
                 retried = item.call is not None and item.call.args == ("other", index)
-                assert stream.arguments(index) is (item.arguments if retried else item.item)
-                assert item.state == "ended" or stream.looks(index) == item.looks
+                assert stream.item(index).arguments is (item.arguments if retried else item.item)
+                assert item.state == "ended" or stream.item(index).looks == item.looks
 
     def teardown(self) -> None:
         """Whatever happened, all can be brought to its end: every item is taken exactly once."""
@@ -600,8 +600,8 @@ def test_a_failure_ends_the_looks_in_a_row() -> None:
         stream.pop_due(0.0)
         stream.send(0, Call())
         stream.postpone(0, 0.0, None)
-        assert stream.looks(0) == expected
+        assert stream.item(0).looks == expected
     stream.pop_due(0.0)
     stream.send(0, Call())
     assert stream.failed(0, Failed(OSError(), "", 0), 0.0, 0.0, "") is None
-    assert stream.looks(0) == 0
+    assert stream.item(0).looks == 0

@@ -12,9 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-
-class WrongState(RuntimeError):
-    """The pump did what an item's state does not allow: an error in the library."""
+from manyhands.handler.item import WrongState
 
 
 @dataclass(frozen=True, slots=True)

@@ -376,7 +376,8 @@ class Pump:
         now = self._clock()
         while (index := self.stream.pop_due(now)) is not None:
             # What was in a block has no call yet; it goes round on its own now.
-            call = self.stream.call(index) or self._remake(index, self.stream.arguments(index))
+            item = self.stream.item(index)
+            call = item.call or self._remake(index, item.arguments)
             if isinstance(call, Failed):
                 self._tell(self.stream.end(index, call))
                 continue
@@ -426,7 +427,7 @@ class Pump:
         self._tell(ended)
 
     def _later(self, index: int, later: Later, worker: str) -> None:
-        wait = self._gate.later(index, later, self.stream.looks(index) + 1)
+        wait = self._gate.later(index, later, self.stream.item(index).looks + 1)
         if isinstance(wait, Away):
             self._tell(self.stream.leave(index, wait.where))
         else:
