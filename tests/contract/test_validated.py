@@ -262,6 +262,33 @@ def test_where_arguments_are_checked(processes: How, as_input: Any) -> None:
         assert ends.wait().total == 2
 
 
+def test_a_predicate_for_arguments_is_asked_once(anywhere: How, as_input: Any) -> None:
+    """Whatever it says: asked again it might say something else."""
+    asked: list[int] = []
+
+    def keep(x: int) -> Any:
+        asked.append(x)
+        if x % 10 == 3:
+            raise LookupError(x)
+        return {1: False, 2: 0, 4: 1, 5: None, 6: np.arange(2)}.get(x % 10, True)
+
+    function = parallel(validated(arguments=keep)(tasks.body))
+    outcomes = list(function.map(as_input(list(range(100))), on_error="return", **anywhere).outcomes())
+    assert asked == list(range(100))
+    for outcome in outcomes:
+        match outcome.index % 10:
+            case 1 | 2 | 5:
+                assert outcome.discarded is not None
+            case 3:
+                assert isinstance(outcome.failure.error, LookupError)
+                assert "raised by the predicate" in outcome.failure.error.__notes__[0]
+            case 6:
+                assert isinstance(outcome.failure.error, TypeError)
+                assert "neither true nor false" in str(outcome.failure.error)
+            case _:
+                assert outcome.value == outcome.index**2
+
+
 def test_where_results_are_checked(processes: How, as_input: Any) -> None:
     """In the worker, or in the parent if that is asked for: its predicate never travels."""
     seen = tasks.Seen()

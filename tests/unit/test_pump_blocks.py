@@ -381,13 +381,24 @@ def test_an_infinite_input_is_drawn_within_bounds(
 
 
 def test_blocks_are_as_large_as_can_be_of_use() -> None:
-    """Of items at hand, a quarter of the buffer; of others, what would be sent at once."""
+    """Of items at hand, a quarter of the buffer; of others, what would be sent at once. None is much smaller."""
     for ready, most in ((True, 10), (False, 3)):
         running = Map([()], random.Random(0), Source(100, 40), ready=ready)
         running.player.chunk = 3
         running.pump.prime(100)
-        assert running.source.drawn == 40
-        assert max(running.player.blocks) == most
+        assert set(running.player.blocks) == {most}
+        assert running.source.drawn == 40 // most * most
+
+
+@pytest.mark.parametrize("ready", [True, False])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_blocks_stay_large_for_a_consumer_who_takes_one_by_one(ready: bool, ordered: bool) -> None:
+    """Items that are refused end by themselves, and each makes room for one."""
+    running = Map([()], random.Random(0), Source(3000, 400), ordered=ordered, ready=ready, refused=10)
+    running.player.chunk = 100
+    while running.next() is not None:
+        pass
+    assert len(running.player.blocks) < 400  # at least 300, between those that are refused
 
 
 @given(kind=st.sampled_from([list, tuple, range]), length=st.integers(0, 50), primed=st.integers(0, 60))
@@ -413,7 +424,7 @@ def test_a_sequence_is_drawn_from_once(kind: Any, length: int, primed: int) -> N
 
 def test_items_that_need_a_decision_go_alone() -> None:
     """So do all that were drawn with them; the others go together."""
-    running = Map([()], random.Random(0), Source(12, 12), odd=7)
+    running = Map([()], random.Random(0), Source(12, 16), odd=7)
     running.player.chunk = 4
     running.pump.prime(12)
     assert running.player.blocks == [4]  # 0 to 3 go alone for 0, and 4 to 7 for 7

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence, Sized
-from itertools import count, islice
+from itertools import count, islice, repeat
+from operator import is_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -90,7 +91,7 @@ def start_map(
         gate,
         observer,
         plain=_plain_items(rule) if goes_plain(function, rule) else None,
-        sift=_sift(function, rule, prepare),
+        sift=_sift(function, rule, prepare, discards=True),
         remake=preparation(function, rule, discards=True, checks=False),
         adapts=options.buffersize is None and not inline,
     )
@@ -161,24 +162,37 @@ def _plain_items(rule: StarRule) -> Plain:
     return lambda _: True
 
 
-def _sift(function: Decorated[..., Any], rule: StarRule, prepare: Prepare) -> Sift | None:
+def _sift(function: Decorated[..., Any], rule: StarRule, prepare: Prepare, discards: bool) -> Sift | None:
     """What is wrong with the arguments of items; nothing can be where nothing is checked."""
     validation = function.task.validation
     if validation is None or not validation.checks_arguments("parent"):
         return None
     check = validation.item_check(rule, function._parameters, function._prefix)
+    discards = discards and validation.invalid == "discard"
+    judge = validation.judge_arguments
 
-    def refusal(index: int, item: Any) -> Failed | None:
-        prepared = prepare(index, item)
-        return prepared if isinstance(prepared, Failed) else None
+    def prepared(index: int, item: Any) -> Failed | None:
+        call = prepare(index, item)
+        return call if isinstance(call, Failed) else None
+
+    def refusal(index: int, item: Any, answer: Any) -> Failed | None:
+        try:
+            judge(answer, lambda: function.bind_arguments(rule.call(index, item)))
+        except Refused as refused:
+            return Failed(refused.error, discard=discards)
+        except Exception as error:
+            return Failed(error, traceback_text(error))
+        return None
 
     def sift(first: int, items: Sequence[Any]) -> list[Failed | None] | None:
         if check is None:
-            return list(map(refusal, count(first), items))
+            return list(map(prepared, count(first), items))
         told = answers(check, items)
-        if all(told):
+        if all(map(is_, told, repeat(True))):
             return None
-        return [None if kept else refusal(first + at, items[at]) for at, kept in enumerate(told)]
+        return [
+            None if answer is True else refusal(first + at, items[at], answer) for at, answer in enumerate(told)
+        ]
 
     return sift
 

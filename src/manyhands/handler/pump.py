@@ -171,7 +171,7 @@ class Pump:
         if self._ready and self._blocks is not None:
             self._draw(_BLOCK)
         elif self.stream.in_flight < 2 * self.runner.capacity * self.runner.chunk:
-            self._draw(given)
+            self._draw(max(given, self._block()))
 
     def _step(self) -> bool:
         """Takes items in, or waits until something happens; returns whether it did not wait."""
@@ -266,15 +266,11 @@ class Pump:
         most = min(most, self.stream.room)
         if most <= 0 or not self.runner.has_room:
             return 0
-        if self._blocks is None:
-            items = self._next_items(1)
-        elif self._ready:
-            block = max(1, min(_BLOCK, self.stream.buffersize // 4))
-            if most < block and self.stream.in_flight:
-                return 0  # many small blocks cost more than a few large ones
-            items = self._next_items(min(most, block))
-        else:
-            items = self._next_items(min(most, self.runner.chunk))
+        block = self._block()
+        stream = self.stream
+        if most < block and stream.in_flight and (stream.has_outcome or stream.in_flight >= block):
+            return 0  # there will be more room soon, and many small blocks cost more than a few large ones
+        items = self._next_items(min(most, block))
         if items and self._blocks is not None and self._plain is not None and self._plain(items):
             taken = self._send_sifted(items)
             if taken < len(items):
@@ -288,6 +284,12 @@ class Pump:
         if self._source_ended:
             self.stream.close_input()
         return len(items)
+
+    def _block(self) -> int:
+        """How many items go in a block, where they are to be had."""
+        if self._blocks is None:
+            return 1
+        return max(1, min(_BLOCK if self._ready else self.runner.chunk, self.stream.buffersize // 4))
 
     def _send_sifted(self, items: Sequence[Any]) -> int:
         """Sends items in blocks, and ends those that are refused; returns how many it has taken in."""

@@ -41,6 +41,16 @@ class ResultCheck:
 
     predicate: Callable[[Any], Any]
 
+    def __call__(self, value: Any) -> None:
+        """Raises Refused if the predicate does not keep ``value``; what it raises gets a note."""
+        try:
+            answer = self.predicate(value)
+        except Exception as error:
+            self.explain(error)
+            raise
+        if answer is not True:
+            self.judge(value, answer)
+
     def judge(self, value: Any, answer: Any) -> None:
         """Raises Refused, unless the answer is as good as True; TypeError if it is neither true nor false."""
         if not _is_true(answer, self.predicate, _RESULT):
@@ -101,13 +111,18 @@ class Validation:
         """Raises Refused if the predicate does not keep them; what it raises itself gets a note."""
         if self.arguments is None:
             return
-        if not _answer(self.arguments, _ARGUMENTS, **self._chosen(arguments)):
-            raise self._refused(arguments)
+        answer: Any
+        try:
+            answer = self.arguments(**self._chosen(arguments))
+        except Exception as error:
+            answer = Raised(error)
+        if answer is not True:
+            self.judge_arguments(answer, lambda: arguments)
 
     def check_result(self, value: Any) -> None:
         """Raises Refused if the predicate does not keep ``value``; what it raises gets a note."""
-        if self.result is not None and not _answer(self.result, _RESULT, value):
-            raise Refused(InvalidResult(f"invalid result: {short_repr(value)}"))
+        if self.result is not None:
+            ResultCheck(self.result)(value)
 
     def before(
         self,
@@ -122,37 +137,46 @@ class Validation:
             check: what ``item_check`` gave.
             arguments: those of an item's call, by name.
         """
-        predicate = self.arguments
-        assert predicate is not None
 
         def checked(item: Any) -> Any:
             try:
-                keep = check(item)
+                answer: Any = check(item)
             except Exception as error:
-                _say_where(error, predicate, _ARGUMENTS)
-                raise
-            if keep is True or _is_true(keep, predicate, _ARGUMENTS):
-                return step(item)
-            raise self._refused(arguments(item))
+                answer = Raised(error)
+            if answer is not True:
+                self.judge_arguments(answer, lambda: arguments(item))
+            return step(item)
 
         return checked
 
+    def judge_arguments(self, answer: Any, arguments: Callable[[], Mapping[str, Any]]) -> None:
+        """Raises, unless that answer of the predicate for arguments is as good as True.
+
+        Args:
+            answer: what it said, or ``Raised``.
+            arguments: gives those it was about, by name.
+
+        Raises:
+            Refused: it is a no.
+            TypeError: it is neither true nor false.
+            Exception: what the predicate raised, with a note.
+        """
+        assert self.arguments is not None
+        if isinstance(answer, Raised):
+            _say_where(answer.error, self.arguments, _ARGUMENTS)
+            raise answer.error
+        if not _is_true(answer, self.arguments, _ARGUMENTS):
+            raise self._refused(arguments())
+
     def after(self, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """``step``, whose values the predicate for results then checks: for very many short calls."""
+        """``step``, whose values the predicate for results then checks."""
         if self.result is None:
             return step
         check = ResultCheck(self.result)
-        predicate = check.predicate
 
         def checked(item: Any) -> Any:
             value = step(item)
-            try:
-                answer = predicate(value)
-            except Exception as error:
-                check.explain(error)
-                raise
-            if answer is not True:
-                check.judge(value, answer)
+            check(value)
             return value
 
         return checked
@@ -169,7 +193,7 @@ class Validation:
 
         Returns:
             What the predicate answers for the call of an item; ``check_arguments`` would ask it the same. If it raises,
-            or answers what is not true, prepare the item like any other: that says what is wrong, in so many words.
+            or answers anything but True, ``judge_arguments`` says what that means.
             None: there is no short form, or no predicate for arguments, or annotations come before it.
         """
         predicate, signature = self.arguments, parameters.signature
@@ -224,16 +248,6 @@ def check_predicate(predicate: Any, name: str) -> None:
             f"@validated({name}=…): {name_of(predicate)} is an async or a generator function, "
             f"but a predicate returns True or False"
         )
-
-
-def _answer(predicate: Callable[..., Any], which: str, /, *args: Any, **kwargs: Any) -> bool:
-    """What a predicate says of these."""
-    try:
-        answer = predicate(*args, **kwargs)
-    except Exception as error:
-        _say_where(error, predicate, which)
-        raise
-    return answer is True or _is_true(answer, predicate, which)
 
 
 def _is_true(answer: Any, predicate: Callable[..., Any], which: str) -> bool:
@@ -295,20 +309,20 @@ def _wanted(predicate: Callable[..., bool]) -> tuple[list[str], bool]:
     return [parameter.name for parameter in parameters if parameter.kind in named], takes_all
 
 
-def answers(check: Callable[[Any], Any], items: Sequence[Any]) -> list[bool]:
-    """What a predicate says of each of these items; that it raised, or said what is neither true nor false, is a no."""
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """In place of what a predicate says: it raised this."""
+
+    error: Exception
+
+
+def answers(check: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    """What a predicate says of each of these items, or ``Raised``; it is asked once."""
     told: list[Any] = []
     source = iter(items)
     while len(told) < len(items):
         try:
             told.extend(map(check, source))
-        except Exception:  # of the next one, and those before it are told already
-            told.append(False)
-    return [answer is True or _holds(answer) for answer in told]
-
-
-def _holds(answer: Any) -> bool:
-    try:
-        return bool(answer)
-    except Exception:  # an array, say
-        return False
+        except Exception as error:  # of the next one, and those before it are told already
+            told.append(Raised(error))
+    return told
