@@ -182,7 +182,7 @@ class Course:
             return self._is_judged(at, kind, is_left, when, budget.wait)
         if not is_left:
             return self._comes_to(at, kind)
-        return self._again(at, when + budget.wait / 1000)
+        return self._again(at, kind, when + budget.wait / 1000)
 
     def _is_judged(self, at: _At, kind: str, is_left: bool, when: float, wait: int) -> bool:
         """``handle_error`` was asked, and has said what is planned."""
@@ -200,9 +200,12 @@ class Course:
             return self._comes_to(at, kind)
         if answer == "retry other":
             at = replace(at, variant=at.variant + 1)
-        return self._again(at, when + (LATER if answer == "retry later" else wait) / 1000)
+        return self._again(at, kind, when + (LATER if answer == "retry later" else wait) / 1000)
 
-    def _again(self, at: _At, earliest: float) -> bool:
+    def _again(self, at: _At, kind: str, earliest: float) -> bool:
+        """The item is tried again, unless it was cancelled meanwhile."""
+        if self._cancelled and self._comes_to(at, kind):
+            return True
         if not self._goes(replace(at, earliest=earliest)):
             return False
         self.retries += 1

@@ -5,6 +5,7 @@ Usage: python handler_process.py REPORT
 The storm is in its directory. It writes a line of JSON per flow, with what each outcome was.
 """
 
+import asyncio
 import concurrent.futures
 import contextlib
 import faulthandler
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import handler_streams
 import handler_tasks
 import storm_tasks
 from handler_schedule import LATER, Budget, Flow, loads
@@ -140,13 +142,11 @@ class Play:
             own = {"arguments": keeps, "result": is_valid, "invalid": flow.invalid}
         if flow.own is not None:
             own |= self._policy(flow.own)
-        with Handler(self._function(), **own, **self._options) as handler:
-            threads = [self._thread(self._produce, handler, first) for first in range(flow.producers)]
-            if flow.ending == "results":
-                threads.append(self._thread(self._close_after, handler, tuple(threads)))
-            takers = [self._thread(self._consume, handler) for _ in range(flow.consumers)]
-            for thread in (*takers, *threads):
-                thread.join()
+        handler: Handler[Any] = Handler(self._function(), **own, **self._options)
+        if flow.is_async:
+            asyncio.run(handler_streams.in_coroutines(self, handler))
+        else:
+            handler_streams.in_threads(self, handler)
         counts = handler.counts
         self.told |= {
             "late": [told_outcome(outcome) for outcome in handler.results()],
@@ -158,59 +158,46 @@ class Play:
         except PoolClosed:
             self.told["late add"] = None
 
-    def _thread(self, target: Any, *args: Any) -> threading.Thread:
-        thread = threading.Thread(target=target, args=args)
-        thread.start()
-        return thread
+    def items_of(self, producer: int) -> Iterator[Item]:
+        """What one of the producers adds."""
+        for number in range(producer, len(self.flow.items), self.flow.producers):
+            yield self.number, number, 0
 
-    def _produce(self, handler: Handler[Any], first: int) -> None:
-        for number in range(first, len(self.flow.items), self.flow.producers):
-            try:
-                index = handler.add((self.number, number, 0))
-            except PoolClosed:
-                with self._lock:
-                    self.told["refused"] += 1
-                return
-            with self._lock:
-                self._added += 1
-                self.told["ahead"] = max(self.told["ahead"], self._added - self._taken)
-                self.told["added"].append([index, number])
-            time.sleep(self.flow.gap / 1000)
+    def note_added(self, index: int, item: Item) -> None:
+        """An item was added."""
+        with self._lock:
+            self._added += 1
+            self.told["ahead"] = max(self.told["ahead"], self._added - self._taken)
+            self.told["added"].append([index, item[1]])
 
-    def _close_after(self, handler: Handler[Any], producers: tuple[threading.Thread, ...]) -> None:
-        for producer in producers:
-            producer.join()
-        handler.close_input()
+    def note_refused(self) -> None:
+        """An item was not, since the input was closed."""
+        with self._lock:
+            self.told["refused"] += 1
 
-    def _consume(self, handler: Handler[Any]) -> None:
-        results = handler.results()
-        while True:
-            with self._lock:
-                is_time = len(self.told["outcomes"]) >= self.flow.after and not self._is_ended
-                self._is_ended |= is_time
-            if is_time:
-                self._end(handler)
-            with self._lock:
-                self._taken += 1
-            outcome = next(results, None)
-            if outcome is None:
-                return
-            self._note(outcome)
-            time.sleep(self.flow.pause / 1000)
+    def is_to_end(self) -> bool:
+        """Whether this consumer is to end the flow, now."""
+        with self._lock:
+            is_time = len(self.told["outcomes"]) >= self.flow.after and not self._is_ended
+            self._is_ended |= is_time
+            return is_time
 
-    def _end(self, handler: Handler[Any]) -> None:
-        match self.flow.ending:
-            case "close":
-                handler.close_input()
-            case "drain":
-                with self._lock:
-                    self._taken += len(self.flow.items)
-                for outcome in handler.drain():
-                    self._note(outcome)
-            case "cancel" | "kill":
-                self.told["cancelled"] = time.monotonic()
-                handler.cancel(kill=self.flow.ending == "kill")
-                self.told["was cancelled"] = time.monotonic()
+    def note_taking(self, times: int = 1) -> None:
+        """So many outcomes are about to be taken."""
+        with self._lock:
+            self._taken += times
+
+    def note(self, outcome: Outcome[Any]) -> None:
+        """One was."""
+        told = told_outcome(outcome)
+        with self._lock:
+            self.told["outcomes"].append(told)
+
+    def cancel(self, handler: Handler[Any]) -> None:
+        """With an end of what runs, or without."""
+        self.told["cancelled"] = time.monotonic()
+        handler.cancel(kill=self.flow.ending == "kill")
+        self.told["was cancelled"] = time.monotonic()
 
     # -- maps and calls ----------------------------------------------------------------------------------------
 
@@ -222,7 +209,7 @@ class Play:
     def _play_map(self) -> None:
         with self._function().map(self._items(), **self._options) as results:
             for outcome in results.outcomes():
-                self._note(outcome)
+                self.note(outcome)
                 time.sleep(self.flow.pause / 1000)
             counts = results.counts
         self.told["counts"] = [counts.values, counts.failures, counts.discarded, counts.elsewhere]
@@ -235,10 +222,6 @@ class Play:
         for number, future in enumerate(futures):
             told = {**told_future(future), "index": number, "item": [self.number, number, 0]}
             self.told["outcomes"].append({**told, "at": time.monotonic()})
-
-    def _note(self, outcome: Outcome[Any]) -> None:
-        with self._lock:
-            self.told["outcomes"].append(told_outcome(outcome))
 
 
 def main() -> None:

@@ -82,6 +82,7 @@ class Flow:
         own: the ``handle_error`` of the handler with its bounds.
         producers, gap: how many threads add to the handler, with so many milliseconds between two items of each.
         consumers, pause: likewise, of those who take.
+        is_async: these are no threads, but tasks of an event loop.
         ending: once ``after`` outcomes were taken the handler's input is closed, it is drained or cancelled, with or
             without an end of what runs; "results": it is closed when all was added.
         ordered, buffersize, chunksize: as in ``@parallel``.
@@ -98,6 +99,7 @@ class Flow:
     gap: int = 0
     consumers: int = 1
     pause: int = 0
+    is_async: bool = False
     ending: Literal["results", "close", "drain", "cancel", "kill"] = "results"
     after: int = 0
     ordered: bool = False

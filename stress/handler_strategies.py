@@ -28,24 +28,22 @@ _ANSWERS: Final = (
 def plans(lethal: bool, overtime: bool) -> st.SearchStrategy[tuple[Plan, ...]]:
     """The items of a flow; not too many that end their workers, which takes long to mend."""
     fails = ["invalid", *RAISED]
-    answers = st.lists(st.sampled_from(_ANSWERS), max_size=4).map(tuple)
+    answers = st.lists(st.sampled_from(_ANSWERS), max_size=6).map(tuple)
     refused = st.sampled_from((None, None, None, None, 0, 1))
     ms = st.sampled_from((0, 0, 1, 4, 15))
+    some = st.lists(st.sampled_from(fails), min_size=1, max_size=7)
     kinds: list[st.SearchStrategy[Plan]] = [
         st.builds(Plan, ms=ms, times=st.sampled_from((1, 3, 10, 25))),
-        _plans(st.lists(st.sampled_from(fails), min_size=1, max_size=5), answers, refused, ms, (1, 2, 5)),
-        _plans(st.lists(st.sampled_from(fails), min_size=1, max_size=5), answers, refused, ms, (1, 2, 5)),
+        *[_plans(some, answers, refused, ms, (1, 4, 9))] * 3,
         st.builds(Plan, refused=st.just(0), times=st.sampled_from((1, 4))),
     ]
     if lethal:
-        ends = [*fails, *LETHAL, *LETHAL, *LETHAL] + ["overtime"] * overtime
-        kinds.append(
-            _plans(st.lists(st.sampled_from(ends), min_size=1, max_size=4), answers, refused, ms, (1, 2))
-        )
+        ends = st.sampled_from([*fails, *LETHAL, *LETHAL, *LETHAL] + ["overtime"] * overtime)
+        kinds.append(_plans(st.lists(ends, min_size=1, max_size=4), answers, refused, ms, (1, 2)))
     if overtime:
         late = st.sampled_from((("overtime",), ("overtime", "overtime"), ("offline", "overtime")))
         kinds.append(_plans(late, answers, refused, ms, (1,)))
-    return st.lists(st.one_of(kinds), min_size=1, max_size=7).map(tuple)
+    return st.lists(st.one_of(kinds), min_size=1, max_size=9).map(tuple)
 
 
 def _plans(does: Any, answers: Any, refused: Any, ms: Any, times: tuple[int, ...]) -> st.SearchStrategy[Plan]:
@@ -55,7 +53,7 @@ def _plans(does: Any, answers: Any, refused: Any, ms: Any, times: tuple[int, ...
 @st.composite
 def budgets(draw: Draw) -> tuple[Budget, ...]:
     """The stacked ``@retry_on`` of a function; some have one for all other exceptions."""
-    chosen = draw(st.lists(st.sampled_from(_GROUPS), max_size=5, unique=True))
+    chosen = draw(st.lists(st.sampled_from(_GROUPS), max_size=6, unique=True))
     if draw(st.sampled_from((False, False, True))):
         chosen.append(("Exception",))
     return tuple(draw(_budget(names)) for names in chosen)
@@ -64,7 +62,7 @@ def budgets(draw: Draw) -> tuple[Budget, ...]:
 @st.composite
 def _budget(draw: Draw, names: tuple[str, ...]) -> Budget:
     asks = draw(st.booleans())
-    attempts = draw(st.sampled_from((2, 1, 3, 5)))
+    attempts = draw(st.sampled_from((2, 3, 3, 5, 1)))
     if asks and draw(st.booleans()):
         attempts = None
     return Budget(names, attempts, draw(st.sampled_from((0, 3, 12, 30))), asks)
@@ -93,6 +91,7 @@ def flows(draw: Draw, backend: str) -> Flow:
         gap=draw(st.sampled_from((0, 0, 1, 5))),
         consumers=draw(st.sampled_from((1, 1, 2))) if handled else 1,
         pause=draw(st.sampled_from((0, 0, 1, 5))),
+        is_async=handled and draw(st.sampled_from((False, False, True))),
         ending=draw(st.sampled_from(("results", "results", "close", "drain", "cancel", "kill")))
         if handled
         else "results",
