@@ -69,6 +69,7 @@ class Course:
         self._attempts: list[list[Any]] | None = outcome.get("attempts")
         self._asked = [asked[1:] for asked in told["asked"] if asked[0] == place[1]]
         self._cancelled = told["cancelled"] is not None
+        self._since = told.get("was cancelled", math.inf)
         own = self._flow.own
         self._budgets: tuple[Budget, ...] = (*self._flow.budgets, *([own] if own else []))
         self.retries = 0
@@ -182,7 +183,7 @@ class Course:
             return self._is_judged(at, kind, is_left, when, budget.wait)
         if not is_left:
             return self._comes_to(at, kind)
-        return self._again(at, kind, when + budget.wait / 1000)
+        return self._again(at, kind, when, budget.wait)
 
     def _is_judged(self, at: _At, kind: str, is_left: bool, when: float, wait: int) -> bool:
         """``handle_error`` was asked, and has said what is planned."""
@@ -200,13 +201,15 @@ class Course:
             return self._comes_to(at, kind)
         if answer == "retry other":
             at = replace(at, variant=at.variant + 1)
-        return self._again(at, kind, when + (LATER if answer == "retry later" else wait) / 1000)
+        return self._again(at, kind, when, LATER if answer == "retry later" else wait)
 
-    def _again(self, at: _At, kind: str, earliest: float) -> bool:
+    def _again(self, at: _At, kind: str, when: float, wait: int) -> bool:
         """The item is tried again, unless it was cancelled meanwhile."""
         if self._cancelled and self._comes_to(at, kind):
             return True
-        if not self._goes(replace(at, earliest=earliest)):
+        if when > self._since:
+            return self._no(at, "failed when all were cancelled, and went on")
+        if not self._goes(replace(at, earliest=when + wait / 1000)):
             return False
         self.retries += 1
         return True

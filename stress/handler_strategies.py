@@ -11,7 +11,8 @@ from strategies import TIMEOUT, Draw
 
 _GROUPS: Final = (
     ("Trouble",),
-    ("Worse", "is_broken"),
+    ("Worse",),
+    ("is_broken",),
     ("OSError",),
     ("InvalidResult", "Broken"),
     ("WorkerDied",),
@@ -53,7 +54,7 @@ def _plans(does: Any, answers: Any, refused: Any, ms: Any, times: tuple[int, ...
 @st.composite
 def budgets(draw: Draw) -> tuple[Budget, ...]:
     """The stacked ``@retry_on`` of a function; some have one for all other exceptions."""
-    chosen = draw(st.lists(st.sampled_from(_GROUPS), max_size=6, unique=True))
+    chosen = draw(st.lists(st.sampled_from(_GROUPS), max_size=7, unique=True))
     if draw(st.sampled_from((False, False, True))):
         chosen.append(("Exception",))
     return tuple(draw(_budget(names)) for names in chosen)
