@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final, Literal
 
@@ -31,7 +31,7 @@ LATER: Final = 40
 
 @dataclass(frozen=True)
 class Plan:
-    """Some items in a row that are alike.
+    """Some items in a row that are alike, but that each begins with the next of its deeds and answers, in turn.
 
     Attributes:
         does: what each beginning of the function does, in turn; those after them return.
@@ -53,6 +53,16 @@ class Plan:
     def answer(self, attempt: int) -> Answer:
         """What is said to the failure of the attempt with this number, from 1."""
         return self.answers[attempt - 1] if attempt <= len(self.answers) else "give up"
+
+    def turned(self, by: int) -> Plan:
+        """The plan of one of them."""
+        deeds, answers = by % max(1, len(self.does)), by % max(1, len(self.answers))
+        return replace(
+            self,
+            does=self.does[deeds:] + self.does[:deeds],
+            answers=self.answers[answers:] + self.answers[:answers],
+            times=1,
+        )
 
 
 @dataclass(frozen=True)
@@ -110,7 +120,7 @@ class Flow:
     @cached_property
     def items(self) -> list[Plan]:
         """The plan of each item, by its number."""
-        return [plan for plan in self.plans for _ in range(plan.times)]
+        return [plan.turned(by) for plan in self.plans for by in range(plan.times)]
 
 
 @dataclass(frozen=True)
