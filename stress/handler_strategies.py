@@ -32,11 +32,11 @@ def plans(lethal: bool, overtime: bool) -> st.SearchStrategy[tuple[Plan, ...]]:
     fails = ["invalid", *RAISED]
     answers = st.lists(st.sampled_from(_ANSWERS), max_size=6).map(tuple)
     refused = st.sampled_from((None, None, None, 1, 0, 1))
-    ms = st.sampled_from((0, 0, 1, 4, 15))
+    ms = st.sampled_from((0, 0, 1, 4, 15, 40))
     some = st.lists(st.sampled_from(fails), min_size=1, max_size=7)
     kinds: list[st.SearchStrategy[Plan]] = [
         st.builds(Plan, ms=ms, times=st.sampled_from((1, 3, 10, 25))),
-        *[_plans(some, answers, refused, ms, (1, 4, 9))] * 3,
+        *[_plans(some, answers, refused, ms, (1, 4, 7))] * 3,
         st.builds(Plan, refused=st.just(0), times=st.sampled_from((1, 4))),
     ]
     if lethal:
@@ -97,7 +97,7 @@ def flows(draw: Draw, backend: str) -> Flow:
         ending=draw(st.sampled_from(("results", "results", "close", "drain", "cancel", "cancel", "kill")))
         if handled
         else "results",
-        after=draw(st.integers(0, total)),
+        after=draw(st.sampled_from((1, min(4, total), total // 2, total, 0))),
         ordered=draw(st.booleans()),
         buffersize=None if inline else draw(st.sampled_from((None, None, 1, 4, 20))),
         chunksize=draw(st.sampled_from(("auto", "auto", 1, 5))),
