@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import sys
 import time
@@ -14,11 +15,13 @@ from pathlib import Path
 
 import claims_storm
 import failing_items
+import handler_schedule
+import handler_storm
 import pool_storm
 import schedule
 from arena import Arena, Figures, Stuck
 
-NAMES = ("claims", "pool", "failing")
+NAMES = ("claims", "pool", "handler", "failing")
 FAILING_PROCESSES = 3
 FAILING_ITEMS = 60
 
@@ -45,12 +48,17 @@ class Scenario:
 def scenarios(options: argparse.Namespace) -> list[Scenario]:
     """The scenarios that are asked for."""
     if options.schedule is not None:
-        again = schedule.loads(options.schedule.read_text())
+        text = options.schedule.read_text()
+        if "flows" in json.loads(text):
+            storm = handler_schedule.loads(text)
+            return [Scenario("handler", 1.0, lambda arena: handler_storm.play_again(arena, storm))]
+        again = schedule.loads(text)
         return [Scenario("pool", 1.0, lambda arena: pool_storm.play_again(arena, again))]
     every = [
-        Scenario("claims", 0.5, lambda arena: claims_storm.play(arena, options.processes, options.items)),
-        Scenario("pool", 0.25, pool_storm.play),
-        Scenario("failing", 0.25, lambda arena: failing_items.play(arena, FAILING_PROCESSES, FAILING_ITEMS)),
+        Scenario("claims", 0.4, lambda arena: claims_storm.play(arena, options.processes, options.items)),
+        Scenario("pool", 0.2, pool_storm.play),
+        Scenario("handler", 0.2, handler_storm.play),
+        Scenario("failing", 0.2, lambda arena: failing_items.play(arena, FAILING_PROCESSES, FAILING_ITEMS)),
     ]
     return [scenario for scenario in every if not options.scenarios or scenario.name in options.scenarios]
 
@@ -117,13 +125,17 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("scenarios", nargs="*", metavar="scenario", help=f"{', '.join(NAMES)}; default: all")
     parser.add_argument(
-        "--seconds", type=float, default=40.0, help="about how long; one round of each at least"
+        "--seconds", type=float, default=50.0, help="about how long; one round of each at least"
     )
     parser.add_argument("--seed", type=int, help="where all chance comes from; default: the clock")
     parser.add_argument("--processes", type=int, default=8, help="of the claims storm, at any time")
     parser.add_argument("--items", type=int, default=300, help="of the claims storm")
     parser.add_argument("--round", type=int, help="this round alone, as a failure names it")
-    parser.add_argument("--schedule", type=Path, help="play the pool's schedule in this file, again and again")
+    parser.add_argument(
+        "--schedule",
+        type=Path,
+        help="play the schedule in this file, of the pool or of handlers,, again and again",
+    )
     parser.add_argument("--keep", action="store_true", help="keep the directories of rounds that failed")
     options = parser.parse_args()
     if options.processes < 1 or options.items < 1:

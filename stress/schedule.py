@@ -145,7 +145,7 @@ class Schedule:
 
     def dumps(self) -> str:
         """As one line of JSON, without what is as it is by default."""
-        return json.dumps(_plain(self))
+        return json.dumps(plain(self))
 
 
 def loads(text: str) -> Schedule:
@@ -169,10 +169,11 @@ def _made(kind: Any, told: Iterable[dict[str, Any]]) -> tuple[Any, ...]:
     return tuple(kind(**one) for one in told)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A schedule, or a part of it, as JSON can say it, without what is as it is by default."""
     if isinstance(value, tuple):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     if not dataclasses.is_dataclass(value):
         return value
     pairs = ((field, getattr(value, field.name)) for field in dataclasses.fields(value))
-    return {field.name: _plain(kept) for field, kept in pairs if kept != field.default}
+    return {field.name: plain(kept) for field, kept in pairs if kept != field.default}

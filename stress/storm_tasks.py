@@ -89,7 +89,7 @@ def run(item: int | Cargo) -> Any:
     index = number - room.schedule.offsets[scope]
     step = room.schedule.maps[scope].items[index]
     before = room.swap(number, os.getpid())
-    if before and not _has_ended(before):
+    if before and not has_ended(before):
         tasks.note(room.journal, "twice", scope, index)
     tasks.note(room.journal, "b", scope, index, begun)
     _pass_time(step.does, step.ms / 1000)
@@ -134,7 +134,7 @@ def _come_to(does: str, scope: int, index: int) -> Any:
     return value(does, scope, index)
 
 
-def _has_ended(pid: int) -> bool:
+def has_ended(pid: int) -> bool:
     """Whether a process runs no more; a zombie, which waits to be reaped, does not."""
     state = Path(f"/proc/{pid}/stat")
     if Path("/proc/self/stat").exists():
