@@ -73,7 +73,14 @@ Event = Answered | Returned | Died | Cancelled
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One failed attempt: the exception's qualified type name and text, seconds it took, where it ran."""
+    """One failed attempt.
+
+    Attributes:
+        type_name: of the exception, qualified.
+        text: of the exception.
+        seconds: wall time that it took; 0 if its worker ended, as nobody knows when it began.
+        worker: where it ran.
+    """
 
     type_name: str
     text: str
@@ -217,10 +224,10 @@ def add_attempts(error: BaseException, attempts: tuple[Attempt, ...]) -> None:
     if len(earlier) > _MOST_NOTES:
         add_note(error, f"({len(earlier) - _MOST_NOTES} earlier attempts)")
     for number, attempt in list(enumerate(earlier, 1))[-_MOST_NOTES:]:
-        where = f" in worker {attempt.worker}" if attempt.worker else ""
-        add_note(
-            error, f"attempt {number}: {attempt.type_name}: {attempt.text} ({attempt.seconds:.3g} s{where})"
-        )
+        known = [f"after {attempt.seconds:.3g} s"] * (attempt.seconds > 0)
+        known += [f"in worker {attempt.worker}"] * bool(attempt.worker)
+        where = f" ({' '.join(known)})" if known else ""
+        add_note(error, f"attempt {number}: {attempt.type_name}: {attempt.text}{where}")
 
 
 def explain(error: BaseException, traceback: str, where: str) -> None:

@@ -198,6 +198,16 @@ class Scaler:
         """By the instance's factor."""
         return self.factor * x + plus
 
+    @validated(result=lambda value: value > 0)
+    def scale_valid(self, x: int) -> int:
+        """With a check, and not for maps."""
+        return self.factor * x
+
+    @retry_on(OSError)
+    def retried(self, x: int) -> int:
+        """With a budget, and not for maps."""
+        return self.factor * x
+
     @parallel
     @classmethod
     def scale_by_class(cls, x: int) -> int:

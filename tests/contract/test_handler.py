@@ -207,6 +207,36 @@ def test_who_has_added_is_not_mixed_up() -> None:
     assert len(by_index(taken)) == 2
 
 
+def test_who_adds_when_the_results_have_ended() -> None:
+    """They end when all of the only thread that has added is taken; what another adds then is not lost in silence."""
+    with (
+        pytest.warns(
+            RuntimeWarning, match="2 outcomes of the handler of double were not taken: .* close_input"
+        ),
+        Handler(tasks.double, backend="threads") as handler,
+    ):
+        handler.add(1)
+        assert [outcome.value for outcome in handler.results()] == [2]
+        in_thread(lambda: handler.extend([2, 3]))()
+    with Handler(tasks.double, backend="threads") as handler:
+        handler.add(1)
+        assert [outcome.value for outcome in handler.results()] == [2]
+        in_thread(lambda: handler.extend([2, 3]))()
+        assert sorted(outcome.value for outcome in handler.drain()) == [4, 6]
+
+
+def test_methods_with_policies() -> None:
+    """What is decorated in its class may be given bound, with more checks or without."""
+    scaler = tasks.Scaler(3)
+    for method in (scaler.scale, scaler.scale_valid, tasks.Scaler.scale_by_class, scaler.retried):
+        with Handler(method, workers=1) as handler:
+            handler.extend([1, 2])
+            plain = sorted(outcome.value for outcome in handler.drain())
+        with Handler(method, handle_error=lambda failure: GiveUp(), workers=1) as handler:
+            handler.extend([1, 2])
+            assert sorted(outcome.value for outcome in handler.drain()) == plain == [method(1), method(2)]
+
+
 def test_who_adds_beside_others() -> None:
     """It does not come to an end by what it has added itself: others may add more."""
     with Handler(tasks.double, backend="threads") as handler:

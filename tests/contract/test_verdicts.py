@@ -194,22 +194,65 @@ def test_tenacitys_stop(how: How) -> None:
     assert len(outcome.attempts) == 5
 
 
-def test_called_directly() -> None:
-    """It is tried again in place, with what it is told."""
-    judged = retry_on(ValueError, handle_error=lambda failure: Retry(((failure.arguments[0][0] + 1,), {}), 0))(
-        halved
-    )
-    assert judged(3) == 2.0
+def even_sum(first: int, second: int = 0) -> int:
+    """Takes an even number first."""
+    if first % 2:
+        raise ValueError(f"{first} is odd")
+    return first + second
+
+
+def one_more(arguments: Any) -> Any:
+    """With a first argument that is larger by one, in whichever of the three forms."""
+    match arguments:
+        case int(first):
+            return first + 1
+        case (int(first), second):
+            return first + 1, second
+        case ((first, *rest), dict(keywords)):
+            return (first + 1, *rest), keywords
+    raise AssertionError(arguments)
+
+
+CALLS: list[tuple[tuple[int, ...], dict[str, int], Any]] = [
+    ((3,), {}, 3),
+    ((3, 5), {}, (3, 5)),
+    ((3,), {"second": 5}, ((3,), {"second": 5})),
+]
+
+
+@pytest.mark.parametrize(("args", "kwargs", "arguments"), CALLS)
+def test_called_directly(args: Any, kwargs: Any, arguments: Any) -> None:
+    """It is tried again in place; its only argument is what an item would be, several are as with star."""
+    told: list[Any] = []
+
+    def judge(failure: Failure) -> Verdict:
+        told.append((failure.item, failure.arguments))
+        return Retry(one_more(failure.arguments), 0)
+
+    judged = retry_on(ValueError, handle_error=judge)(even_sum)
+    assert judged(*args, **kwargs) == 1 + sum(args) + sum(kwargs.values())
+    assert told == [(arguments, arguments)]
 
 
 def test_submitted(how: How) -> None:
-    """A future has what it comes to in the end."""
-    judged = parallel(
-        retry_on(ValueError, handle_error=lambda failure: Retry(((failure.arguments[0][0] + 1,), {}), 0))(
-            halved
-        )
-    ).options(**how)
-    assert judged.submit(3).result() == 2.0
+    """A future has what it comes to in the end, in whatever form its arguments are."""
+
+    def judge(failure: Failure) -> Verdict:
+        return Retry(one_more(failure.arguments), 0)
+
+    judged = parallel(retry_on(ValueError, handle_error=judge)(even_sum)).options(**how)
+    futures = [judged.submit(*args, **kwargs) for args, kwargs, _ in CALLS]
+    assert [future.result() for future in futures] == [4, 9, 9]
+
+
+def test_attempts_of_a_direct_call() -> None:
+    """Its error has a note for each attempt before the last, as elsewhere."""
+    with pytest.raises(ValueError, match="3 is odd") as caught:
+        retry_on(ValueError, attempts=3, wait=0)(even_sum)(3)
+    assert [note[:28] for note in caught.value.__notes__] == [
+        "attempt 1: ValueError: 3 is ",
+        "attempt 2: ValueError: 3 is ",
+    ]
 
 
 def ends(number: int) -> int:
@@ -230,7 +273,9 @@ def test_deaths_and_timeouts_are_judged(controller: Controller) -> None:
         return Retry(failure.item + 10, 0)
 
     judged = parallel(retry_on(WorkerDied, TaskTimeout, handle_error=judge)(ends))
-    assert list(judged.map(range(4), timeout=0.3, backend=controller)) == [0, 11, 12, 3]
+    outcomes = list(judged.map(range(4), timeout=0.3, backend=controller).outcomes())
+    assert [outcome.value for outcome in outcomes] == [0, 11, 12, 3]
+    assert [attempt.seconds for attempt in outcomes[2].attempts] == [0.3]  # what it was ended after
     assert sorted(seen, key=lambda told: told[1]) == [(WorkerDied, 1), (TaskTimeout, 2)]
 
 

@@ -374,12 +374,12 @@ class AnyOrder(RuleBasedStateMachine):
         index = self.pick(data, "out")
         item = self.items[index]
         failed = Failed(KeyError("later"), "", 0) if attempt else None
-        self.stream.postpone(index, self.now + wait, ("memo", self.now), failed, "w")
+        self.stream.postpone(index, self.now + wait, ("memo", self.now), failed, 0.25, "w")
         item.state, item.until = "due", self.now + wait
         item.call = item.call and Call(item.call.args, {}, ("memo", self.now))
         item.looks = 0 if attempt else item.looks + 1
         if attempt:
-            item.attempts.append(Attempt("KeyError", "'later'", 0.0, "w"))
+            item.attempts.append(Attempt("KeyError", "'later'", 0.25, "w"))
 
     @precondition(lambda self: self.those("out"))
     @rule(data=st.data())

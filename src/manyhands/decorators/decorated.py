@@ -181,6 +181,17 @@ class Decorated(Generic[P, R]):
             bound.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])
         return bound
 
+    def _unbound(self) -> Decorated[..., Any]:
+        """As it was before it was bound: what decorators are applied to."""
+        return decorated(self._body, self.task, self._kind)
+
+    def _bound_as(self, other: Decorated[..., Any]) -> Self:
+        """Bound to what ``other`` is bound to."""
+        bound = self._copy()
+        bound._prefix = other._prefix
+        bound.__signature__ = other.__signature__
+        return bound
+
     def _copy(self) -> Self:
         copy = object.__new__(type(self))
         copy.__dict__.update(self.__dict__)

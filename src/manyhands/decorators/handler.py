@@ -13,7 +13,7 @@ from operator import itemgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, Unpack, cast
 
-from manyhands.decorators.decorated import Options, ParallelFunction
+from manyhands.decorators.decorated import Decorated, Options, ParallelFunction
 from manyhands.decorators.mapping import gate_for, observer_for, preparation, start_runner, with_checks
 from manyhands.decorators.parallel import parallel
 from manyhands.decorators.retry import RetryDecorator, check_policy
@@ -77,7 +77,8 @@ class Handler(Generic[R]):
         kwargs: Mapping[str, Any] | None = None,
         **options: Unpack[Options],
     ) -> None:
-        task: Any = function
+        method = function if isinstance(function, Decorated) and function._prefix else None
+        task: Any = function if method is None else method._unbound()
         if arguments is not None or result is not None:
             task = validated(arguments=arguments, result=result, invalid=invalid)(task)
         if handle_error is not None:
@@ -90,6 +91,8 @@ class Handler(Generic[R]):
             )
         if not isinstance(task, ParallelFunction):
             task = parallel(task)
+        if method is not None:
+            task = task._bound_as(method)
         if "on_error" in options:
             raise TypeError("Handler has no on_error: each outcome tells what it is")
         options.setdefault("ordered", False)
@@ -248,6 +251,7 @@ class _Flow:
         self._added = self._settled = self._taken = 0
         self._counts = Counts()
         self._open = True
+        self._guessed = False  # it has told a consumer that nothing more would come, though the input is open
         self._error: BaseException | None = None
         self._process = os.getpid()
         gate = gate_for(function)
@@ -322,7 +326,10 @@ class _Flow:
         self._check_process()
         with self._condition:
             if not self._ended:
-                return None, self._is_over()
+                ends = self._is_over()
+                self._guessed = ends and self._open
+                return None, ends
+            self._guessed = False
             outcome = self._ended.popleft()
             self._taken += 1
             self._tell()
@@ -391,6 +398,15 @@ class _Flow:
         except BaseException:
             self.cancel(kill=True)  # an interrupted user wants the cores back
             raise
+        if self._guessed and not kill and self._taken < self._added:
+            self._guessed = False
+            warnings.warn(
+                f"{self._added - self._taken} outcomes of the handler of {self._name} were not taken: its results had "
+                f"ended when all that one thread had added was taken, and another has added more since; where several "
+                f"add, call close_input() when all have, and begin with results() before that",
+                RuntimeWarning,
+                stacklevel=4,
+            )
 
     def end_soon(self) -> None:
         """Has the thread end when nothing is left to do."""

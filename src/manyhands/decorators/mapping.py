@@ -19,7 +19,7 @@ from manyhands.handler.pump import LEAST_BUFFER, Halted, Observer, Plain, Prepar
 from manyhands.handler.results import Results
 from manyhands.handler.runner import InlineRunner, Runner
 from manyhands.handler.stream import Stream
-from manyhands.outcome import Failure, Outcome
+from manyhands.outcome import Failure, Outcome, add_attempts
 from manyhands.policies.parameters import name_of
 from manyhands.policies.star import StarRule, short_repr
 from manyhands.policies.validation import Refused, answers
@@ -104,10 +104,11 @@ def start_map(
 def call_here(function: Decorated[..., Any], call: Call) -> Any:
     """One call in this thread, through the same stream as a map; raises what it fails with."""
     gate = gate_for(function)
-    prepare = preparation(function, StarRule(star=True, kwstar=True), discards=False)
+    item, rule = StarRule.of_call(call)
+    prepare = preparation(function, rule, discards=False)
     runner = with_checks(function, start_runner(function, _INLINE, discards=False), discards=False)
     stream = Stream(buffersize=1, budgets=function.task.retries)
-    pump = Pump(iter([(call.args, call.kwargs)]), prepare, stream, runner, gate)
+    pump = Pump(iter([item]), prepare, stream, runner, gate)
     try:
         outcome = pump.next_outcome()
     except Halted as halted:
@@ -116,6 +117,7 @@ def call_here(function: Decorated[..., Any], call: Call) -> Any:
         pump.close()
     assert isinstance(outcome, Outcome)
     if outcome.failure is not None:
+        add_attempts(outcome.failure.error, outcome.attempts)
         raise outcome.failure.error from outcome.failure.error.__cause__
     if outcome.elsewhere is not None:
         raise ClaimedElsewhere(f"another process is computing {outcome.elsewhere.path!r}")
@@ -171,9 +173,9 @@ def _sift(function: Decorated[..., Any], rule: StarRule, prepare: Prepare, disca
     discards = discards and validation.invalid == "discard"
     judge = validation.judge_arguments
 
-    def prepared(index: int, item: Any) -> Failed | None:
+    def prepared(index: int, item: Any) -> Failed | Call | None:
         call = prepare(index, item)
-        return call if isinstance(call, Failed) else None
+        return call if isinstance(call, Failed) or _is_converted(call, item, rule) else None
 
     def refusal(index: int, item: Any, answer: Any) -> Failed | None:
         try:
@@ -184,7 +186,7 @@ def _sift(function: Decorated[..., Any], rule: StarRule, prepare: Prepare, disca
             return Failed(error, traceback_text(error))
         return None
 
-    def sift(first: int, items: Sequence[Any]) -> list[Failed | None] | None:
+    def sift(first: int, items: Sequence[Any]) -> list[Failed | Call | None] | None:
         if check is None:
             return list(map(prepared, count(first), items))
         told = answers(check, items)
@@ -195,6 +197,13 @@ def _sift(function: Decorated[..., Any], rule: StarRule, prepare: Prepare, disca
         ]
 
     return sift
+
+
+def _is_converted(call: Call, item: Any, rule: StarRule) -> bool:
+    """Whether the call has other arguments than the item and the rule give it."""
+    own = () if rule.star is None else item if rule.star else (item,)
+    same = all(map(is_, call.args, (*own, *rule.args)))
+    return not same or any(call.kwargs.get(name) is not value for name, value in rule.kwargs.items())
 
 
 def start_runner(

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from manyhands.calls import Call, Done, Failed, Later
 from manyhands.decorators.mapping import (
@@ -30,7 +30,7 @@ from manyhands.decorators.work import Work
 from manyhands.errors import ClaimedElsewhere
 from manyhands.handler.driver import Driver
 from manyhands.handler.gate import Away, Gate, Pass
-from manyhands.handler.pump import Pump
+from manyhands.handler.pump import Prepare, Pump
 from manyhands.handler.runner import Runner
 from manyhands.handler.stream import Stream
 from manyhands.outcome import Outcome, add_attempts, explain
@@ -201,6 +201,13 @@ class _GatePerCall:
             self.forget(index)
 
 
+class _Token(NamedTuple):
+    """A call's future, and how its arguments are an item."""
+
+    future: Future[Any]
+    rule: StarRule
+
+
 class Submitter:
     """The calls of one function that are sent again if need be."""
 
@@ -208,9 +215,11 @@ class Submitter:
         gate_for(function)  # raises here, not in the thread, for a function that can't be called at all
         self.place = _place()
         self._gate = _GatePerCall(partial(gate_for, function, Path(self.place[1])))
+        self._function = function
+        self._preparations: dict[tuple[bool | None, bool], Prepare] = {}
         pump = Pump(
             iter(()),
-            preparation(function, _SUBMITTED, discards=False),
+            self._prepare,
             Stream(buffersize=_UNBOUNDED, ordered=False, budgets=function.task.retries),
             runner,
             self._gate,
@@ -221,31 +230,40 @@ class Submitter:
 
     def take(self, call: Call, future: Future[Any]) -> bool:
         """Takes a call, unless the thread has ended."""
-        return self.driver.add((call.args, call.kwargs), future)
+        item, rule = StarRule.of_call(call)
+        return self.driver.add(item, _Token(future, rule))
 
     # -- in its thread ------------------------------------------------------------------------------------------
 
-    def wants(self, token: Future[Any]) -> bool:
-        """A future that was cancelled since is not wanted."""
-        return not token.cancelled()
+    def _prepare(self, index: int, item: Any) -> Call | Failed:
+        """Other arguments for a call are such an item as those before were."""
+        rule = self.driver.token(index).rule
+        key = rule.star, rule.kwstar
+        if key not in self._preparations:
+            self._preparations[key] = preparation(self._function, rule, discards=False)
+        return self._preparations[key](index, item)
 
-    def added(self, token: Future[Any], index: int) -> None:
+    def wants(self, token: _Token) -> bool:
+        """A future that was cancelled since is not wanted."""
+        return not token.future.cancelled()
+
+    def added(self, token: _Token, index: int) -> None:
         """To cancel the future drops the call."""
 
         def done(future: Future[Any]) -> None:
             if future.cancelled():
                 self.driver.order(lambda pump: pump.cancel(index))
 
-        token.add_done_callback(done)
+        token.future.add_done_callback(done)
 
-    def settle(self, token: Future[Any], outcome: Outcome[Any]) -> None:
+    def settle(self, token: _Token, outcome: Outcome[Any]) -> None:
         """The call has ended."""
         self._gate.forget(outcome.index)
-        _settle(token, outcome)
+        _settle(token.future, outcome)
 
-    def fail(self, tokens: list[Future[Any]], error: BaseException) -> None:
+    def fail(self, tokens: list[_Token], error: BaseException) -> None:
         """Nothing will run any more."""
-        for future in tokens:
+        for future, _ in tokens:
             if future.set_running_or_notify_cancel():
                 future.set_exception(error)
 

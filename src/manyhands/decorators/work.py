@@ -259,14 +259,8 @@ class Work:
 
 
 def goes_plain(function: Decorated[..., Any], rule: StarRule) -> bool:
-    """Whether items can be called as they are, once they are checked: nothing is converted, claimed or taken apart."""
+    """Whether items can be called as they are, once they are checked: nothing is claimed, or comes with keywords."""
     task = function.task
-    if (
-        task.validation is not None
-        and task.validation.annotations
-        and task.validation.checks_arguments("parent")
-    ):
-        return False
     return task.claim is None and not rule.kwstar and rule.star is not None
 
 

@@ -166,6 +166,10 @@ class Driver:
         finally:
             self._driving = None
 
+    def token(self, index: int) -> Any:
+        """What was added with the item that has this index now, and has not ended."""
+        return self._tokens[index]
+
     def _serve(self) -> None:
         try:
             while self.guarded(self.step):

@@ -78,7 +78,7 @@ class Item:
         self.check(State.DUE)
         self.state, self.call = State.SENT, call
 
-    def postpone(self, memo: Any, failed: Failed | None, worker: str) -> None:
+    def postpone(self, memo: Any, failed: Failed | None, seconds: float, worker: str) -> None:
         """It came back with nothing decided, or with an attempt that failed and is to be repeated."""
         self.check(State.SENT)
         self.state = State.WAITING
@@ -88,7 +88,7 @@ class Item:
             self.looks += 1
         else:
             self.looks = 0
-            self.attempts.append(_attempt(failed, 0.0, worker))
+            self.attempts.append(_attempt(failed, seconds, worker))
 
     def fail(self, failed: Failed, now: float, seconds: float, worker: str) -> None:
         """An attempt has failed, at the cost of a budget if that has one."""

@@ -26,8 +26,11 @@ Prepare = Callable[[int, Any], Call | Failed]
 Plain = Callable[[Sequence[Any]], bool]
 """Whether nothing has to be decided for any of these items, so that they can go as one block."""
 
-Sift = Callable[[int, Sequence[Any]], "list[Failed | None] | None"]
-"""Given the index of the first, what is wrong with each of these items, or None if nothing is with any."""
+Sift = Callable[[int, Sequence[Any]], "list[Failed | Call | None] | None"]
+"""Given the index of the first, what is wrong with each of these items, or its call if it can't go as it is.
+
+None for an item that can; and for all of them.
+"""
 
 LEAST_BUFFER: Final = 64
 """The least default of ``buffersize``; large enough that short calls don't wait for their consumer."""
@@ -115,7 +118,7 @@ class Pump:
         self._plain = plain
         self._sift = sift
         self._remake = remake or prepare
-        self._sifted: list[Failed | None] = []  # of a source that is ready, the items to be drawn next
+        self._sifted: list[Failed | Call | None] = []  # of a source that is ready, the items to be drawn next
         self._blocks = runner if plain is not None and takes_blocks(runner) else None
         self._adapts = adapts
         self._clock = clock
@@ -190,16 +193,21 @@ class Pump:
             call = self._sifted.pop(0) or self._remake(self.stream.added, item)
         else:
             call = self._prepare(self.stream.added, item)
-        if isinstance(call, Failed):
-            index = self.stream.add(item, Call(), self._clock())
-            self._tell(self.stream.end(index, call))
-            return index
-        return self.stream.add(item, call, self._clock())
+        return self._put(item, call)
+
+    def _put(self, item: Any, call: Call | Failed) -> int:
+        """Takes an item in that goes alone, or has failed."""
+        if not isinstance(call, Failed):
+            return self.stream.add(item, call, self._clock())
+        index = self.stream.add(item, Call(), self._clock())
+        self._tell(self.stream.end(index, call))
+        return index
 
     def cancel(self, index: int) -> None:
         """Drops the item if it does not run; it ends as a failure then."""
         if self.stream.is_waiting(index):
-            self._tell(self.stream.end(index, Failed(PoolClosed("cancelled before it ran"))))
+            again = " again" if self.stream.item(index).attempts else ""
+            self._tell(self.stream.end(index, Failed(PoolClosed(f"cancelled before it ran{again}"))))
         else:
             self.runner.cancel(index)
 
@@ -213,16 +221,17 @@ class Pump:
         self.stream.stop()
         out = self.stream.out
         for index in self.stream.waiting:
-            self._tell(self.stream.end(index, self._cancelled()))
+            self._tell(self.stream.end(index, self._cancelled(index)))
         for index in out:
             self.runner.cancel(index)
         for index in out if kill else []:
             self.runner.kill(index)
 
-    def _cancelled(self) -> Failed:
+    def _cancelled(self, index: int | None = None) -> Failed:
+        again = " again" if index is not None and self.stream.item(index).attempts else ""
         if self._is_cancelled:
-            return Failed(CancelledError("it was cancelled before it ran"))
-        return Failed(PoolClosed("the pool was closed before this item ran"))
+            return Failed(CancelledError(f"it was cancelled before it ran{again}"))
+        return Failed(PoolClosed(f"the pool was closed before this item ran{again}"))
 
     def poll(self, timeout: float | None) -> Outcome[Any] | Run | None:
         """The next outcome, if there is one within one wait of at most ``timeout`` seconds; draws no input."""
@@ -298,25 +307,23 @@ class Pump:
         told, rest = self._sifted[: len(items)], self._sifted[len(items) :]
         if len(told) < len(items):
             more = items[len(told) :]
-            found = self._sift(self.stream.added + len(told), more)
-            if found is None and not told:
+            sifted = self._sift(self.stream.added + len(told), more)
+            if sifted is None and not told:
                 taken = self._send_block(items, self._held)
                 self._sifted = [None] * (len(items) - taken)
                 return taken
-            told += found or [None] * len(more)
+            told += sifted or [None] * len(more)
         begin, held = 0, self._held
-        for place in [place for place, failed in enumerate(told) if failed is not None] + [len(items)]:
+        for place in [place for place, found in enumerate(told) if found is not None] + [len(items)]:
             if begin < place:
                 begin += self._send_block(items[begin:place], held[begin:place] if held else None)
                 if begin < place:
                     break
             if place < len(items):
-                failed = told[place]
-                assert failed is not None
-                index = self.stream.add(items[place], Call(), self._clock())
-                self._tell(self.stream.end(index, failed))
+                self._put(items[place], told[place] or Call())
                 begin = place + 1
         self._sifted = told[begin:] + rest  # what was asked once is not asked again
+        self._send_due()
         return begin
 
     def _send_block(self, items: Sequence[Any], held: list[Any] | None) -> int:
@@ -402,8 +409,8 @@ class Pump:
                     self.stream.returned(index, values, seconds, last, worker)
                     if self._observer is not None:
                         self._observer.returned(values)
-                case Answered(index, Later() as later, _, worker):
-                    self._later(index, later, worker)
+                case Answered(index, Later() as later, seconds, worker):
+                    self._later(index, later, seconds, worker)
                 case Answered(_, Failed(halts=True) as failed):
                     halting = halting or failed  # what came with it is told first
                 case Answered(index, Done() as done, seconds, worker):
@@ -428,16 +435,16 @@ class Pump:
             ended = self.stream.judged(index, verdict, self._clock(), call)
         self._tell(ended)
 
-    def _later(self, index: int, later: Later, worker: str) -> None:
+    def _later(self, index: int, later: Later, seconds: float, worker: str) -> None:
         wait = self._gate.later(index, later, self.stream.item(index).looks + 1)
         if isinstance(wait, Away):
             self._tell(self.stream.leave(index, wait.where))
         else:
-            self.stream.postpone(index, self._clock() + wait, later.memo, later.failed, worker)
+            self.stream.postpone(index, self._clock() + wait, later.memo, later.failed, seconds, worker)
             if later.failed is not None:
                 self._tell(None)
             if self._is_cancelled:
-                self._tell(self.stream.end(index, self._cancelled()))
+                self._tell(self.stream.end(index, self._cancelled(index)))
 
     def _tell(self, ended: Ended) -> None:
         if self._observer is None:

@@ -158,7 +158,8 @@ class Stream:
 
     def answered(self, index: int, done: Done[Any], seconds: float, worker: str) -> Outcome[Any]:
         """The item came back with its value."""
-        return self._end(self._back(index), done, *((seconds, worker) if done.computed else ()))
+        item = self._back(index)
+        return self._end(item, done, seconds, worker) if done.computed else self._end(item, done)
 
     def dropped(self, index: int, failed: Failed) -> Outcome[Any]:
         """The item came back without having run, which is no attempt."""
@@ -170,17 +171,24 @@ class Stream:
         return self._end(item, Elsewhere(where, item.index, item.item))
 
     def postpone(
-        self, index: int, until: float, memo: Any, failed: Failed | None = None, worker: str = ""
+        self,
+        index: int,
+        until: float,
+        memo: Any,
+        failed: Failed | None = None,
+        seconds: float = 0.0,
+        worker: str = "",
     ) -> None:
         """The item came back with nothing decided, or with a failed attempt that is to be repeated."""
-        self._back(index).postpone(memo, failed, worker)
+        self._back(index).postpone(memo, failed, seconds, worker)
         self._wait(index, until)
 
     def died(self, index: int, error: WorkerDied | TaskTimeout, now: float, worker: str) -> Ended | Question:
         """The item's worker ended with it; nobody but the stream can tell whether that is to be retried."""
         item = self._back(index)
         error.index, error.item = index, item.item
-        return self._fail(item, Failed(error, budget=budget_of(self._budgets, error)), now, 0.0, worker)
+        seconds = error.timeout if isinstance(error, TaskTimeout) else 0.0  # nobody knows when the others began
+        return self._fail(item, Failed(error, budget=budget_of(self._budgets, error)), now, seconds, worker)
 
     def failed(self, index: int, failed: Failed, now: float, seconds: float, worker: str) -> Ended | Question:
         """An attempt has failed: the item ends, waits for the next, or its fate is asked for."""

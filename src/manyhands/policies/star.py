@@ -17,7 +17,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from manyhands.calls import Call
 from manyhands.errors import ItemError
@@ -98,6 +98,15 @@ class StarRule:
                 raise self._misfit(index, item, "the values must be a sequence of arguments")
             values = tuple(iterator)
         return Call((*values, *self.args), dict(kwargs))
+
+    @classmethod
+    def of_call(cls, call: Call) -> tuple[Any, Self]:
+        """A call as an item: its only argument, its arguments, or those and its keywords; and the rule that fits."""
+        if call.kwargs:
+            return (call.args, call.kwargs), cls(star=True, kwstar=True)
+        if len(call.args) == 1:
+            return call.args[0], cls()
+        return call.args, cls(star=True)
 
     @property
     def has_fixed(self) -> bool:
