@@ -20,6 +20,7 @@ EVERYTHING = Faults(crashes=1, suspicions=1, lost_replies=1, stale_looks=1)
 STRESSED = Faults(crashes=2, suspicions=2, lost_replies=1, stale_looks=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "explorer",
     [
@@ -158,12 +159,14 @@ MUTANTS: dict[str, tuple[Any, str, Any, Callable[[], Explorer]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("search", [faulty, moving, removing, releasing])
 def test_the_protocol_itself_passes_these_searches(search: Callable[[], Explorer]) -> None:
     """Nothing is found where nothing is wrong."""
     assert search().explore() > 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_weakened_protocol_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each rule of the protocol is needed: without it the search finds a broken promise."""
