@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from manyhands.calls import Answer, Call, error_text, qualified_name
 from manyhands.errors import ManyhandsError, PoolBroken, PoolClosed
+from manyhands.settings import is_here as is_here  # noqa: PLC0414 - who starts a map finds it here
 from manyhands.settings import resolve_workers
 from manyhands.workers import payload
 from manyhands.workers.far import name_of_work, pack, run, run_calls
@@ -174,13 +175,6 @@ class FarEngine:
     def lost(self) -> ManyhandsError | None:
         """An executor settles its futures."""
         return None
-
-
-def is_here(executor: Any) -> bool:
-    """Whether the calls of an executor run in this very process and interpreter."""
-    if not isinstance(executor, ThreadPoolExecutor):
-        return False
-    return "InterpreterPoolExecutor" not in {kind.__name__ for kind in type(executor).__mro__}
 
 
 def capacity(executor: Any, workers: int | None) -> int:
