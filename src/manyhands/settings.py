@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -100,6 +100,17 @@ _OWN_WORKERS: Final = {
 }
 """Options that other executors can't keep, and why."""
 
+_OWN_THREADS: Final = {
+    "start_method": "starts no processes",
+    "initializer": "prepares its own threads",
+    "finalizer": "ends its own threads",
+    "max_tasks_per_worker": "keeps its threads",
+    "max_memory_per_worker": "keeps its threads, which have this process's memory",
+    "max_shared_memory": "sends no arguments: its calls get the very objects",
+    "readonly": "gives its calls the very objects, as they are",
+}
+"""Why an executor of threads can't, where it is for another reason."""
+
 DASK_SCHEME: Final = "dask://"
 
 
@@ -182,22 +193,19 @@ class MapOptions:
 
     def _check_foreign(self) -> None:
         """Raises ValueError for what can be had of this library's own workers only."""
+        reasons = _OWN_WORKERS | _OWN_THREADS if is_here(self.backend) else _OWN_WORKERS
         for option in fields(self):
-            if option.name in _OWN_WORKERS and getattr(self, option.name) != option.default:
+            if option.name in reasons and getattr(self, option.name) != option.default:
                 raise ValueError(
                     f"{option.name} needs worker processes of manyhands: it can't be had with "
-                    f"backend={short_name(self.backend)}, which {_OWN_WORKERS[option.name]}"
+                    f"backend={short_name(self.backend)}, which {reasons[option.name]}"
                 )
 
     def changed(self, changes: dict[str, Any]) -> MapOptions:
         """A copy with ``changes``; raises TypeError for an unknown name."""
         if not changes:
             return self
-        unknown = sorted(changes.keys() - option_names())
-        if unknown:
-            raise TypeError(
-                f"unknown option {unknown[0]!r}; the options are {', '.join(sorted(option_names()))}"
-            )
+        check_names(changes, option_names())
         return replace(self, **changes)
 
     def pool(self) -> PoolSettings:
@@ -236,6 +244,15 @@ def is_foreign(backend: object) -> bool:
     return is_dask(backend)
 
 
+def is_here(executor: object) -> bool:
+    """Whether the calls of an executor run in this very process and interpreter."""
+    from concurrent.futures import ThreadPoolExecutor  # loaded where it is used
+
+    if not isinstance(executor, ThreadPoolExecutor):
+        return False
+    return "InterpreterPoolExecutor" not in {kind.__name__ for kind in type(executor).__mro__}
+
+
 def is_dask(backend: object) -> bool:
     """Whether this is an address of Dask's, or a client."""
     if isinstance(backend, str):
@@ -249,6 +266,25 @@ def is_dask(backend: object) -> bool:
 def short_name(backend: object) -> str:
     """A backend in messages."""
     return repr(backend) if isinstance(backend, str) else f"a {type(backend).__qualname__}"
+
+
+def check_names(given: Iterable[str], known: Collection[str], who: str = "") -> None:
+    """Raises TypeError, which suggests the nearest known one, for a name of an option that is not known.
+
+    Args:
+        given: the names.
+        known: all that there are.
+        who: takes them; "": any map.
+    """
+    unknown = sorted(set(given).difference(known))
+    if not unknown:
+        return
+    from difflib import get_close_matches  # slow to import, and seldom needed
+
+    near = get_close_matches(unknown[0], known, 1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    whose = f"the options of {who} are" if who else "the options are"
+    raise TypeError(f"unknown option {unknown[0]!r}{hint}; {whose} {', '.join(sorted(known))}")
 
 
 def option_names() -> set[str]:

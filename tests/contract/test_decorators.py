@@ -397,6 +397,7 @@ def test_what_is_no_function(decorator: str, value: Any) -> None:
         (lambda: parallel(wrokers=2), TypeError, "wrokers"),
         (lambda: retry_on(), TypeError, "needs the exceptions"),
         (lambda: retry_on(3), TypeError, "exception types"),
+        (lambda: retry_on((OSError, KeyError)), TypeError, r"one by one: @retry_on\(OSError, KeyError\)$"),
         (lambda: retry_on(OSError, attempts=0), ValueError, "attempts"),
         (lambda: retry_on(OSError, wait=-1), ValueError, "wait"),
         (lambda: retry_on(OSError, wait=float("nan")), ValueError, "wait"),
@@ -431,7 +432,7 @@ def test_wrong_use_of_map() -> None:
         samples.tripled.map([1], [2])
     with pytest.raises(TypeError, match="iterable"):
         samples.tripled.map(3)
-    with pytest.raises(TypeError, match="unknown option 'wrokers'"):
+    with pytest.raises(TypeError, match=r"unknown option 'wrokers' \(did you mean 'workers'\?\)"):
         samples.tripled.map([1], wrokers=2)
     with pytest.raises(TypeError, match="unknown option"):
         samples.tripled.options(wrokers=2)
@@ -439,6 +440,30 @@ def test_wrong_use_of_map() -> None:
         samples.tripled.map([1], kwargs=[1])
     with pytest.raises(TypeError, match="args"):
         samples.tripled.map([1], args=3)
+
+
+def test_retry_on_without_exceptions() -> None:
+    """What may be a predicate is told as soon as it can't be one, with what was meant instead."""
+    hint = "if @retry_on was meant as the decorator of {}, name the exceptions: @retry_on"
+
+    def one(x: Any) -> Any:
+        return x
+
+    bare: Any = retry_on(one)
+    for call, given in (
+        (lambda: bare(1), "not 1"),
+        (lambda: bare(one, x=2), "x=2"),
+        (bare, "not nothing"),
+        (lambda: parallel(bare), "@parallel takes a function, not <@retry_on"),
+    ):
+        with pytest.raises(TypeError, match=f"{given}.*{hint.format('.*one')}"):
+            call()
+    assert bare(samples.triple_body)(2) == 6
+    for function in (lambda: 1, lambda x, y: 1, samples.tripled):
+        with pytest.raises(TypeError, match=hint.format(".*")):
+            retry_on(function)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"@parallel takes a function, not <@validated: .*>$"):
+        parallel(validated(result=bool))  # type: ignore[arg-type]
 
 
 # -- direct calls ---------------------------------------------------------------------------------------------
@@ -469,11 +494,34 @@ def test_direct_call_validates() -> None:
         return n * n
 
     assert square() == 4
-    with pytest.raises(InvalidArguments, match="n=-1"):
+    with pytest.raises(InvalidArguments, match="n=-1") as arguments:
         square(-1)
-    with pytest.raises(InvalidResult, match="25"):
+    with pytest.raises(InvalidResult, match="25") as result:
         square(5)
     assert calls == [2, 5]
+    for caught in (arguments, result):
+        (note,) = caught.value.__notes__
+        assert note.startswith("in a call of ") and note.endswith("square")
+
+
+def test_refused_arguments_of_another_function() -> None:
+    """A function's own are not tried again; those that it gives to another count as what it raised."""
+    calls = []
+
+    @retry_on(InvalidArguments, attempts=3, wait=0)
+    @validated(arguments=lambda n: n > 0)
+    def outer(n: int) -> int:
+        calls.append(n)
+        return inner(n)
+
+    @validated(arguments=lambda n: len(calls) > 2)
+    def inner(n: int) -> int:
+        return n
+
+    with pytest.raises(InvalidArguments):
+        outer(0)
+    assert calls == []
+    assert outer(1) == 1 and calls == [1, 1, 1]
 
 
 def test_predicate_that_raises() -> None:

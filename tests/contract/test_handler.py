@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import os
@@ -369,9 +370,41 @@ def test_the_functions_own_policies(way: Way) -> None:
 
 def test_handle_error_beside_an_own_retry_on_exception() -> None:
     """Nothing would be left for it, which is said."""
-    own = retry_on(Exception, attempts=2)(halved)
-    with pytest.raises(TypeError, match="Exception"):
-        Handler(own, handle_error=lambda failure: GiveUp())
+    for everything in (Exception, BaseException):
+        own = retry_on(everything, OSError, attempts=2)(halved)
+        with pytest.raises(
+            TypeError,
+            match=rf"handle_error would never .* halved has its own @retry_on\({everything.__name__}\)",
+        ):
+            Handler(own, handle_error=lambda failure: GiveUp())
+
+
+def test_predicates_beside_an_own_validated() -> None:
+    """A function has one set of them, and the message says that it is the function's."""
+    own = validated(result=bool)(halved)
+    for given in ({"arguments": bool}, {"result": bool}):
+        with pytest.raises(TypeError, match=r"^Handler: halved has its own @validated, so arguments, result"):
+            Handler(own, **given)
+    for function in (own, halved):
+        with pytest.raises(TypeError, match=r"^Handler: invalid is for arguments and result"):
+            Handler(function, invalid="raise")
+
+
+def test_wrong_names_of_options() -> None:
+    """What is listed and suggested is what a handler takes, its own options and those of calls."""
+    for wrong, right in (
+        ("buffer_size", "buffersize"),
+        ("handleerror", "handle_error"),
+        ("wrokers", "workers"),
+    ):
+        with pytest.raises(
+            TypeError, match=f"'{wrong}' .did you mean '{right}'.*of Handler are args, "
+        ) as told:
+            Handler(halved, **{wrong: 1})
+        listed = str(told.value).partition(" are ")[2].split(", ")
+        assert {"star", "invalid", "timeout"} < set(listed) and not {"on_error", "self"} & set(listed)
+    with pytest.raises(TypeError, match="'xyzzy'; the options"):
+        Handler(halved, xyzzy=1)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("broken", [lambda failure: 1 / 0, lambda failure: None, lambda: Retry()])
@@ -475,7 +508,7 @@ def test_bad_arguments() -> None:
     for error, options in wrong:
         with pytest.raises(error):
             Handler(halved, **options)
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"^Handler takes a function, not 3"):
         Handler(3)  # type: ignore[arg-type]
     assert set(threading.enumerate()) <= before
 
@@ -599,6 +632,25 @@ def test_closed(way: Way) -> None:
     handler.close()
     handler.cancel()
     assert handler.drain() == []
+
+
+def test_entered_again() -> None:
+    """A handler that was closed is refused by a block; one whose input is closed is not."""
+    handler: Handler[int] = Handler(tasks.double, backend="inline")
+    handler.add(1)
+    handler.close_input()
+    with handler:
+        pass
+
+    async def enter() -> None:
+        async with handler:
+            pass
+
+    with pytest.raises(PoolClosed, match="the handler of double has been closed"), handler:
+        pass
+    with pytest.raises(PoolClosed):
+        asyncio.run(enter())
+    assert [outcome.value for outcome in handler.results()] == [2]
 
 
 @pytest.mark.parametrize("kill", [False, True])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -12,12 +13,14 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from manyhands import Controller, Failure, PoolBroken, PoolClosed, WorkerDied, parallel, retry_on
 from manyhands.calls import Call, Done
+from manyhands.handler.dask import DaskEngine
 from manyhands.handler.engines import ThreadsEngine
 from manyhands.handler.executors import ExecutorRunner
 from manyhands.outcome import Answered, Cancelled, Event
@@ -106,6 +109,19 @@ def test_what_cannot_be_had_is_refused(
     ):
         with pytest.raises(ValueError, match=rf"^{option} needs .* backend={name}"):
             refused()
+
+
+def test_why_it_cannot_be_had(thread_pool: Executor) -> None:
+    """The reason is true of the backend: threads are given the very objects, and there are no processes."""
+    untrue = ("processes", "own arguments", "shares no memory")
+    for option, value in REFUSED:
+        with pytest.raises(ValueError, match=f"^{option} ") as told:
+            tasks.double.options(backend=thread_pool, **{option: value})
+        reason = str(told.value).partition(", which ")[2].replace("starts no processes", "")
+        assert reason or option == "start_method"
+        assert not any(word in reason for word in untrue), reason
+    with ProcessPoolExecutor(1) as pool, pytest.raises(ValueError, match="gives each call its own arguments"):
+        tasks.double.options(backend=pool, readonly=True)
 
 
 @pytest.mark.parametrize(
@@ -463,6 +479,59 @@ def test_a_scheduler_that_is_gone(tmp_path: Path, begun: Fifo, gate: Fifo) -> No
             wait()
         with pytest.raises(PoolBroken):
             list(tasks.double.map([1], backend=address))
+
+
+class _Client:
+    """What the engine asks a client for: who works."""
+
+    status = "running"
+    scheduler = SimpleNamespace(address="tcp://here:1")
+
+    def __init__(self) -> None:
+        self.threads: dict[str, int] = {}
+
+    def nthreads(self, asynchronous: bool = False) -> Any:
+        """Threads by worker."""
+
+        async def later() -> dict[str, int]:
+            return self.threads
+
+        return later() if asynchronous else self.threads
+
+
+class _AtOnce(DaskEngine):
+    """Hears from its client at once."""
+
+    def _on_loop(self, coroutine: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(asyncio.run(coroutine))
+        return future
+
+
+def test_nobody_is_there(caplog: pytest.LogCaptureFixture) -> None:
+    """Calls that wait five seconds while there are no workers are told of once, with the address."""
+    seconds = [0.0]
+    client = _Client()
+    engine = _AtOnce(client, b"", False, None, "double", clock=lambda: seconds[0])
+
+    def look(*at: float) -> int:
+        for seconds[0] in at:
+            assert engine.lost() is None
+        return len(caplog.records)
+
+    assert look(0, 1, 2, 3, 4) == 0
+    client.threads = {"a": 1}
+    assert look(5, 6) == 0, "somebody came"
+    client.threads = {}
+    assert look(8, 9, 10, 11) == 0
+    assert look(100, 101, 102, 103, 104, 105) == 0, "nothing waited meanwhile"
+    assert look(106, 107) == 1
+    assert look(*range(108, 130)) == 1
+    (told,) = caplog.records
+    assert told.getMessage().startswith(
+        "Dask at tcp://here:1 has had no workers for 5 seconds; calls of double"
+    )
+    assert (told.name, told.levelname) == ("manyhands", "WARNING")
 
 
 def test_maps_of_one_client_end_by_themselves(dask_client: Any) -> None:

@@ -139,7 +139,9 @@ def test_every_option_is_checked() -> None:
 
 def test_an_unknown_option_is_named() -> None:
     """With those that there are."""
-    with pytest.raises(TypeError, match=r"'time_out'; the options are backend, .*workers"):
+    with pytest.raises(
+        TypeError, match=r"'time_out' .did you mean 'timeout'.*; the options are backend, .*workers"
+    ):
         MapOptions().changed({"time_out": 1})
 
 

@@ -13,6 +13,7 @@ from manyhands.decorators.decorated import (
     ClaimedFunction,
     ParallelClaimedFunction,
     ParallelFunction,
+    Unapplied,
     decorated,
     unwrapped,
 )
@@ -25,7 +26,7 @@ R = TypeVar("R")
 L = TypeVar("L")
 
 
-class ClaimDecorator(Generic[L]):
+class ClaimDecorator(Unapplied, Generic[L]):
     """``@claimed_output`` with its options; calls of what it decorates return an ``L``."""
 
     def __init__(self, claim: ClaimPolicy) -> None:

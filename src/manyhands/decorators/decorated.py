@@ -27,12 +27,13 @@ from typing import (
     overload,
 )
 
-from manyhands.calls import Call
+from manyhands.calls import Call, add_note
 from manyhands.decorators.task import Task
-from manyhands.errors import ItemError
+from manyhands.errors import InvalidArguments, InvalidResult, ItemError
 from manyhands.outcome import Discarded, Elsewhere, Failure
 from manyhands.policies.annotations import Annotations
 from manyhands.policies.parameters import Parameters, innermost, name_of, signature_of
+from manyhands.policies.star import short_repr
 from manyhands.policies.validation import Refused
 from manyhands.settings import Backend, MapOptions, OnError, StartMethod
 
@@ -142,7 +143,11 @@ class Decorated(Generic[P, R]):
             return cast("R", self._body(*self._prefix, *args, **kwargs))
         from manyhands.decorators.mapping import call_here
 
-        return cast("R", call_here(self, Call(args, dict(kwargs))))
+        try:
+            return cast("R", call_here(self, Call(args, dict(kwargs))))
+        except (InvalidArguments, InvalidResult) as error:
+            add_note(error, f"in a call of {name_of(self)}")
+            raise
 
     # Type checkers look through @classmethod and @staticmethod and see their functions as written, so the type
     # of the first parameter tells what is bound: a class (the owner, or the instance's), the instance, or
@@ -570,6 +575,15 @@ class ParallelClaimedFunction(ParallelFunction[P, R], ClaimedFunction[P, R]):
         return self._bind(instance, owner)
 
 
+class Unapplied:
+    """A decorator that was given its arguments: no function yet."""
+
+    @property
+    def misuse(self) -> str:
+        """What a message adds that refuses it as a function: what its user may have meant."""
+        return ""
+
+
 def decorated(body: Callable[..., Any], task: Task, kind: Kind) -> Decorated[..., Any]:
     """The callable of the type that fits the task; raises TypeError if its parts don't go together."""
     if task.claim is not None and any(budget.handle_error for budget in task.retries):
@@ -601,6 +615,8 @@ def unwrapped(function: Any, decorator: str) -> tuple[Callable[..., Any], Task, 
         kind = "classmethod" if isinstance(function, classmethod) else "staticmethod"
         function = function.__func__
     task = Task()
+    if isinstance(function, Unapplied):
+        raise TypeError(f"{decorator} takes a function, not {short_repr(function)}{function.misuse}")
     if isinstance(function, Decorated):
         if function._prefix:
             raise TypeError(f"{decorator} can't be applied to the bound {function!r}; decorate it in its class")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import threading
 import warnings
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, Unpack, cast
 
-from manyhands.decorators.decorated import Decorated, Options, ParallelFunction
+from manyhands.decorators.decorated import Decorated, Options, ParallelFunction, unwrapped
 from manyhands.decorators.mapping import gate_for, observer_for, preparation, start_runner, with_checks
 from manyhands.decorators.parallel import parallel
 from manyhands.decorators.retry import RetryDecorator, check_policy
@@ -29,6 +30,7 @@ from manyhands.policies.retry import RetryBudget, Wait
 from manyhands.policies.star import StarRule, checked_keywords, short_repr
 from manyhands.policies.validation import Invalid
 from manyhands.policies.verdict import HandleError
+from manyhands.settings import check_names, option_names
 from manyhands.shutdown import at_end, ends_by_error
 
 if TYPE_CHECKING:
@@ -47,10 +49,11 @@ class Handler(Generic[R]):
 
     Args:
         function: what is called with each item; plain, or decorated.
-        arguments: as in ``@validated``.
-        result: as in ``@validated``.
+        arguments: as in ``@validated``, which the function then has not itself.
+        result: as in ``@validated``, likewise.
         invalid: as in ``@validated``.
-        handle_error: is asked about each failure that no ``@retry_on`` of the function is for; see ``retry_on``.
+        handle_error: is asked about each failure that no ``@retry_on`` of the function is for; see ``retry_on``. There
+            must be some: a function with ``@retry_on(Exception)`` is refused.
         attempts: as in ``@retry_on``: bounds what ``handle_error`` may ask for; None: it does not.
         wait: as in ``@retry_on``: seconds before the next attempt, unless ``handle_error`` says.
         buffersize: how many items may be added and not taken; ``add`` waits for room. None: any number.
@@ -58,7 +61,9 @@ class Handler(Generic[R]):
         options: as in ``@parallel``, but that ``ordered`` is False unless given.
 
     Raises:
-        TypeError, ValueError: an argument has a wrong type or is out of range.
+        TypeError, ValueError: an argument has a wrong type or is out of range, or goes not with what the function is
+            decorated with.
+        PoolClosed: in a ``with``, of one that was closed.
     """
 
     def __init__(
@@ -77,9 +82,16 @@ class Handler(Generic[R]):
         kwargs: Mapping[str, Any] | None = None,
         **options: Unpack[Options],
     ) -> None:
+        _check_options(options)
+        checks = arguments is not None or result is not None
+        if invalid != "discard" and not checks:
+            raise TypeError(
+                "Handler: invalid is for arguments and result; without them, decorate with @validated"
+            )
         method = function if isinstance(function, Decorated) and function._prefix else None
         task: Any = function if method is None else method._unbound()
-        if arguments is not None or result is not None:
+        _check_function(task, checks, asks=handle_error is not None)
+        if checks:
             task = validated(arguments=arguments, result=result, invalid=invalid)(task)
         if handle_error is not None:
             check_policy(attempts, wait, None, handle_error, "Handler")
@@ -93,8 +105,6 @@ class Handler(Generic[R]):
             task = parallel(task)
         if method is not None:
             task = task._bound_as(method)
-        if "on_error" in options:
-            raise TypeError("Handler has no on_error: each outcome tells what it is")
         options.setdefault("ordered", False)
         self._flow = _Flow(
             cast("ParallelFunction[..., Any]", task).options(**options),
@@ -182,6 +192,7 @@ class Handler(Generic[R]):
         self._flow.close(kill)
 
     def __enter__(self) -> Self:
+        self._check_enters()
         return self
 
     def __exit__(
@@ -190,6 +201,7 @@ class Handler(Generic[R]):
         self.close(kill=error is not None)
 
     async def __aenter__(self) -> Self:
+        self._check_enters()
         return self
 
     async def __aexit__(
@@ -203,8 +215,37 @@ class Handler(Generic[R]):
             self.cancel(kill=True)  # the thread waits for the end still, which comes soon
             raise
 
+    def _check_enters(self) -> None:
+        if not self._finalizer.alive:  # close has seen to it
+            raise PoolClosed(f"the handler of {self._flow._name} has been closed; make another one")
+
     def __repr__(self) -> str:
         return repr(self._flow)
+
+
+def _check_options(options: Collection[str]) -> None:
+    """Raises TypeError for what is no option of a handler."""
+    if "on_error" in options:
+        raise TypeError("Handler has no on_error: each outcome tells what it is")
+    own = inspect.signature(Handler.__init__).parameters.keys() - {"self", "function", "options"}
+    check_names(options, own | option_names() - {"on_error"}, "Handler")
+
+
+def _check_function(function: Any, checks: bool, asks: bool) -> None:
+    """Raises TypeError if this is no function, or its decorators leave nothing for the handler to check or to ask."""
+    task = function.task if isinstance(function, Decorated) else unwrapped(function, "Handler")[1]
+    if checks and task.validation is not None:
+        raise TypeError(
+            f"Handler: {name_of(function)} has its own @validated, so arguments, result and invalid can't be given "
+            f"too; combine the predicates there"
+        )
+    for cls in (cls for budget in task.retries for cls in budget.exceptions):
+        if asks and issubclass(Exception, cls):
+            raise TypeError(
+                f"Handler: handle_error would never be asked, since {name_of(function)} has its own "
+                f"@retry_on({cls.__name__}), which is for all failures; name fewer exceptions there, or give it that "
+                f"handle_error"
+            )
 
 
 class HandlerResults(Generic[R]):

@@ -23,7 +23,7 @@ from manyhands.outcome import Failure, Outcome, add_attempts
 from manyhands.policies.parameters import name_of
 from manyhands.policies.star import StarRule, short_repr
 from manyhands.policies.validation import Refused, answers
-from manyhands.settings import MapOptions, is_dask, is_foreign, resolve_workers
+from manyhands.settings import MapOptions, is_dask, is_foreign, is_here, resolve_workers
 from manyhands.workers.place import in_task, own_name
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def _foreign_runner(
     function: Decorated[..., Any], work: Work, options: MapOptions, rule: StarRule | None
 ) -> Runner:
     """Who runs the calls of a map on somebody else's executor."""
-    from manyhands.handler.engines import FarEngine, ThreadsEngine, is_here
+    from manyhands.handler.engines import FarEngine, ThreadsEngine
     from manyhands.handler.executors import ExecutorRunner
 
     backend, tidy = options.backend, function.task.claim is not None

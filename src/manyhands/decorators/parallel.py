@@ -12,6 +12,7 @@ from manyhands.decorators.decorated import (
     Options,
     ParallelClaimedFunction,
     ParallelFunction,
+    Unapplied,
     decorated,
     unwrapped,
 )
@@ -21,7 +22,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class ParallelDecorator:
+class ParallelDecorator(Unapplied):
     """``@parallel`` with its options."""
 
     def __init__(self, options: MapOptions) -> None:

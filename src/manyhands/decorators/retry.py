@@ -13,17 +13,20 @@ from manyhands.decorators.decorated import (
     Decorated,
     ParallelClaimedFunction,
     ParallelFunction,
+    Unapplied,
     decorated,
     unwrapped,
 )
+from manyhands.policies.parameters import name_of, signature_of
 from manyhands.policies.retry import DEFAULT_ATTEMPTS, Predicate, RetryBudget, Stop, Wait, merged
+from manyhands.policies.star import short_repr
 from manyhands.policies.verdict import HandleError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class RetryDecorator:
+class RetryDecorator(Unapplied):
     """``@retry_on`` with its exceptions."""
 
     def __init__(self, budget: RetryBudget) -> None:
@@ -43,10 +46,26 @@ class RetryDecorator:
     def __call__(self, function: classmethod[Any, P, R], /) -> Decorated[P, R]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> Decorated[P, R]: ...
-    def __call__(self, function: Any, /) -> Any:
-        """Decorates ``function``; raises TypeError if an exception has a budget there already."""
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Decorates a function; raises TypeError if an exception has a budget there already."""
+        if (
+            kwargs
+            or len(args) != 1
+            or not (callable(args[0]) or isinstance(args[0], classmethod | staticmethod))
+        ):
+            given = ", ".join([*map(short_repr, args), *(f"{k}={short_repr(v)}" for k, v in kwargs.items())])
+            raise TypeError(f"@retry_on takes a function, not {given or 'nothing'}{self.misuse}")
+        (function,) = args
         body, task, kind = unwrapped(function, "@retry_on")
         return decorated(body, replace(task, retries=merged(task.retries, self._budget)), kind)
+
+    @property
+    def misuse(self) -> str:
+        """What a message adds if this may be a function that was decorated without parentheses; else ``""``."""
+        predicates = self._budget.predicates
+        if self._budget.exceptions or len(predicates) != 1:
+            return ""
+        return _meant_for(predicates[0])
 
     def __repr__(self) -> str:
         return f"<@retry_on: {self._budget}>"
@@ -67,7 +86,9 @@ def retry_on(
 
     Args:
         exceptions: types; WorkerDied, TaskTimeout and InvalidResult may be among them. Or functions that are given
-            the exception, where it was raised, and tell whether it counts.
+            the exception, where it was raised, and tell whether it counts. Arguments that the function's own
+            ``@validated`` refuses are not tried again: InvalidArguments counts where the function itself raises it,
+            or calls another one that does.
         attempts: how many calls may end so, the first included. None: 3 or, if ``stop`` or ``handle_error`` is given,
             any number.
         wait: seconds between attempts, or one of tenacity's ``wait_…`` objects; None for exponential back-off
@@ -89,13 +110,39 @@ def retry_on(
         if not issubclass(exception, BaseException):
             raise TypeError(f"@retry_on takes exception types, not {exception!r}")
     for predicate in predicates:
-        if not callable(predicate) or type(predicate).__module__.startswith("tenacity"):
-            raise TypeError(f"@retry_on takes exception types, or functions of an exception, not {predicate!r}")
+        _check_predicate(predicate, alone=len(exceptions) == 1)
     check_policy(attempts, wait, stop, handle_error, "@retry_on")
     if attempts is None and stop is None and handle_error is None:
         attempts = DEFAULT_ATTEMPTS
     named = tuple(sorted(types, key=qualified_name))
     return RetryDecorator(RetryBudget(named, attempts, wait, stop, predicates, handle_error))
+
+
+def _check_predicate(predicate: Any, alone: bool) -> None:
+    """Raises TypeError if this can't be one; ``alone``: it may be a function that was to be decorated."""
+    if not callable(predicate) or type(predicate).__module__.startswith("tenacity"):
+        apart = ""
+        if isinstance(predicate, tuple | list | set | frozenset):
+            names = [each.__name__ if isinstance(each, type) else short_repr(each) for each in predicate]
+            apart = f"; give them one by one: @retry_on({', '.join(names)})"
+        raise TypeError(
+            f"@retry_on takes exception types, or functions of an exception, not {short_repr(predicate)}{apart}"
+        )
+    meant = _meant_for(predicate) if alone else ""
+    if alone and isinstance(predicate, Decorated):
+        raise TypeError(f"@retry_on takes exceptions, not {predicate!r}{meant}")
+    signature = signature_of(predicate)
+    try:
+        if signature is not None:
+            signature.bind(None)
+    except TypeError as error:
+        name = name_of(predicate)
+        raise TypeError(f"@retry_on: {name} can't be called with an exception alone ({error}){meant}") from None
+
+
+def _meant_for(function: Callable[..., Any]) -> str:
+    name = name_of(function)
+    return f"; if @retry_on was meant as the decorator of {name}, name the exceptions: @retry_on(OSError)"
 
 
 def check_policy(attempts: object, wait: object, stop: object, handle_error: object, name: str) -> None:

@@ -11,6 +11,7 @@ from manyhands.decorators.decorated import (
     Decorated,
     ParallelClaimedFunction,
     ParallelFunction,
+    Unapplied,
     decorated,
     unwrapped,
 )
@@ -22,7 +23,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class ValidationDecorator:
+class ValidationDecorator(Unapplied):
     """``@validated`` with its predicates."""
 
     def __init__(self, validation: Validation) -> None:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
+import math
 import os
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
@@ -24,7 +27,11 @@ from manyhands.workers.far import name_of_work, pack, run
 
 _clients: dict[str, Any] = {}
 _lock = threading.Lock()
+_log = logging.getLogger("manyhands")
 _GONE: Final = ("closing", "closed")
+
+NOBODY_SECONDS: Final = 5.0
+"""Calls that wait so long while there are no workers: that is told, once."""
 
 
 class DaskEngine:
@@ -36,6 +43,7 @@ class DaskEngine:
         tidy: whether the work holds files.
         workers: how many calls are to run at the same time at most; None: as many as the workers have threads.
         label: in the names of tasks, for those who look at them.
+        clock: tells seconds.
     """
 
     ahead_seconds = 0.1
@@ -44,7 +52,13 @@ class DaskEngine:
     work: Callable[[Call], Answer] | None = None
 
     def __init__(
-        self, client: Any, packed: bytes | payload.Large, tidy: bool, workers: int | None, label: str
+        self,
+        client: Any,
+        packed: bytes | payload.Large,
+        tidy: bool,
+        workers: int | None,
+        label: str,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         from distributed import KilledWorker
 
@@ -62,6 +76,10 @@ class DaskEngine:
         self._killed: type[BaseException] = KilledWorker
         self._most = None if workers is None else resolve_workers(workers)
         self._asked: Future[Any] | None = None
+        self._clock = clock
+        self._looked = -math.inf
+        self._nobody_since: float | None = None
+        self._has_told = False
         try:
             self._count(client.nthreads())
         except Exception as error:
@@ -109,12 +127,20 @@ class DaskEngine:
         return None if isinstance(error, CancelledError) else executor_fault(self.name, _root(error))
 
     def lost(self) -> ManyhandsError | None:
-        """Whether the client was closed; also looks how many workers there are now."""
+        """Whether the client was closed; also looks how many workers there are now, and warns if there are none.
+
+        It is called about once a second while calls are out.
+        """
+        now = self._clock()
+        if now - self._looked > NOBODY_SECONDS:  # nothing was out meanwhile, and what was known is old
+            self._asked = self._nobody_since = None
+        self._looked = now
         if self._client.status in _GONE:
             return _gone(self.name, None)
         if self._asked is not None and self._asked.done():
             if not self._asked.cancelled() and self._asked.exception() is None:
                 self._count(self._asked.result())
+                self._warn(now, has_workers=bool(self._asked.result()))
             self._asked = None
         if self._asked is None:
             try:
@@ -127,6 +153,20 @@ class DaskEngine:
         # Where there is nobody yet, somebody may come if there is something to do.
         known = sum(threads.values()) or resolve_workers(None)
         self.capacity = known if self._most is None else min(known, self._most)
+
+    def _warn(self, now: float, has_workers: bool) -> None:
+        if has_workers:
+            self._nobody_since = None
+        elif self._nobody_since is None:
+            self._nobody_since = now
+        elif now - self._nobody_since >= NOBODY_SECONDS and not self._has_told:
+            self._has_told = True
+            _log.warning(
+                "%s has had no workers for %d seconds; calls of %s wait until some come",
+                self.name,
+                NOBODY_SECONDS,
+                self._label,
+            )
 
     def _on_loop(self, coroutine: Any) -> Future[Any]:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -174,13 +174,6 @@ class FarEngine:
     def lost(self) -> ManyhandsError | None:
         """An executor settles its futures."""
         return None
-
-
-def is_here(executor: Any) -> bool:
-    """Whether the calls of an executor run in this very process and interpreter."""
-    if not isinstance(executor, ThreadPoolExecutor):
-        return False
-    return "InterpreterPoolExecutor" not in {kind.__name__ for kind in type(executor).__mro__}
 
 
 def capacity(executor: Any, workers: int | None) -> int:
