@@ -188,6 +188,35 @@ def test_errors_that_can_travel_do() -> None:
     assert loads(packed_answer(later)) == later
 
 
+class Chained(Exception):
+    """Pickled with what it was raised in, as libraries have it that extend pickle."""
+
+    def __reduce__(self) -> Any:
+        return _chained, (self.args, self.__context__, self.__cause__)
+
+
+def _chained(args: Any, *_: Any) -> Chained:
+    return Chained(*args)
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+def test_errors_travel_without_what_cannot(explicit: bool) -> None:
+    """What an error was raised in does not keep it from being itself."""
+    first = LookupError(threading.Lock())
+    try:
+        try:
+            raise first
+        except LookupError:
+            if explicit:
+                raise Chained("late") from first
+            raise Chained("late")  # noqa: B904
+    except Chained as error:
+        failed = Failed(error, "told", 1, True)
+    back = loads(packed_answer(failed))
+    assert type(back.error) is Chained and back.error.args == ("late",)
+    assert back[1:] == failed[1:]
+
+
 def test_carried_errors_travel() -> None:
     """The stand-in itself survives pickling with its fields."""
     back = loads(dumps(carried(NeedsTwo("a", 1))))

@@ -203,14 +203,18 @@ def unsendable(value: object, error: BaseException) -> Exception:
 
 
 def _dumps_failed(failed: Failed) -> bytes:
-    try:
-        data = dumps(failed)
-        loads(data)  # an exception with an __init__ of its own often pickles but does not unpickle
-    except BaseException:  # what it carries may even call sys.exit on its way
-        data = dumps(
-            Failed(carried(failed.error), failed.traceback, failed.budget, failed.discard, failed.halts)
-        )
-    return data
+    for strips in (False, True):
+        error = failed.error
+        try:
+            if strips:
+                # Libraries that extend pickle, as tblib does, send these along; they may be what can't be sent.
+                error.__context__ = error.__cause__ = error.__traceback__ = None
+            data = dumps(failed)
+            loads(data)  # an exception with an __init__ of its own often pickles but does not unpickle
+        except BaseException:  # what it carries may even call sys.exit on its way
+            continue
+        return data
+    return dumps(Failed(carried(failed.error), failed.traceback, failed.budget, failed.discard, failed.halts))
 
 
 def unpicklable(error: BaseException) -> Failed:
