@@ -203,18 +203,22 @@ def unsendable(value: object, error: BaseException) -> Exception:
 
 
 def _dumps_failed(failed: Failed) -> bytes:
-    for strips in (False, True):
-        error = failed.error
-        try:
-            if strips:
-                # Libraries that extend pickle, as tblib does, send these along; they may be what can't be sent.
-                error.__context__ = error.__cause__ = error.__traceback__ = None
-            data = dumps(failed)
-            loads(data)  # an exception with an __init__ of its own often pickles but does not unpickle
-        except BaseException:  # what it carries may even call sys.exit on its way
-            continue
-        return data
-    return dumps(Failed(carried(failed.error), failed.traceback, failed.budget, failed.discard, failed.halts))
+    data = _dumped(failed) or _dumped(failed, bare=True)
+    return data or dumps(failed._replace(error=carried(failed.error)))
+
+
+def _dumped(failed: Failed, bare: bool = False) -> bytes | None:
+    """The pickle of a failure, if it unpickles."""
+    error = failed.error
+    try:
+        if bare:
+            # Libraries that extend pickle, as tblib does, send these along; they may be what can't be sent.
+            error.__context__ = error.__cause__ = error.__traceback__ = None
+        data = dumps(failed)
+        loads(data)  # an exception with an __init__ of its own often pickles but does not unpickle
+    except BaseException:  # what it carries may even call sys.exit on its way
+        return None
+    return data
 
 
 def unpicklable(error: BaseException) -> Failed:
