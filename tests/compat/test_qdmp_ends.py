@@ -203,9 +203,13 @@ def test_a_fork_has_no_handlers(begun: Fifo, gate: Fifo) -> None:
     handler.start(1)
     handler.add_tasks([("a", begun.path, gate.path)])
     begun.line()
+    status = 1
     pid = os.fork()
     if pid == 0:
-        os._exit(len(qdmp_base._started))
+        try:
+            status = len(qdmp_base._started)
+        finally:
+            os._exit(status)
     assert os.waitpid(pid, 0)[1] == 0
     gate.let_go()
     handler.stop()
