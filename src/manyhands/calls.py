@@ -94,7 +94,9 @@ def error_text(error: BaseException) -> str:
         return "(its text can't be shown)"
 
 
-_OURS = tuple(f"manyhands.{room}." for room in ("workers", "decorators", "handler", "controller", "policies"))
+_OURS = tuple(
+    f"manyhands.{room}." for room in ("workers", "decorators", "handler", "controller", "policies", "compat")
+)
 
 
 def traceback_text(error: BaseException) -> str:

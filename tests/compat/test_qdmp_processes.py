@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from manyhands import WorkerDied
+from manyhands import PoolClosed, WorkerDied
 from manyhands.compat.qdmp import PoolHandler, ProcessHandler, ProcessingException, ProcessStates
 from manyhands.compat.qdmp_tasks import states_of
 from tests.compat.qdmp_tasks import (
@@ -173,7 +173,11 @@ def test_errors_have_tracebacks(make: Make) -> None:
         handler.add_tasks(["raise", "die"])
         _, (raised, died) = handler.process_results()
         assert isinstance(raised.exception, ValueError) and isinstance(died.exception, WorkerDied)
-        assert "in counting" in raised.traceback and "ValueError: raise" in raised.traceback
+        head, first, *_, last = raised.traceback.splitlines()
+        assert head.startswith("Traceback") and first.endswith(
+            "in counting"
+        )  # no frame of the library before it
+        assert last == "ValueError: raise"
         assert died.traceback == ""
     assert seen == [(ValueError, "raise", raised.traceback), (WorkerDied, "die", "")]
 
@@ -329,6 +333,18 @@ def test_a_restart_while_all_are_stopped(make: Make, begun: Fifo, gate: Fifo) ->
     handler.restart_child(0)
     _, (error,) = handler.process_results()
     assert error.arguments[0] == "stuck" and begun.empty()
+
+
+def test_a_pool_that_was_closed(make: Make) -> None:
+    """The end of the program closes the pools of processes: tasks that nobody can run any more are errors."""
+    handler = make(counting)
+    handler.add_tasks([1])
+    handler.process_results()
+    handler._backend._children[0].lane.pool.close()
+    handler.add_tasks([2, 3])
+    results, errors = handler.process_results()
+    assert results == []
+    assert [(error.arguments, type(error.exception)) for error in errors] == [(2, PoolClosed), (3, PoolClosed)]
 
 
 def test_no_process_can_be_started(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

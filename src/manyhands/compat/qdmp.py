@@ -52,7 +52,9 @@ class PoolHandler(BaseHandler):
         """Ends the workers. What was not taken by then still can be; without workers, it does nothing.
 
         Args:
-            wait: finish what runs. Otherwise it is ended, with its process; a thread goes on, and nobody hears of it.
+            wait: finish what runs, however long that takes: a frozen task is waited for, too, so call
+                ``cancel_processes`` first. Otherwise it is ended, with its process; a thread goes on, and nobody
+                hears of it.
             cancel_futures: drop what has not begun: then it is an error, ``CancelledError``. Otherwise it is run
                 first, if there is to be any waiting.
         """

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError
@@ -20,6 +23,7 @@ from manyhands.errors import PoolClosed, WorkerDied
 from manyhands.policies.parameters import name_of
 from manyhands.policies.star import short_repr
 from manyhands.settings import resolve_workers
+from manyhands.shutdown import at_end, ends_by_error
 
 
 class _Outcome(NamedTuple):
@@ -88,6 +92,7 @@ class BaseHandler:
                 raise RuntimeError(f"{self!r} was started already: call stop first")
             self._backend = self._open(number)
             self._was_started = True
+        _look_after(self)
         self.logger.info("Started %d workers.", number)
 
     @property
@@ -225,6 +230,27 @@ class BaseHandler:
 
     def _counted(self) -> float:
         return time.monotonic() - self._counted_from
+
+    def _finish(self) -> None:
+        """Returns when all tasks that were added so far have ended; somebody may add more for ever."""
+        with self._condition:
+            tasks = list(self._pending.values())
+            self._condition.wait_for(lambda: self._have_ended(tasks))
+
+    def _give_up(self) -> None:
+        """Ends the workers at once, whatever they have to do."""
+        with self._condition:
+            backend, self._backend = self._backend, None
+            for task in list(self._pending.values()):
+                self._mark(task)
+        if backend is not None:
+            backend.close(0.0)
+
+    def _have_ended(self, tasks: list[PoolFuture]) -> bool:
+        """Whether all of these have; removes those that have. Under the lock."""
+        while tasks and (self._pending.get(tasks[-1].index) is not tasks[-1] or tasks[-1].done()):
+            tasks.pop()
+        return not tasks
 
     def _stop(self, patience: float | None, drop: bool = True) -> None:
         """Ends the workers; what runs has so many seconds (None: any), what waits is dropped unless told otherwise."""
@@ -388,3 +414,37 @@ class BaseHandler:
         taken.sort(key=itemgetter(0))
         results = [outcome.value for outcome in taken if not outcome.is_error]
         return results, [outcome.value for outcome in taken if outcome.is_error]
+
+
+_started: weakref.WeakSet[BaseHandler] = weakref.WeakSet()
+
+
+def _look_after(handler: BaseHandler) -> None:
+    """What is added to it is finished before the program ends."""
+    _started.add(handler)
+    # Threads that the end of a program waits for may add tasks until then, so it looks once more after them. The last
+    # one registered is the first to be called: pools that run by now are closed later.
+    atexit.unregister(_finish_all)
+    atexit.register(_finish_all)
+
+
+def _finish_all() -> None:
+    """At the end of a program what was added is finished first, unless that ends by an error."""
+    handlers = list(_started)
+    finished = False
+    try:
+        if not ends_by_error():
+            for handler in handlers:
+                handler._finish()
+            finished = True
+    finally:
+        if not finished:  # and who waits for results, in a thread of the user's, gets errors
+            for handler in handlers:
+                handler._give_up()
+
+
+at_end(_finish_all)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_started.clear)

@@ -49,7 +49,11 @@ class Child:
     def begin(self, task: PoolFuture | None) -> Future[Any]:
         """Starts a task, or the set-up."""
         self.task, self.requeues = task, False
-        self.future = self.lane.submit((True, None) if task is None else (False, task.arguments))
+        try:
+            self.future = self.lane.submit((True, None) if task is None else (False, task.arguments))
+        except PoolClosed as error:  # by an interrupted end of the program, say: the task is to tell, if any
+            self.future = Future()
+            self.future.set_exception(error)
         if task is not None:
             task.future = self.future
         return self.future

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from typing import Any
 
 from manyhands.compat.qdmp_tasks import PoolFuture
@@ -59,14 +60,15 @@ class Threads:
             if task in self._since:
                 _, thread = self._since.pop(task)
                 self._threads.discard(thread)
-                self._start()  # and ends at once, if the threads are being ended
                 future.set_exception(CancelledError())
-            elif not future.cancel():
+                with suppress(RuntimeError):  # at its very end a program can't start threads
+                    self._start()  # and ends at once, if the threads are being ended
+            elif future.cancelled() or not future.cancel():
                 return  # it has ended
         self._over(task)
 
     def close(self, patience: float | None) -> None:
-        """No task will be added: ends the threads; what runs is cancelled after so many seconds."""
+        """No task will be added: ends the threads; what has not ended is cancelled after so many seconds."""
         with self._lock:
             self._closed = True
             for _ in range(self.workers):
@@ -74,6 +76,11 @@ class Threads:
         deadline = None if patience is None else time.monotonic() + patience
         for thread in list(self._threads):
             thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        if patience is not None:
+            with suppress(queue.Empty):
+                while (task := self._tasks.get_nowait()) is not None:
+                    self.cancel(task)
+                self._tasks.put(None)  # it is some thread's
         for task in self.running():
             self.cancel(task)
 
