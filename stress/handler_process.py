@@ -111,8 +111,7 @@ class Play:
 
     def _answer(self, failure: Failure) -> Any:
         """What the plan says to a failure."""
-        is_call = self.flow.how == "submit"  # whose arguments are all of them
-        flow, number, variant = failure.arguments[0][0] if is_call else failure.arguments
+        flow, number, variant = failure.arguments
         asked = [number, failure.attempt, type(failure.error).__name__, variant]
         with self._lock:
             self.told["asked"].append(asked)
@@ -120,8 +119,7 @@ class Play:
             case "retry":
                 return Retry()
             case "retry other":
-                other = flow, number, variant + 1
-                return Retry(((other,), {}) if is_call else other)
+                return Retry((flow, number, variant + 1))
             case "retry later":
                 return Retry(wait=LATER / 1000)
             case "give up":
