@@ -8,6 +8,7 @@ import os
 import threading
 import time
 import weakref
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError
@@ -32,7 +33,7 @@ class _Outcome(NamedTuple):
     value: Any
 
 
-class BaseHandler:
+class BaseHandler(ABC):
     """A handler, less what runs its tasks.
 
     Args:
@@ -211,16 +212,17 @@ class BaseHandler:
 
     # -- for the kinds of handlers --------------------------------------------------------------------------
 
+    @abstractmethod
     def _open(self, workers: int) -> Backend:
-        raise NotImplementedError
+        """Who runs tasks, with so many workers."""
 
+    @abstractmethod
     def _error(self, arguments: Any, error: BaseException) -> BaseException:
         """What a failure is told as, if nobody says otherwise."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _ask(self, error: BaseException, arguments: Any) -> Any:
         """What ``handle_error_fn`` says."""
-        raise NotImplementedError
 
     def _opened(self) -> Backend:
         backend = self._backend
