@@ -48,8 +48,17 @@ def add_one_natural(number: int) -> int:
     return number + 1
 
 
-def tiny(own: Callable[[int], int], decorate: Callable[[Any], Any], note: Note) -> None:
-    """Notes what a checked task costs, as often as one that is not, and as one that checks itself."""
+def tiny(
+    own: Callable[[int], int],
+    decorate: Callable[[Any], Any],
+    predicate: Callable[[int], bool] | None,
+    processes: int,
+    note: Note,
+) -> None:
+    """Notes what a checked task costs: beside one that is not, and one that checks itself.
+
+    And what is left when the predicate's own time, in so many processes at once, is taken off: the library's part.
+    """
     from manyhands import Controller, parallel
 
     kinds = [parallel(tasks.add_one), parallel(own), parallel(decorate(tasks.add_one))]
@@ -57,6 +66,10 @@ def tiny(own: Callable[[int], int], decorate: Callable[[Any], Any], note: Note) 
     with Controller(WORKERS, start_method="fork") as pool:
         for _ in range(1 + TIMES):
             seconds.append([])
+            start = time.perf_counter()
+            for _ in map(predicate, range(COUNT)) if predicate else ():
+                pass
+            seconds[-1].append((time.perf_counter() - start) / processes)
             for function in kinds:
                 start = time.perf_counter()
                 found = list(function.map(range(COUNT), backend=pool))
@@ -65,8 +78,9 @@ def tiny(own: Callable[[int], int], decorate: Callable[[Any], Any], note: Note) 
     seconds = seconds[1:]
     note(
         **{
-            "x plain": median(mine / plain for plain, _, mine in seconds),
-            "x checked by itself": median(mine / own for _, own, mine in seconds),
+            "x plain": median(mine / plain for _, plain, _, mine in seconds),
+            "less the predicate": median((mine - asked) / plain for asked, plain, _, mine in seconds),
+            "x checked by itself": median(mine / own for _, _, own, mine in seconds),
             "us per task": median(mine for *_, mine in seconds) / COUNT * 1e6,
         }
     )
@@ -171,15 +185,17 @@ MEASURES = [
         "V",
         f"{COUNT:,} tiny tasks with checks and retries",
         {
-            "itself": partial(tiny, add_one_checked, itself),
-            "@retry_on": partial(tiny, add_one_checked, retried),
-            "@validated(result), @retry_on": partial(tiny, add_one_checked, validated_result),
-            "@validated(arguments) in workers, @retry_on": partial(
-                tiny, add_one_natural, validated_arguments_there
+            "itself": partial(tiny, add_one_checked, itself, positive, WORKERS),
+            "@retry_on": partial(tiny, add_one_checked, retried, None, 1),
+            "@validated(result), @retry_on": partial(
+                tiny, add_one_checked, validated_result, positive, WORKERS
             ),
-            "@validated(arguments), @retry_on": partial(tiny, add_one_natural, validated_arguments),
+            "@validated(arguments) in workers, @retry_on": partial(
+                tiny, add_one_natural, validated_arguments_there, natural, WORKERS
+            ),
+            "@validated(arguments), @retry_on": partial(tiny, add_one_natural, validated_arguments, natural, 1),
         },
-        ("x plain", "x checked by itself", "us per task"),
+        ("x plain", "less the predicate", "x checked by itself", "us per task"),
     ),
     Measure(
         "R",

@@ -46,11 +46,11 @@ class Clock:
 class Task:
     """A work whose function is ``step``, called with items, or with calls of one argument.
 
-    ``unchecked``: a step and a check that come to the same together.
+    ``unchecked``: a step and two checks that come to the same together.
     """
 
     def __init__(
-        self, step: Callable[[Any], Any], unchecked: tuple[Callable[[Any], Any], Any] | None = None
+        self, step: Callable[[Any], Any], unchecked: tuple[Callable[[Any], Any], Any, Any] | None = None
     ) -> None:
         self.plain = step
         self.unchecked = unchecked
@@ -185,9 +185,10 @@ def piece(items: list[Any], flags: int = 0, begin: int = 0, epoch: int = 0, form
 
 # -- any piece --------------------------------------------------------------------------------------------
 
-RETURNS = ["atom", "kept", "tuple", "list", "large", "looked at"]
+RETURNS = ["atom", "kept", "fit", "tuple", "list", "large", "looked at"]
 RAISES = ["error", "index", "stop", "strict", "locked", "exit", "interrupt", "unsendable", "exits as a result"]
 RAISES += ["refused", "doubtful"]  # by the check of results
+UNFIT = ["unfit", "suspect"]  # by the check of items: these are not called
 DURATIONS = st.sampled_from([0.0, 0.0, SHORT, LONG, VERY_LONG])
 
 
@@ -211,7 +212,7 @@ class Plan:
     def result(self, item: int, look: Callable[[], object]) -> Any:
         """Returns or raises what is planned."""
         match self.kind:
-            case "atom" | "kept" | "refused" | "doubtful":
+            case "atom" | "kept" | "fit" | "refused" | "doubtful":
                 return item
             case "tuple":
                 return item, item
@@ -253,9 +254,9 @@ class Plan:
                 wanted = {"error": ValueError, "index": IndexError, "stop": StopIteration}[self.kind]
                 assert type(fate.error) is wanted and fate.error.args == (item,)
                 assert fate.traceback == "as the work says it"
-            case "refused":
+            case "refused" | "unfit":
                 assert type(fate.error) is ValueError and fate.error.args == (item, False)
-            case "doubtful":
+            case "doubtful" | "suspect":
                 assert type(fate.error) is KeyError and fate.error.__notes__ == ["explained"]
             case _:
                 assert isinstance(fate.error, RemoteError) and str(item) in fate.error.args[0]
@@ -279,19 +280,46 @@ plans = st.lists(
         st.sampled_from(RETURNS) | st.sampled_from(RETURNS + RAISES),
         st.just(()) | st.lists(DURATIONS, max_size=3).map(tuple),
         DURATIONS,
-    ),
+    )
+    | st.builds(Plan, st.sampled_from(UNFIT), st.just(()), st.just(0.0)),
     min_size=1,
     max_size=50,
 )
 
 
+@dataclass
+class Check:
+    """What a lane asks of each item, or of each result."""
+
+    predicate: Callable[[Any], Any]
+
+    def __call__(self, value: Any) -> None:
+        try:
+            answer = self.predicate(value)
+        except KeyError as error:
+            self.explain(error)
+            raise
+        if answer is not True:
+            self.judge(value, answer)
+
+    def judge(self, value: Any, answer: Any) -> None:
+        assert answer is not True
+        if not answer:
+            raise ValueError(value, answer)
+
+    def explain(self, error: Exception) -> None:
+        error.add_note("explained")
+
+
 class Played:
     """A lane runs a plan, in pieces, while its flusher looks as planned; the items are the positions.
 
-    It is also what checks the results, by what is planned for the item that ran last.
+    Items and results are checked as it is planned too.
     """
 
-    def __init__(self, pieces: list[list[Plan]], flags: int, form: int, apart: bool, tiny: bool) -> None:
+    def __init__(
+        self, pieces: list[list[Plan]], flags: int, form: int, apart: tuple[bool, bool], tiny: bool
+    ) -> None:
         self.bench = Bench()
         if tiny:
             self.bench.lane._several = lane_module._SEVERAL  # as after a piece of such calls
@@ -304,7 +332,7 @@ class Played:
                 items = list(range(begin, begin + len(some)))
                 self.bench.lane.run(
                     piece(items, flags, begin, form=form),
-                    Task(self.checked, (self.step, self) if apart else None),
+                    self.task(*apart),
                 )
                 assert self.bench.parent.running() == []
                 begin += len(some)
@@ -312,18 +340,47 @@ class Played:
         self.fates = self.bench.fates()
         self.bench.close()
 
-    def checked(self, item: int) -> Any:
-        value = self.step(item)
-        try:
-            answer = self.predicate(value)
-        except KeyError as error:
-            self.explain(error)
-            raise
-        if answer is not True:
-            self.judge(value, answer)
-        return value
+    def task(self, before_apart: bool, after_apart: bool) -> Task:
+        """Its checks are within its step, or apart from it."""
+        before, after = Check(self.fits), Check(self.keeps)
 
-    def predicate(self, value: Any) -> Any:
+        def whole(item: int) -> Any:
+            before(item)
+            value = self.step(item)
+            after(value)
+            return value
+
+        def fitting(item: int) -> Any:
+            before(item)
+            return self.step(item)
+
+        def kept(item: int) -> Any:
+            value = self.step(item)
+            after(value)
+            return value
+
+        match before_apart, after_apart:
+            case True, True:
+                return Task(whole, (self.step, before, after))
+            case True, False:
+                return Task(whole, (kept, before, None))
+            case False, True:
+                return Task(whole, (fitting, None, after))
+        return Task(whole)
+
+    def fits(self, item: int) -> Any:
+        assert self.bench.parent.running() == [(TICKET, item)]
+        self.ran.append(item)
+        match self.plan[item].kind:
+            case "fit":
+                return 1
+            case "unfit":
+                return False
+            case "suspect":
+                raise KeyError(item)
+        return True
+
+    def keeps(self, value: Any) -> Any:
         item = self.ran[-1]
         assert self.bench.parent.running() == [(TICKET, item)]
         match self.plan[item].kind:
@@ -335,18 +392,10 @@ class Played:
                 raise KeyError(item)
         return True
 
-    def judge(self, value: Any, answer: Any) -> None:
-        assert answer is not True
-        if not answer:
-            raise ValueError(value, answer)
-
-    def explain(self, error: Exception) -> None:
-        error.add_note("explained")
-
     def step(self, item: int) -> Any:
         assert self.bench.parent.running() == [(TICKET, item)]
         plan = self.plan[item]
-        self.ran.append(item)
+        assert self.ran[-1] == item
         for seconds in plan.looks:
             assert self.bench.look(seconds)
         if sum(plan.looks[1:]) >= FLUSH_SECONDS:
@@ -361,10 +410,12 @@ class Played:
     pieces=st.lists(plans, min_size=1, max_size=3),
     flags=st.sampled_from([0, WHOLE, CALLS, CALLS | WHOLE]),
     form=st.sampled_from([ATOMS, EACH]),
-    apart=st.booleans(),
+    apart=st.tuples(st.booleans(), st.booleans()),
     tiny=st.booleans(),
 )
-def test_any_pieces(pieces: list[list[Plan]], flags: int, form: int, apart: bool, tiny: bool) -> None:
+def test_any_pieces(
+    pieces: list[list[Plan]], flags: int, form: int, apart: tuple[bool, bool], tiny: bool
+) -> None:
     """Each call runs once, in order, and is answered as it came to be; or it is handed back, and never ran."""
     played = Played(pieces, flags, form, apart, tiny)
     fates, ran = played.fates, played.ran

@@ -15,7 +15,14 @@ from manyhands.calls import Call
 from manyhands.errors import InvalidArguments, InvalidResult
 from manyhands.policies.parameters import Parameters
 from manyhands.policies.star import StarRule
-from manyhands.policies.validation import Refused, Validation, check_predicate
+from manyhands.policies.validation import (
+    ItemCheck,
+    Refused,
+    ResultCheck,
+    Validation,
+    check_predicate,
+    checked,
+)
 
 
 def function(image: Any, sigma: float = 1.0, *rest: Any, debug: bool = False, **others: Any) -> None:
@@ -96,7 +103,7 @@ def test_what_a_predicate_raises_is_noted() -> None:
         assert "@validated(arguments=…)" in note and ("boom" in note or "partial" in note)
     for check in (
         lambda: Validation(result=boom).check_result(1),
-        lambda: Validation(result=boom).after(str)(1),
+        lambda: checked(str, after=ResultCheck(boom))(1),
     ):
         with pytest.raises(KeyError) as error:
             check()
@@ -124,7 +131,7 @@ def test_an_answer_that_is_neither_true_nor_false_is_told(make: Callable[[], Any
     for check, which in (
         (lambda: validation.check_arguments(ARGUMENTS), "arguments"),
         (lambda: validation.check_result(1), "result"),
-        (lambda: validation.after(str)(1), "result"),
+        (lambda: checked(str, after=ResultCheck(strange))(1), "result"),
     ):
         with pytest.raises(TypeError) as error:
             check()
@@ -136,7 +143,7 @@ def test_an_answer_that_is_neither_true_nor_false_is_told(make: Callable[[], Any
 def test_a_step_with_a_check_after_it(answer: Any, item: int) -> None:
     """It returns what the step returns, or raises what ``check_result`` raises."""
     validation = Validation(result=lambda value: answer)
-    step = validation.after(lambda item: -item)
+    step = checked(lambda item: -item, after=ResultCheck(lambda value: answer))
     if answer:
         assert step(item) == -item
     else:
@@ -145,7 +152,7 @@ def test_a_step_with_a_check_after_it(answer: Any, item: int) -> None:
         with pytest.raises(Refused) as same:
             validation.check_result(-item)
         assert repr(refused.value.error) == repr(same.value.error)
-    assert Validation(arguments=see).after(str) is str
+    assert checked(str) is str
 
 
 def by_position(image: Any, /) -> bool:
@@ -257,9 +264,9 @@ def test_the_short_form_of_a_simple_predicate_is_itself() -> None:
 def test_a_step_with_a_check_before_it(answer: Any) -> None:
     """It is taken for what ``check_arguments`` keeps; else it raises the same."""
     validation = Validation(arguments=lambda image: answer)
-    step = validation.before(
-        str, validation.item_check(StarRule(), Parameters.of(function)), lambda item: {"image": item}
-    )
+    short = validation.item_check(StarRule(), Parameters.of(function))
+    assert short is not None
+    step = checked(str, ItemCheck(short, validation, lambda item: {"image": item}))
 
     def outcome(check: Callable[[], Any]) -> str:
         try:
@@ -277,7 +284,7 @@ def test_what_a_check_before_a_step_raises_is_noted() -> None:
     """As where there is no step."""
     validation = Validation(arguments=boom)
     with pytest.raises(KeyError) as error:
-        validation.before(str, boom, lambda item: {})(1)
+        checked(str, ItemCheck(boom, validation, lambda item: {}))(1)
     assert "boom of @validated(arguments=…)" in error.value.__notes__[0]
 
 

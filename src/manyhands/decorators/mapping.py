@@ -22,7 +22,7 @@ from manyhands.handler.stream import Stream
 from manyhands.outcome import Failure, Outcome, add_attempts
 from manyhands.policies.parameters import name_of
 from manyhands.policies.star import StarRule, short_repr
-from manyhands.policies.validation import Refused, answers
+from manyhands.policies.validation import Refused, ResultCheck, answers, checked
 from manyhands.settings import MapOptions, is_dask, is_foreign, is_here, resolve_workers
 from manyhands.workers.place import in_task, own_name
 
@@ -260,7 +260,9 @@ def with_checks(function: Decorated[..., Any], runner: Runner, discards: bool) -
     validation = function.task.validation
     if validation is None or not validation.checks_result("parent"):
         return runner
-    check = function.checked_result if validation.annotations else validation.after(lambda value: value)
+    check: Callable[[Any], Any] = function.checked_result
+    if not validation.annotations and validation.result is not None:
+        check = checked(lambda value: value, after=ResultCheck(validation.result))  # a shorter way to the same
     return checking(runner, check, Work(function, discards).failed)
 
 

@@ -32,7 +32,7 @@ from manyhands.errors import FailedElsewhere, InvalidResult, ManyhandsError, Out
 from manyhands.policies.parameters import name_of
 from manyhands.policies.retry import budget_of
 from manyhands.policies.star import StarRule
-from manyhands.policies.validation import Refused, ResultCheck, Validation
+from manyhands.policies.validation import Check, ItemCheck, Refused, ResultCheck, checked
 from manyhands.workers.plain import Plain, calling
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Work:
 
     Attributes:
         plain: called with an item of the map, it returns what the function does; None: items need more than that.
-        unchecked: ``plain`` without the predicate for results, and that; None: none, or annotations come before it.
+        unchecked: ``plain`` without the predicates, and those for items and for results; None: there are none.
     """
 
     def __init__(
@@ -93,11 +93,12 @@ class Work:
         self._checks_result = validation is not None and validation.checks_result("worker")
         self._claims: dict[int, Claims] = {}  # of each thread: two would take each other's for their own
         self.plain: Callable[[Any], Any] | None = None
-        self.unchecked: tuple[Callable[[Any], Any], ResultCheck] | None = None
+        self.unchecked: tuple[Callable[[Any], Any], Check | None, Check | None] | None = None
         if rule is not None and goes_plain(function, rule):
-            self.plain = step = _plain(function, rule)
-            if self._checks_result:
-                self.plain, self.unchecked = _checking_result(function, step)
+            step, before, after = _parts(function, rule)
+            self.plain = checked(step, before, after)
+            if before is not None or after is not None:
+                self.unchecked = step, before, after
 
     def __reduce__(self) -> Any:
         body, rule = self._function.alone(), self._rule
@@ -264,41 +265,47 @@ def goes_plain(function: Decorated[..., Any], rule: StarRule) -> bool:
     return task.claim is None and not rule.kwstar and rule.star is not None
 
 
-def _plain(function: Decorated[..., Any], rule: StarRule) -> Callable[[Any], Any]:
+def _parts(
+    function: Decorated[..., Any], rule: StarRule
+) -> tuple[Callable[[Any], Any], Check | None, Check | None]:
+    """What is called with each item, and the predicates to ask before and after, by themselves if they can be."""
     body: Callable[..., Any] = (
         partial(function._body, *function._prefix) if function._prefix else function._body
     )
     step = calling(body, rule.args, dict(rule.kwargs), bool(rule.star))
     validation = function.task.validation
-    if validation is None or not validation.checks_arguments("worker"):
-        return step
-    return _checking_arguments(function, rule, validation, step)
+    if validation is None:
+        return step, None, None
+    before: Check | None = None
+    after: Check | None = None
+    if validation.checks_arguments("worker"):
+        short = validation.item_check(rule, function._parameters, function._prefix)
+        if short is not None:
+            before = ItemCheck(short, validation, lambda item: function.bind_arguments(rule.call(0, item)))
+        else:
+            step = _checking_arguments(function, rule)
+    if validation.checks_result("worker"):
+        if function._annotations is None and validation.result is not None:
+            after = ResultCheck(validation.result)
+        else:
+            step, before = _checking_result(function, checked(step, before)), None
+    return step, before, after
 
 
-def _checking_result(
-    function: Decorated[..., Any], step: Callable[[Any], Any]
-) -> tuple[Callable[[Any], Any], tuple[Callable[[Any], Any], ResultCheck] | None]:
-    """``step``, with its results checked; and the two by themselves."""
-    validation = function.task.validation
-    if function._annotations is not None or validation is None or validation.result is None:
-        return (lambda item: function.checked_result(step(item))), None
-    return validation.after(step), (step, ResultCheck(validation.result))
+def _checking_result(function: Decorated[..., Any], step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """``step``, whose results are checked, and converted."""
+    return lambda item: function.checked_result(step(item))
 
 
-def _checking_arguments(
-    function: Decorated[..., Any], rule: StarRule, validation: Validation, step: Callable[[Any], Any]
-) -> Callable[[Any], Any]:
-    """``step``, with the arguments of each item checked before."""
-    short = validation.item_check(rule, function._parameters, function._prefix)
-    if short is not None:
-        return validation.before(step, short, lambda item: function.bind_arguments(rule.call(0, item)))
+def _checking_arguments(function: Decorated[..., Any], rule: StarRule) -> Callable[[Any], Any]:
+    """A call of the function, with the arguments of each item checked before, and converted."""
 
-    def checked(item: Any) -> Any:
+    def step(item: Any) -> Any:
         args = (*item, *rule.args) if rule.star else (item, *rule.args)
         call = function.checked(Call(args, dict(rule.kwargs)))
         return function._body(*function._prefix, *call.args, **call.kwargs)
 
-    return checked
+    return step
 
 
 def _unreadable(entry: Entry, slot: int) -> Later | Failed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,8 +37,8 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class ResultCheck:
-    """A predicate for results, and what it means that it does not say True."""
+class Check(ABC):
+    """A predicate of one value, and what it means that it does not say True."""
 
     predicate: Callable[[Any], Any]
 
@@ -51,14 +52,48 @@ class ResultCheck:
         if answer is not True:
             self.judge(value, answer)
 
+    @abstractmethod
     def judge(self, value: Any, answer: Any) -> None:
         """Raises Refused, unless the answer is as good as True; TypeError if it is neither true nor false."""
+
+    @abstractmethod
+    def explain(self, error: Exception) -> None:
+        """Says in a note of what the predicate raised where that was."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultCheck(Check):
+    """The predicate for results."""
+
+    def judge(self, value: Any, answer: Any) -> None:
+        """As every check."""
         if not _is_true(answer, self.predicate, _RESULT):
             raise Refused(InvalidResult(f"invalid result: {short_repr(value)}"))
 
     def explain(self, error: Exception) -> None:
-        """Says in a note of what the predicate raised where that was."""
+        """As every check."""
         _say_where(error, self.predicate, _RESULT)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemCheck(Check):
+    """The predicate for arguments, asked of an item of a map.
+
+    Attributes:
+        validation: whose short form the predicate is.
+        arguments: those of an item's call, by name.
+    """
+
+    validation: Validation
+    arguments: Callable[[Any], Mapping[str, Any]]
+
+    def judge(self, value: Any, answer: Any) -> None:
+        """As every check."""
+        self.validation.judge_arguments(answer, lambda: self.arguments(value))
+
+    def explain(self, error: Exception) -> None:
+        """As every check."""
+        self.validation.explain_arguments(error)
 
 
 @dataclass(frozen=True)
@@ -124,31 +159,6 @@ class Validation:
         if self.result is not None:
             ResultCheck(self.result)(value)
 
-    def before(
-        self,
-        step: Callable[[Any], Any],
-        check: Callable[[Any], Any],
-        arguments: Callable[[Any], Mapping[str, Any]],
-    ) -> Callable[[Any], Any]:
-        """``step``, of whose items the predicate for arguments is asked first: for very many short calls.
-
-        Args:
-            step: called with items that are kept.
-            check: what ``item_check`` gave.
-            arguments: those of an item's call, by name.
-        """
-
-        def checked(item: Any) -> Any:
-            try:
-                answer: Any = check(item)
-            except Exception as error:
-                answer = Raised(error)
-            if answer is not True:
-                self.judge_arguments(answer, lambda: arguments(item))
-            return step(item)
-
-        return checked
-
     def judge_arguments(self, answer: Any, arguments: Callable[[], Mapping[str, Any]]) -> None:
         """Raises, unless that answer of the predicate for arguments is as good as True.
 
@@ -163,23 +173,15 @@ class Validation:
         """
         assert self.arguments is not None
         if isinstance(answer, Raised):
-            _say_where(answer.error, self.arguments, _ARGUMENTS)
+            self.explain_arguments(answer.error)
             raise answer.error
         if not _is_true(answer, self.arguments, _ARGUMENTS):
             raise self._refused(arguments())
 
-    def after(self, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """``step``, whose values the predicate for results then checks."""
-        if self.result is None:
-            return step
-        check = ResultCheck(self.result)
-
-        def checked(item: Any) -> Any:
-            value = step(item)
-            check(value)
-            return value
-
-        return checked
+    def explain_arguments(self, error: Exception) -> None:
+        """Says in a note of what the predicate for arguments raised where that was."""
+        assert self.arguments is not None
+        _say_where(error, self.arguments, _ARGUMENTS)
 
     def item_check(
         self, rule: StarRule, parameters: Parameters, prefix: tuple[Any, ...] = ()
@@ -307,6 +309,24 @@ def _wanted(predicate: Callable[..., bool]) -> tuple[list[str], bool]:
     takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return [parameter.name for parameter in parameters if parameter.kind in named], takes_all
+
+
+def checked(
+    step: Callable[[Any], Any], before: Check | None = None, after: Check | None = None
+) -> Callable[[Any], Any]:
+    """``step``, of whose items the one check is asked before, and of whose values the other is asked after."""
+    if before is None and after is None:
+        return step
+
+    def call(item: Any) -> Any:
+        if before is not None:
+            before(item)
+        value = step(item)
+        if after is not None:
+            after(value)
+        return value
+
+    return call
 
 
 @dataclass(frozen=True, slots=True)

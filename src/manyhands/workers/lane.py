@@ -54,17 +54,17 @@ _SEVERAL: Final = 128
 """The clock is read after so many calls, where they are as short as that."""
 
 
-class ResultCheck(Protocol):
-    """What looks at each result of a work.
+class Check(Protocol):
+    """What looks at each item of a work, or at each result.
 
     Attributes:
-        predicate: True keeps a result; anything else it says, or raises, is for the other two.
+        predicate: True keeps it; anything else it says, or raises, is for the other two.
     """
 
     predicate: Callable[[Any], Any]
 
     def judge(self, value: Any, answer: Any) -> None:
-        """Raises, unless that answer keeps the result all the same."""
+        """Raises, unless that answer keeps the value all the same."""
         ...
 
     def explain(self, error: Exception) -> None:
@@ -77,11 +77,11 @@ class Work(Protocol):
 
     Attributes:
         plain: called with an item of a block, it returns the result or raises; None: there are no blocks.
-        unchecked: ``plain`` without the check of its results, and that check; None: nothing checks them.
+        unchecked: ``plain`` without its checks, and those of items and of results; None: it has none.
     """
 
     plain: Callable[[Any], Any] | None
-    unchecked: tuple[Callable[[Any], Any], ResultCheck] | None
+    unchecked: tuple[Callable[[Any], Any], Check | None, Check | None] | None
 
     def __call__(self, call: Any) -> Answer:
         """One attempt at a ``Call``."""
@@ -123,7 +123,7 @@ class Lane:
         self.was_quick = False  # whether the last piece was shorter than it takes to be woken for another
         self._several = 1  # calls between two looks at the clock
         self._kind: type = int  # of the last value that was an atom
-        self._unchecked: tuple[Callable[[Any], Any], ResultCheck] | None = None  # of the piece that runs
+        self._unchecked: tuple[Callable[[Any], Any], Check | None, Check | None] | None = None  # of the piece
         # The open run of plain values. The flusher may take from its front while the lane adds to its end.
         self._values: list[Any] = []
         self._first = 0
@@ -247,20 +247,31 @@ class Lane:
         last: int,
         requests: Iterator[Any],
         step: Callable[[Any], Any],
-        check: ResultCheck,
+        before: Check | None,
+        after: Check | None,
     ) -> bool:
-        """As ``_call_several``. Were the check within ``step``, it would cost as much again."""
+        """As ``_call_several``. Were the checks within ``step``, they would cost as much again."""
         numbers, place, values, kind = self._numbers, self._at + 1, self._values, self._kind
-        predicate = check.predicate
+        fits = None if before is None else before.predicate
+        keeps = None if after is None else after.predicate
         for numbers[place], request in zip(range(first, last + 1), requests, strict=False):
+            if before is not None and fits is not None:
+                try:
+                    answer = fits(request)
+                except Exception as error:
+                    before.explain(error)
+                    raise
+                if answer is not True:
+                    before.judge(request, answer)
             value = step(request)
-            try:
-                answer = predicate(value)
-            except Exception as error:
-                check.explain(error)
-                raise
-            if answer is not True:
-                check.judge(value, answer)
+            if after is not None and keeps is not None:
+                try:
+                    answer = keeps(value)
+                except Exception as error:
+                    after.explain(error)
+                    raise
+                if answer is not True:
+                    after.judge(value, answer)
             if type(value) is kind:
                 values.append(value)
             else:

@@ -22,7 +22,7 @@ class Plain:
 
     Attributes:
         plain: called with an item, it returns what the function does; None: there are no items.
-        unchecked: None: nothing looks at results.
+        unchecked: None: nothing looks at items or results.
     """
 
     unchecked: Final = None
