@@ -120,9 +120,11 @@ class WorkerDied(_Ended):
     Attributes:
         index, item, pid: the item, and the worker it was in.
         exitcode: its exit status, or minus the number of the signal that ended it; None if unknown.
+        seconds: for how long it ran the item, within some hundredths, as seen from here; 0 if unknown.
     """
 
     exitcode: int | None = None
+    seconds: float = 0.0
 
 
 class TaskTimeout(_Ended, TimeoutError):

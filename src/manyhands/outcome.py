@@ -78,7 +78,7 @@ class Attempt:
     Attributes:
         type_name: of the exception, qualified.
         text: of the exception.
-        seconds: wall time that it took; 0 if its worker ended, as nobody knows when it began.
+        seconds: wall time that it took; if its worker ended, as seen from outside: see ``WorkerDied.seconds``.
         worker: where it ran.
     """
 

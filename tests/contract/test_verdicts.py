@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,7 @@ from manyhands import (
     validated,
 )
 from manyhands.policies.verdict import Verdict
+from tests.helpers import Fifo, tell, wait_for
 
 How = dict[str, Any]
 
@@ -277,6 +279,42 @@ def test_deaths_and_timeouts_are_judged(controller: Controller) -> None:
     assert [outcome.value for outcome in outcomes] == [0, 11, 12, 3]
     assert [attempt.seconds for attempt in outcomes[2].attempts] == [0.3]  # what it was ended after
     assert sorted(seen, key=lambda told: told[1]) == [(WorkerDied, 1), (TaskTimeout, 2)]
+
+
+def waits_and_ends(number: int, begun: str, gate: str) -> float:
+    """Waits to be let go; the second then ends its worker. Tells when it begins and when it ends."""
+    tell(begun, time.monotonic())
+    wait_for(gate)
+    if number == 1:
+        tell(begun, time.monotonic())
+        os._exit(7)
+    return time.monotonic()
+
+
+@pytest.mark.parametrize("items", [[1], [0, 1]])
+def test_how_long_it_ran_before_it_died(begun: Fifo, gate: Fifo, items: list[int]) -> None:
+    """All that it took since it was sent, or since what ran before it in the same piece was heard of."""
+    with Controller(1) as pool:
+        most = time.monotonic()
+        results = parallel(waits_and_ends).map(
+            items, args=(begun.path, gate.path), backend=pool, chunksize=2, on_error="return"
+        )
+        for _ in items[1:]:
+            begun.line()
+            gate.let_go()
+            first = next(results)
+            assert isinstance(first, float)
+            most = first
+        began = float(begun.line())
+        least = time.monotonic() if items[1:] else began
+        gate.let_go()
+        ended = float(begun.line())
+        (failure,) = results
+        after = time.monotonic()
+    assert isinstance(failure, Failure) and isinstance(failure.error, WorkerDied)
+    (attempt,) = failure.attempts
+    assert ended - least <= attempt.seconds <= after - most
+    assert failure.error.seconds == attempt.seconds
 
 
 def test_bad_policies() -> None:

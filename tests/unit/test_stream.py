@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from manyhands.calls import Call, Done, Failed, qualified_name
-from manyhands.errors import InvalidResult, PoolClosed, WorkerDied
+from manyhands.errors import InvalidResult, PoolClosed, TaskTimeout, WorkerDied
 from manyhands.handler.blocks import Run
 from manyhands.handler.item import WrongState
 from manyhands.handler.stream import Question, Stream
@@ -302,20 +302,24 @@ class AnyOrder(RuleBasedStateMachine):
         self.stopped = True
 
     @precondition(lambda self: self.those("out"))
-    @rule(data=st.data())
-    def die(self, data: st.DataObject) -> None:
-        """A death counts against the budget that names WorkerDied, if one does."""
+    @rule(data=st.data(), seconds=st.sampled_from([0.0, 0.25, 2.0]), late=st.booleans())
+    def die(self, data: st.DataObject, seconds: float, late: bool) -> None:
+        """A death, or a timeout, counts against the budget that names it, if one does."""
         index = self.pick(data, "out")
-        error = WorkerDied("gone")
-        again = self.failed(index, error, budget_of(self.budgets, error), 0.0, "w")
+        error: WorkerDied | TaskTimeout = TaskTimeout("late") if late else WorkerDied("gone")
+        if isinstance(error, TaskTimeout):
+            error.timeout = seconds
+        else:
+            error.seconds = seconds
+        again = self.failed(index, error, budget_of(self.budgets, error), seconds, "w")
         ended = self.stream.died(index, error, self.now, "w")
-        if self.asked(index, Failed(error, budget=budget_of(self.budgets, error)), ended, 0.0):
+        if self.asked(index, Failed(error, budget=budget_of(self.budgets, error)), ended, seconds):
             return
         assert not isinstance(ended, Question)
         if again:
             assert ended is None
         else:
-            got = self.finish(index, ended, 0.0, "w")
+            got = self.finish(index, ended, seconds, "w")
             assert got.result == Failure(error, index, self.items[index].item, "")
 
     @precondition(lambda self: self.those("failed"))

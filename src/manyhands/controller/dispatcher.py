@@ -17,6 +17,7 @@ import sys
 import threading
 from functools import cache, partial
 from itertools import count
+from time import monotonic
 from typing import Final
 
 from manyhands.calls import Failed
@@ -452,6 +453,7 @@ class Dispatcher:
             frame = handle.hear(heard) if handle.lent or heard.form == STORED else heard
             kind = frame.kind
             if kind in (RETURNED, ANSWERED):
+                handle.turned = monotonic()
                 ticket = frame.ticket
                 waiting = self.ledger.answered(
                     number, ticket, frame.begin, frame.end, frame.seconds + frame.last
@@ -594,7 +596,8 @@ class Dispatcher:
                     assert handle is not None
                     reason = handle.reasons.get((ticket, position)) if killed else None
                     pid = handle.pid or 0
-                    error = reason(pid) if reason else died(pid, exitcode, handle.ended_by)
+                    ran = monotonic() - handle.turned
+                    error = reason(pid) if reason else died(pid, exitcode, handle.ended_by, ran)
                     self._put(ticket, position, position + 1, Dead(error), handle.name)
                 case TellCancelled(ticket, begin, end):
                     self._put(ticket, begin, end, Dropped())
@@ -633,6 +636,8 @@ class Dispatcher:
             frames.append(Frame(RUN, form, kinds, handle.epoch, group, ticket, begin, end, body=body))
             if begins:
                 owner.share.begun(ticket)
+        if begins:
+            handle.turned = monotonic()
         self._write(handle, frames)
 
     def _load(self, handle: Handle, work: OpenWork) -> Frame:

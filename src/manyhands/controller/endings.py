@@ -7,11 +7,11 @@ import signal
 from manyhands.errors import TaskTimeout, WorkerDied
 
 
-def died(pid: int, exitcode: int | None, ended_by: str = "") -> WorkerDied:
-    """The error of a call whose worker ended."""
+def died(pid: int, exitcode: int | None, ended_by: str = "", seconds: float = 0.0) -> WorkerDied:
+    """The error of a call whose worker ended, after so many seconds."""
     how = ended_by or how_it_ended(exitcode)
     error = WorkerDied(f"the worker process {pid} {how} while it ran this item")
-    error.pid, error.exitcode = pid, exitcode
+    error.pid, error.exitcode, error.seconds = pid, exitcode, seconds
     return error
 
 

@@ -29,6 +29,7 @@ class Handle:
     exchange: Exchange
     pid: int | None = None
     since: float = 0.0  # when its process was seen to run
+    turned: float = 0.0  # when it was last sent what it begins at once, or answered: then what it is at began
     name: str = ""
     doomed: bool = False
     ended_by: str = ""

@@ -187,7 +187,7 @@ class Stream:
         """The item's worker ended with it; nobody but the stream can tell whether that is to be retried."""
         item = self._back(index)
         error.index, error.item = index, item.item
-        seconds = error.timeout if isinstance(error, TaskTimeout) else 0.0  # nobody knows when the others began
+        seconds = error.timeout if isinstance(error, TaskTimeout) else error.seconds
         return self._fail(item, Failed(error, budget=budget_of(self._budgets, error)), now, seconds, worker)
 
     def failed(self, index: int, failed: Failed, now: float, seconds: float, worker: str) -> Ended | Question:
