@@ -99,9 +99,10 @@ def test_a_claim_excludes_others(tmp_path: Path) -> None:
     log = Log.of(tmp_path / "a.csv")
     with Claims() as one, Claims() as two:
         mine = claimed(one, log)
-        assert two.acquire(log) == Busy(one.claimant, 0)
+        busy = two.acquire(log)
+        assert isinstance(busy, Busy) and (busy.claimant, busy.slot) == (one.claimant, 0)
         one.close()
-        assert claimed(two, log).slot == 1
+        assert claimed(two, log).slot == 2  # above a RELEASE
         mine.staging.write_text("late")
         assert one.commit(mine) == Fenced()
 
@@ -236,7 +237,8 @@ def test_a_backoff_is_waited_from_first_sight(tmp_path: Path) -> None:
         assert isinstance(wait, Wait) and wait.seconds == pytest.approx(1000.0)
         second = two.acquire(log, seen=wait.memo)
         assert isinstance(second, Wait) and second.memo == wait.memo and second.seconds < 1000.0
-        mine = two.acquire(log, seen=replace(wait.memo, since=wait.memo.since - 1000.0))
+        earlier = wait.memo.since._replace(seconds=wait.memo.since.seconds - 1000.0)
+        mine = two.acquire(log, seen=replace(wait.memo, since=earlier))
         assert isinstance(mine, Mine) and mine.attempt == 2
         two.fail(mine, type_name="OSError", backoff=5.0)
         third = one.acquire(log, seen=wait.memo)
@@ -327,12 +329,12 @@ def test_removed_records_are_made_anew(tmp_path: Path) -> None:
 
 
 def test_a_claim_that_was_lost_sight_of_is_nobodys(tmp_path: Path) -> None:
-    """A thread that finds its own claim, which it no longer holds, takes it over."""
+    """A thread that finds its own claim, of which it knows nothing any more, gives it up and takes it anew."""
     log = Log.of(tmp_path / "a.csv")
     with Claims() as claims:
         first = claimed(claims, log)
         second = claimed(claims, log)
-        assert (second.slot, second.token == first.token) == (1, False)
+        assert (second.slot, second.token == first.token) == (2, False)
 
 
 def test_a_thread_that_ends_gives_its_claims_up(tmp_path: Path) -> None:
@@ -342,7 +344,7 @@ def test_a_thread_that_ends_gives_its_claims_up(tmp_path: Path) -> None:
     thread.start()
     thread.join()
     with Claims() as claims:
-        assert claimed(claims, log).slot == 1
+        assert claimed(claims, log).slot == 2  # above a RELEASE
 
 
 def test_importing_is_cheap() -> None:

@@ -35,6 +35,10 @@ STRESSED = Faults(crashes=2, suspicions=2, lost_replies=1, stale_looks=1)
             Explorer(faults=Faults(1, 1, 1, 0), program=functools.partial(compute, first="release")),
             id="releasing first",
         ),
+        pytest.param(
+            Explorer(faults=Faults(2, 1, 1, 1), program=functools.partial(compute, max_crashes=2)),
+            id="two crashes are too many",
+        ),
         pytest.param(Explorer(workers=3), id="three workers"),
     ],
 )

@@ -1,7 +1,8 @@
 """The claimant of one thread, and the record files that it keeps in each directory of claims.
 
-**A CLAIM whose claimant's record file no longer exists is dead.** So leaving in order, giving a claim up
-without a verdict and being marked dead by another process are all one unlink, and need no write on a full disk.
+**A CLAIM whose claimant's record file no longer exists is dead.** So being marked dead by another process is one
+unlink, and giving claims up without a verdict one rename, which says that they ended nobody; neither needs room on a
+full disk.
 """
 
 from __future__ import annotations
@@ -12,23 +13,33 @@ from pathlib import Path
 from typing import Final
 
 from manyhands.claims import liveness
-from manyhands.claims.filesystem import FileSystem, Unlink, run
-from manyhands.claims.names import RECORD_FILES, TOKEN_LENGTH, RecordFile, record_file
-from manyhands.claims.protocol import write_private
-from manyhands.claims.record import Claim, Claimant, Commit, encode
+from manyhands.claims.decisions import GaveUp, Mine
+from manyhands.claims.filesystem import FileSystem, Rename, Unlink, run
+from manyhands.claims.names import TOKEN_LENGTH, Log, RecordFile, record_file
+from manyhands.claims.protocol import release, write_private
+from manyhands.claims.record import LEASE, Claim, Claimant, Commit, encode
+from manyhands.workers import pulse
 
 _LASTING: Final[tuple[RecordFile, ...]] = ("claim", "commit")
+
+BEATS: Final = 8
+"""How often a record file is touched within its lease."""
 
 
 class Claimants:
     """Who this thread is. After a fork, and when its claims are given up, it is somebody new.
 
     Not for use by two threads: they would share a token and take each other's claims for their own.
+
+    Attributes:
+        held: the claims that are held. When they are given up, their logs say so or, if that can't be, a file does.
     """
 
-    def __init__(self, filesystem: FileSystem) -> None:
+    def __init__(self, filesystem: FileSystem, lease: float = LEASE) -> None:
         self._filesystem = filesystem
+        self._lease = lease
         self._directories: set[Path] = set()
+        self.held: dict[Log, Mine] = {}
         self._begin()
 
     def __repr__(self) -> str:
@@ -57,14 +68,15 @@ class Claimants:
                     run(write_private(record_file(directory, me.token, kind), data), self._filesystem)
             except OSError:
                 self._directories.discard(directory)
-                _remove(self._filesystem, os.getpid(), me.token, {directory})
+                _remove(self._filesystem, os.getpid(), me, {directory}, {})
                 raise
+            pulse.begin(record_file(directory, me.token, "claim"), self._lease / BEATS)
         return me
 
     def rotate(self) -> None:
         """Become somebody new: every claim held until now is given up, in every directory.
 
-        The old record files are removed as far as they can be.
+        The old record files are removed as far as they can be; what tells that claims were given up stays.
         """
         self.me  # noqa: B018  # after a fork they are the parent's, and this drops them
         self._finalizer()
@@ -84,21 +96,40 @@ class Claimants:
         ]
 
     def _begin(self) -> None:
-        self._me = liveness.identity(os.urandom(TOKEN_LENGTH // 2).hex())
+        self._me = liveness.identity(os.urandom(TOKEN_LENGTH // 2).hex(), self._lease)
         self._directories = set()
+        self.held = {}
         # A thread that ends without close(), and the end of the interpreter, give its claims up.
         self._finalizer = weakref.finalize(
-            self, _remove, self._filesystem, os.getpid(), self._me.token, self._directories
+            self, _remove, self._filesystem, os.getpid(), self._me, self._directories, self.held
         )
 
 
-def _remove(filesystem: FileSystem, pid: int, token: str, directories: set[Path]) -> None:
+def _remove(
+    filesystem: FileSystem, pid: int, me: Claimant, directories: set[Path], held: dict[Log, Mine]
+) -> None:
     if pid != os.getpid():
         return
+    unsaid = {mine.log.directory for mine in held.values() if not _released(filesystem, me, mine)}
     for directory in directories:
-        for kind in reversed(RECORD_FILES):
+        for kind in liveness.BURIED:
+            record = record_file(directory, me.token, kind)
+            leaves_word = kind == "claim" and directory in unsaid
             try:
-                filesystem.perform(Unlink(record_file(directory, token, kind)))
+                filesystem.perform(
+                    Rename(record, record_file(directory, me.token, "released"))
+                    if leaves_word
+                    else Unlink(record)
+                )
             except OSError:
                 pass
     directories.clear()
+    held.clear()
+
+
+def _released(filesystem: FileSystem, me: Claimant, mine: Mine) -> bool:
+    """Whether the claim's log says now that it was given up."""
+    try:
+        return not isinstance(run(release(me, mine), filesystem), GaveUp)
+    except OSError:
+        return False

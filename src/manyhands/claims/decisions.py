@@ -7,18 +7,16 @@ from pathlib import Path
 
 from manyhands.claims.names import Log
 from manyhands.claims.record import Claimant, Fail
+from manyhands.claims.watch import Moment, Watch
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """When this observer first saw the failure whose back-off it waits for.
-
-    ``since`` is this machine's monotonic clock in seconds: for other processes here too, not for other hosts.
-    """
+    """When this observer first saw the failure whose back-off it waits for."""
 
     slot: int
     token: str
-    since: float
+    since: Moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +41,14 @@ class Mine:
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """Somebody else is at it: ``claimant``, None if unknown, in ``slot``, -1 if even that is unknown."""
+    """Somebody else is at it: ``claimant``, None if unknown, in ``slot``, -1 if even that is unknown.
+
+    Give ``memo`` back as ``watch`` when you ask again: it is what this observer has seen of the claimant.
+    """
 
     claimant: Claimant | None
     slot: int
+    memo: Watch | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from manyhands.claims.claimant import Claimants
 from manyhands.claims.decisions import Busy, Decision, Fenced, GaveUp, Mine, Published, Recorded, Seen
 from manyhands.claims.filesystem import Exists, FileSystem, Link, LocalFileSystem, Operation, Steps, run
 from manyhands.claims.names import TOKEN_LENGTH, Log, SlotName, parse, record_file
-from manyhands.claims.record import Claimant, Fail
+from manyhands.claims.record import LEASE, Claimant, Fail
+from manyhands.claims.watch import Watch
 from manyhands.errors import OutputDirectoryError
 
 T = TypeVar("T")
@@ -34,16 +35,26 @@ class Claims:
     Args:
         durable: bring outputs and their names to the disk before they count as done; without it a loss of
             power may leave an output that is not whole.
+        lease: seconds; who can't tell whether this process lives waits for so long without a sign of it.
+        max_crashes: so many owners of an output in a row may end without a word; then it has failed.
         filesystem: who performs the operations.
 
     All methods raise OutputDirectoryError when the directory of the output or of its claim can't be read or
     written. The claim has been given up then.
     """
 
-    def __init__(self, *, durable: bool = True, filesystem: FileSystem | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        durable: bool = True,
+        lease: float = LEASE,
+        max_crashes: int = protocol.MAX_CRASHES,
+        filesystem: FileSystem | None = None,
+    ) -> None:
         self._durable = durable
+        self._max_crashes = max_crashes
         self._filesystem = _Watched(filesystem or LocalFileSystem())
-        self._claimants = Claimants(self._filesystem)
+        self._claimants = Claimants(self._filesystem, lease)
         self._unknown = 0
         self._published: set[Path] = set()
 
@@ -65,23 +76,32 @@ class Claims:
         """The record files whose removal, by anybody, ends this thread's claims."""
         return self._claimants.paths()
 
-    def acquire(self, log: Log, *, reopen: int = -1, code_hash: str = "", seen: Seen | None = None) -> Decision:
+    def acquire(
+        self,
+        log: Log,
+        *,
+        reopen: int = -1,
+        code_hash: str = "",
+        seen: Seen | None = None,
+        watch: Watch | None = None,
+    ) -> Decision:
         """Ask for the output of ``log``; does not wait.
 
         Args:
             reopen: failures recorded up to this slot are reopened (see ``failures_before``).
             code_hash: of the function; failures of other code don't bind.
             seen: the ``memo`` of the last ``Wait`` for this log.
+            watch: the ``memo`` of the last ``Busy`` for it.
 
         Returns:
             Decision: ``Finished``, ``Mine``, ``Busy``, ``Wait`` or ``FailedBefore``.
         """
+        question = protocol.Question(reopen, code_hash, seen, watch, self._max_crashes)
         for last in (False, True):
             try:
                 self._renew(log)
                 me = self._claimants.ready(log.directory)
-                steps = protocol.acquire(log, me, reopen=reopen, code_hash=code_hash, seen=seen)
-                decision = run(steps, self._filesystem)
+                decision = run(protocol.acquire(log, me, question), self._filesystem)
             except OSError as error:
                 self._claimants.rotate()
                 if isinstance(error, FileNotFoundError) and not last:
@@ -94,6 +114,8 @@ class Claims:
                 or decision.claimant is None
                 or decision.claimant.token != me.token
             ):
+                if isinstance(decision, Mine):
+                    self._claimants.held[log] = decision
                 return decision
             self._claimants.rotate()  # a claim that I gave up, or lost sight of
         return decision
@@ -109,6 +131,7 @@ class Claims:
         except OSError as error:
             self._given_up(mine, error)
             return Fenced()
+        self._claimants.held.pop(mine.log, None)
         if isinstance(answer, Published):
             self._published.add(mine.log.final)
         return answer
@@ -157,6 +180,7 @@ class Claims:
         if isinstance(answer, GaveUp):
             self._given_up(mine, answer.error)
             return Fenced()
+        self._claimants.held.pop(mine.log, None)
         return answer
 
     def _settle(self, steps: Steps[T]) -> T:

@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from manyhands.claims.record import SIZE_MAX, Claimant
+from manyhands.claims.watch import Moment, Stamp
 
 T = TypeVar("T")
 
-Life = Literal["dead", "alive", "unknown"]
+Life = Literal["dead", "released", "unknown"]
+"""Of a claimant: surely gone; gone, and not for what it computed; or there, as far as can be told from here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +102,23 @@ class RefreshDirectory:
 
 
 @dataclass(frozen=True, slots=True)
-class IsDead:
-    """-> "dead", "alive" or "unknown": can this claimant still act on the logs in ``directory``?"""
+class Judge:
+    """-> Life: can this claimant still act on the logs in ``directory``?"""
 
     claimant: Claimant
     directory: Path
 
 
 @dataclass(frozen=True, slots=True)
+class Pulse:
+    """-> Stamp of a record file, asked of the server where there is one."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Now:
-    """-> float: seconds of this machine's monotonic clock."""
+    """-> Moment of this machine's monotonic clock."""
 
 
 Operation = (
@@ -123,7 +132,8 @@ Operation = (
     | Sync
     | SyncDirectory
     | RefreshDirectory
-    | IsDead
+    | Judge
+    | Pulse
     | Now
 )
 Steps = Generator[Operation, Any, T]
@@ -179,12 +189,16 @@ class LocalFileSystem:
                 _sync_directory(path)
             case RefreshDirectory(path):
                 os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-            case IsDead(claimant, directory):
+            case Judge(claimant, directory):
                 from manyhands.claims import liveness
 
                 return liveness.judge(claimant, directory)
+            case Pulse(path):
+                return _pulse(path)
             case Now():
-                return time.monotonic()
+                from manyhands.claims import liveness
+
+                return Moment(liveness.boot_id(), time.monotonic())
         return None
 
 
@@ -205,6 +219,15 @@ def read(path: Path) -> bytes:
         return data
     finally:
         os.close(descriptor)
+
+
+def _pulse(path: Path) -> Stamp:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)  # opened first: NFS asks its server for the attributes then
+    finally:
+        os.close(descriptor)
+    return Stamp(found.st_mtime_ns, found.st_ctime_ns, found.st_size)
 
 
 def _exists(path: Path) -> bool:

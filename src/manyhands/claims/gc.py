@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from manyhands.claims import protocol
-from manyhands.claims.filesystem import IsDead, Link, LocalFileSystem, read, run
+from manyhands.claims.filesystem import Judge, Link, LocalFileSystem, read, run
 from manyhands.claims.names import (
     TOKEN_LENGTH,
     Log,
@@ -120,7 +120,7 @@ class _Collector:
         record = decode(data)
         if not isinstance(record, Claim):
             return False
-        return bool(self.filesystem.perform(IsDead(record.claimant, self.directory)) == "dead")
+        return bool(self.filesystem.perform(Judge(record.claimant, self.directory)) != "unknown")
 
     def _slot(self, prefix: str, number: int) -> Path:
         return self.directory / f"{prefix}-{number}"

@@ -1,8 +1,8 @@
 """Who this process is, and whether another claimant can still act.
 
-A claim is dead when its claimant's record file is gone: orderly exit, rotation and "marked dead" are that one
-unlink. Otherwise only a process of this boot and pid namespace can be judged: it is dead if its pid is free, a
-zombie's, or taken by a process that started at another time.
+A claim is dead when its claimant's record file is gone: to be marked dead is that one unlink. Renamed, it says that
+the claimant has ended, but not for what it computed. Otherwise only a process of this boot and pid namespace can be
+judged: it is dead if its pid is free, a zombie's, or taken by a process that started at another time.
 """
 
 from __future__ import annotations
@@ -13,17 +13,21 @@ import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from manyhands.claims.filesystem import Life
-from manyhands.claims.names import RECORD_FILES, record_file
-from manyhands.claims.record import Claimant
+from manyhands.claims.names import RecordFile, record_file
+from manyhands.claims.record import LEASE, Claimant
 
 _PROC = sys.platform == "linux"
 
+BURIED: Final[tuple[RecordFile, ...]] = ("copy", "verdict", "commit", "claim")
+"""What a claimant leaves, in the order in which it is removed: the last marks it dead."""
 
-def identity(token: str) -> Claimant:
+
+def identity(token: str, lease: float = LEASE) -> Claimant:
     """A claimant of this process called ``token``."""
-    return replace(_identity(os.getpid()), token=token)
+    return replace(_identity(os.getpid()), token=token, lease=lease)
 
 
 @functools.lru_cache(maxsize=1)
@@ -34,28 +38,40 @@ def _identity(pid: int) -> Claimant:
     )
 
 
+def boot_id() -> str:
+    """Tells this run of this machine from every other."""
+    return _identity(os.getpid()).boot_id
+
+
 def judge(claimant: Claimant, directory: Path) -> Life:
     """Can ``claimant`` still act on the logs in ``directory``? Who is dead loses its record files there.
 
     Raises:
         OSError: its record file can't be looked for.
     """
-    try:
-        os.lstat(record_file(directory, claimant.token, "claim"))
-    except FileNotFoundError:
-        return "dead"
+    if not _is_there(record_file(directory, claimant.token, "claim")):
+        # Before that was renamed to this, it was there.
+        return "released" if _is_there(record_file(directory, claimant.token, "released")) else "dead"
     me = identity("")
     if (claimant.boot_id, claimant.pid_namespace) != (me.boot_id, me.pid_namespace):
         return "unknown"
     if _started(claimant.pid) == claimant.start_ticks:
-        return "alive"
+        return "unknown"  # it may be stopped for good
     bury(claimant.token, directory)
     return "dead"
 
 
+def _is_there(path: Path) -> bool:
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def bury(token: str, directory: Path) -> None:
     """Remove the record files of a claimant, as far as that can be done: from now on it counts as dead."""
-    for kind in reversed(RECORD_FILES):  # the one that marks it dead comes last
+    for kind in BURIED:
         try:
             os.unlink(record_file(directory, token, kind))
         except OSError:

@@ -31,8 +31,11 @@ _HASH_BYTES: Final = 16
 _TAIL_MAX: Final = 2 * _HASH_BYTES + _SUFFIX_MAX
 _BODY_MAX: Final = NAME_MAX - len(_MARK) - _SLOT_DIGITS - TOKEN_LENGTH - len("---") - _TAIL_MAX
 
-RecordFile = Literal["claim", "commit", "verdict", "copy"]
-"""A claimant's own files: what its CLAIM and COMMIT slots link to, and two that live for a moment."""
+RecordFile = Literal["claim", "commit", "verdict", "copy", "released"]
+"""A claimant's own files: what its CLAIM and COMMIT slots link to, and two that live for a moment.
+
+The last is what "claim" is renamed to when the claimant is gone, and its claims are no crashes.
+"""
 
 RECORD_FILES: Final[tuple[RecordFile, ...]] = get_args(RecordFile)
 

@@ -8,8 +8,9 @@ a process, an open file or a clock. OSErrors that say nothing about the protocol
 from __future__ import annotations
 
 import errno
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from manyhands.claims import filesystem as fs
 from manyhands.claims.decisions import (
@@ -39,7 +40,8 @@ from manyhands.claims.record import (
     decode,
     encode,
 )
-from manyhands.errors import OutputMissing
+from manyhands.claims.watch import Watch, crashes, lease_of
+from manyhands.errors import OutputMissing, WorkerDied
 
 UNSUPPORTED: Final = frozenset(
     {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EXDEV, errno.EMLINK, errno.ENOSYS, errno.EINVAL}
@@ -54,49 +56,140 @@ FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 TRIES: Final = 3
 
+MAX_CRASHES: Final = 3
+"""Owners that an output may end, one after the other, before it is failed; the default."""
+
+WORKER_DIED: Final = f"{WorkerDied.__module__}.{WorkerDied.__qualname__}"
+KILLED: Final = (
+    "it killed its workers: {} in a row ended, or were not heard of any more, while they computed it"
+)
+
+Slots = list[Record | Unreadable]
+"""A log, from slot 0 up to its head."""
+
 
 # -- running one output ---------------------------------------------------------------------------------------
 
 
-def acquire(
-    log: Log, me: Claimant, *, reopen: int = -1, code_hash: str = "", seen: Seen | None = None
-) -> Steps[Decision]:
-    """May I compute this output now? FAILs up to slot ``reopen``, and those of other code, bind me not."""
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the answer to "may I compute this output?" depends on, beside its log.
+
+    Attributes:
+        reopen: FAILs up to this slot bind me not.
+        code_hash: nor do those of other code.
+        seen: the failure whose back-off I wait for.
+        watch: what I know of the claim that is in my way.
+        max_crashes: so many owners in a row may be ended by it.
+    """
+
+    reopen: int = -1
+    code_hash: str = ""
+    seen: Seen | None = None
+    watch: Watch | None = None
+    max_crashes: int = MAX_CRASHES
+
+
+Way = Literal["free", "moved"]
+"""The next slot may be claimed; or the log has changed, and is to be read again."""
+
+
+def acquire(log: Log, me: Claimant, question: Question = Question()) -> Steps[Decision]:
+    """May I compute this output now?"""
     while True:
         if (yield fs.Exists(log.final)):
             yield from tidy(log)
             return Finished()
         slots = yield from read(log)
-        k, head = len(slots), slots[-1] if slots else None
-        match head:
-            case Commit(owner):
-                if (yield from publish(log, log.staging(k - 2, owner.token))):
-                    return Finished()
-            case Claim(owner):
-                if (yield fs.IsDead(owner, log.directory)) != "dead":
-                    return Busy(owner, k - 1)
-            case Unreadable():
-                return Busy(None, k - 1)
-        verdict, slot = binding(slots, reopen, code_hash)
-        if verdict and verdict.backoff is None:
-            return FailedBefore(verdict, slot)
-        if verdict and verdict.backoff is not None and verdict is head:
-            now = yield fs.Now()
-            if seen is None or (seen.slot, seen.token) != (slot, verdict.token):
-                seen = Seen(slot, verdict.token, now)
-            if (left := seen.since + verdict.backoff - now) > 0:
-                return Wait(left, seen)
-        if isinstance(head, Fail) and verdict is not head:
-            yield from note(me, log.slot(k), Reopen(me.token, code_hash))
-            continue  # won or lost, the log has moved
-        if not (yield from create(me, log.slot(k), Claim(me), "claim")):
-            continue
-        if (yield from second_look(log)):
-            yield from withdraw(log, me, k)
-            return Finished()
-        if isinstance(head, Claim):
-            yield from drop(log.staging(k - 1, head.token))  # the dead owner's: slot k fences it off for ever
-        return Mine(log, k, me.token, attempt=verdict.attempt + 1 if verdict else 1)
+        answer = yield from ask(log, me, question, slots)
+        if answer == "free":
+            answer = yield from claim(log, me, question, slots)
+        if not isinstance(answer, str):
+            return answer
+
+
+def ask(log: Log, me: Claimant, question: Question, slots: Slots) -> Steps[Decision | Way]:
+    """What the head of the log says: whether the slot above it is mine to claim."""
+    match slots[-1] if slots else None:
+        case Claim():
+            return (yield from challenge(log, me, question, slots))
+        case Commit(owner):
+            staging = log.staging(len(slots) - 2, owner.token)
+            return Finished() if (yield from publish(log, staging)) else "free"
+        case Unreadable():
+            return Busy(None, len(slots) - 1)
+        case Fail() as head:
+            return (yield from heed(log, me, question, slots, head))
+    verdict, slot = binding(slots, question)
+    return "free" if verdict is None or verdict.backoff is not None else FailedBefore(verdict, slot)
+
+
+def challenge(log: Log, me: Claimant, question: Question, slots: Slots) -> Steps[Decision | Way]:
+    """The owner of the CLAIM at the head may be gone; then so may its claim, unless it ended too many."""
+    slot, head = len(slots) - 1, slots[-1]
+    assert isinstance(head, Claim)
+    life = yield fs.Judge(head.claimant, log.directory)
+    if life == "released":
+        yield from note(me, log.slot(slot + 1), Release(me.token))
+        return "moved"
+    if life == "unknown":
+        watch = yield from look_again(log, question.watch, slots)
+        if watch is None:
+            return "moved"  # it has just gone
+        if not watch.has_expired(lease_of(slots)):
+            return Busy(head.claimant, slot, watch)
+    if (times := crashes(slots, question.code_hash) + 1) >= question.max_crashes:
+        attempt = max((record.attempt for record in slots if isinstance(record, Fail)), default=0) + times
+        killed = Fail(
+            me.token, WORKER_DIED, KILLED.format(times), "", attempt, None, False, question.code_hash, times
+        )
+        yield from note(me, log.slot(slot + 1), killed)
+        return "moved"
+    verdict, at = binding(slots, question)
+    return "free" if verdict is None or verdict.backoff is not None else FailedBefore(verdict, at)
+
+
+def look_again(log: Log, watch: Watch | None, slots: Slots) -> Steps[Watch | None]:
+    """What I know by now of the owner of the CLAIM at the head; None if its record is gone."""
+    slot, head = len(slots) - 1, slots[-1]
+    assert isinstance(head, Claim)
+    try:
+        stamp = yield fs.Pulse(record_file(log.directory, head.token, "claim"))
+    except FileNotFoundError:
+        return None
+    now = yield fs.Now()
+    if watch is None or (watch.slot, watch.token) != (slot, head.token):
+        return Watch(slot, head.token, stamp, now)
+    return watch.again(stamp, now, lease_of(slots))
+
+
+def heed(log: Log, me: Claimant, question: Question, slots: Slots, head: Fail) -> Steps[Decision | Way]:
+    """The FAIL at the head binds me; or is reopened, so that all know which attempt comes next."""
+    verdict, slot = binding(slots, question)
+    if verdict and verdict.backoff is None:
+        return FailedBefore(verdict, slot)
+    if verdict is not head:
+        yield from note(me, log.slot(len(slots)), Reopen(me.token, question.code_hash))
+        return "moved"  # whether this was mine or another's
+    now, seen = (yield fs.Now()), question.seen
+    if seen is None or (seen.slot, seen.token, seen.since.clock) != (slot, head.token, now.clock):
+        seen = Seen(slot, head.token, now)
+    left = (head.backoff or 0.0) - (now.since(seen.since) or 0.0)
+    return Wait(left, seen) if left > 0 else "free"
+
+
+def claim(log: Log, me: Claimant, question: Question, slots: Slots) -> Steps[Decision | Way]:
+    """Create the CLAIM, and look once more whether it was needed."""
+    k, head = len(slots), slots[-1] if slots else None
+    if not (yield from create(me, log.slot(k), Claim(me), "claim")):
+        return "moved"
+    if (yield from second_look(log)):
+        yield from withdraw(log, me, k)
+        return Finished()
+    if isinstance(head, Claim):
+        yield from drop(log.staging(k - 1, head.token))  # the dead owner's: slot k fences it off for ever
+    verdict, _ = binding(slots, question)
+    return Mine(log, k, me.token, attempt=verdict.attempt + 1 if verdict else 1)
 
 
 def commit(me: Claimant, mine: Mine, *, durable: bool = True) -> Steps[Published | Fenced]:
@@ -153,9 +246,9 @@ def give_back(me: Claimant, mine: Mine, record: Fail | Release) -> Steps[Recorde
 # -- its parts -------------------------------------------------------------------------------------------------
 
 
-def read(log: Log) -> Steps[list[Record | Unreadable]]:
+def read(log: Log) -> Steps[Slots]:
     """The records of the slots from 0 up to the first that is free."""
-    slots: list[Record | Unreadable] = []
+    slots: Slots = []
     while (record := (yield from look(log.slot(len(slots))))) is not None:
         slots.append(record)
     return slots
@@ -169,13 +262,13 @@ def look(slot: Path) -> Steps[Record | Unreadable | None]:
         return None
 
 
-def binding(slots: list[Record | Unreadable], reopen: int, code_hash: str) -> tuple[Fail | None, int]:
+def binding(slots: Slots, question: Question) -> tuple[Fail | None, int]:
     """The latest FAIL of the same code, after slot ``reopen`` and the last REOPEN of it; its slot."""
     verdict, at = None, -1
     for slot, record in enumerate(slots):
-        if isinstance(record, Fail) and record.code_hash == code_hash and slot > reopen:
+        if isinstance(record, Fail) and record.code_hash == question.code_hash and slot > question.reopen:
             verdict, at = record, slot
-        elif isinstance(record, Reopen) and record.code_hash in ("", code_hash):
+        elif isinstance(record, Reopen) and record.code_hash in ("", question.code_hash):
             verdict, at = None, -1
     return verdict, at
 

@@ -15,6 +15,9 @@ SIZE_MAX: Final = 16 * 1024
 """Bytes; a longer record is Unreadable, and longer texts are cut to fit."""
 
 VERSION: Final = 1
+
+LEASE: Final = 120.0
+"""Seconds; the default. Twice the time for which an NFS client may believe old attributes, at its own defaults."""
 MARK: Final = b'{"manyhands":'
 """Every record starts so; what does not, and is no part of it, is somebody else's file."""
 
@@ -30,6 +33,7 @@ class Claimant:
         pid_namespace: inode number of its pid namespace, 0 where there are none.
         pid: in that namespace.
         start_ticks: when the process started, in the system's unit: a later process of that pid has another.
+        lease: seconds after which a record file of it that does not change any more is a dead claimant's.
     """
 
     token: str
@@ -38,6 +42,7 @@ class Claimant:
     pid_namespace: int
     pid: int
     start_ticks: int
+    lease: float = LEASE
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ class Fail:
         backoff: seconds from when it is first seen until the next attempt may start; None: there is none.
         discarded: the item was sorted out rather than failed.
         code_hash: of the function that failed; binds only callers of the same.
+        crashes: how many owners in a row it ended, if that is why it is given up; else 0.
     """
 
     kind: ClassVar[str] = "FAIL"
@@ -90,6 +96,7 @@ class Fail:
     backoff: float | None = None
     discarded: bool = False
     code_hash: str = ""
+    crashes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +190,13 @@ def _read(fields: dict[str, Any]) -> Record:
     kind, token = _field(fields, "kind", str), _field(fields, "token", str)
     match kind:
         case "CLAIM" | "COMMIT":
-            texts = [_field(fields, name, str) for name in ("host", "boot_id")]
-            numbers = [_field(fields, name, int) for name in ("pid_namespace", "pid", "start_ticks")]
-            claimant = Claimant(token, *texts, *numbers)
+            host, boot_id = (_field(fields, name, str) for name in ("host", "boot_id"))
+            numbers = (_field(fields, name, int) for name in ("pid_namespace", "pid", "start_ticks"))
+            namespace, pid, ticks = numbers
+            lease = float(_field(fields, "lease", float, int))
+            if not (math.isfinite(lease) and lease > 0):
+                raise ValueError(f"lease is {lease}")
+            claimant = Claimant(token, host, boot_id, namespace, pid, ticks, lease)
             return Claim(claimant) if kind == "CLAIM" else Commit(claimant)
         case "FAIL":
             return _read_fail(fields, token)
@@ -209,4 +220,5 @@ def _read_fail(fields: dict[str, Any], token: str) -> Fail:
         backoff=None if backoff is None else float(backoff),
         discarded=_field(fields, "discarded", bool),
         code_hash=_field(fields, "code_hash", str),
+        crashes=_field(fields, "crashes", int),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import select
+import signal
 import socket
 import threading
 import time
@@ -396,7 +397,8 @@ class Caretaker:
                             if handle.pid is not None:
                                 if exitcode is None:
                                     end_group(handle.pid)  # nobody saw it end
-                                guard.forget(handle.pid)
+                                # A claim that it held speaks against the item, unless it was asked to end.
+                                guard.forget(handle.pid, handle.doomed or exitcode in (0, -signal.SIGTERM))
                             dispatcher.bury(number, exitcode)
                 dispatcher.end()
         return len(reports)

@@ -62,8 +62,9 @@ from manyhands.workers.channel import (
     control,
     message_of,
 )
+from manyhands.workers.guard import guard
 from manyhands.workers.launch import end_group, search_path
-from manyhands.workers.messages import Forget, Forgotten, Full, Load, Ready, Setup, Stop, Unready
+from manyhands.workers.messages import Beat, Forget, Forgotten, Full, Load, Ready, Setup, Stop, Unready
 from manyhands.workers.parcel import STORED
 from manyhands.workers.payload import Large
 
@@ -494,6 +495,9 @@ class Dispatcher:
             case Unready(summary):
                 self.note_broken(f"the initializer of the workers raised {summary}")
                 return self.ledger.break_down()
+            case Beat(path, seconds):
+                if handle.pid is not None:
+                    guard.beat(handle.pid, path, seconds)
             case Noted() as noted:
                 handle.take_in(noted)
                 if noted.rests:

@@ -26,7 +26,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from manyhands.claims import filesystem as fs
 from manyhands.claims import protocol
-from manyhands.claims.decisions import Busy, Finished, Mine, Published
+from manyhands.claims.decisions import Busy, FailedBefore, Finished, Mine, Published
 from manyhands.claims.names import TOKEN_LENGTH, Log, SlotName, parse, record_file
 from manyhands.claims.record import Claim, Claimant, Commit, Fail, decode, encode
 from manyhands.errors import OutputMissing
@@ -62,11 +62,19 @@ class Violation(AssertionError):
         self.trace = trace
 
 
-def compute(log: Log, me: Claimant, *, first: Literal["commit", "fail", "release"] = "commit") -> Round:
+def compute(
+    log: Log,
+    me: Claimant,
+    *,
+    first: Literal["commit", "fail", "release"] = "commit",
+    max_crashes: int = protocol.MAX_CRASHES,
+) -> Round:
     """Claim, write in two pieces and commit; ``first`` says how the log's first claim ends."""
-    decision = yield from protocol.acquire(log, me)
+    decision = yield from protocol.acquire(log, me, protocol.Question(max_crashes=max_crashes))
     if isinstance(decision, Finished):
         return "done"
+    if isinstance(decision, FailedBefore) and decision.record.crashes >= max_crashes:
+        return "left"
     if isinstance(decision, Busy):
         return "busy"
     assert isinstance(decision, Mine), decision
@@ -265,7 +273,7 @@ class Explorer:
         """What the worker may be told of an operation that came to ``reply``."""
         told = [(reply, faults, "")]
         match todo.operation:
-            case fs.IsDead(claimant) if reply == "alive" and faults.suspicions and claimant.pid != index + 1:
+            case fs.Judge(claimant) if reply == "unknown" and faults.suspicions and claimant.pid != index + 1:
                 told.append(("dead", replace(faults, suspicions=faults.suspicions - 1), " (wrongly)"))
             case fs.Exists(LOG.final) if reply is True and faults.stale_looks and not todo.refreshed:
                 told.append((False, replace(faults, stale_looks=faults.stale_looks - 1), " (stale)"))
@@ -278,7 +286,7 @@ class Explorer:
         """The true reply to the worker's operation, the disk after it, and how many COMMITs it made."""
         worker, operation = state.workers[index], todo.operation
         assert operation is not None
-        if isinstance(operation, fs.IsDead):
+        if isinstance(operation, fs.Judge):
             self._model.dead = self._dead(state, index)
             return self._model.perform(operation), state.disk, 0
         key = (state.disk, index, worker.life, worker.node)
@@ -365,7 +373,7 @@ class Explorer:
         woken: bool,
     ) -> _State:
         """The state in which ``index`` has become ``worker``; who waits looks again if something changed."""
-        idle = ("waiting", "stuck")
+        idle = ("waiting", "looking", "stuck")  # who looks may have read what has changed since
         others = [
             other._replace(state="running") if woken and other.state in idle else other
             for other in state.workers

@@ -14,6 +14,7 @@ from typing import Any
 
 from manyhands.claims import filesystem as fs
 from manyhands.claims.record import Claimant
+from manyhands.claims.watch import Moment, Stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ Frozen = tuple[tuple[tuple[str, int], ...], tuple[bytes, ...]]
 class ModelFileSystem:
     """Names and files; ``links=False`` refuses hard links as FAT does.
 
-    ``dead`` holds the tokens that ``IsDead`` calls dead; the clock stands still at ``clock`` seconds.
+    ``dead`` holds the tokens that ``Judge`` calls dead; the clock stands still at ``clock`` seconds.
     """
 
     def __init__(self, *, links: bool = True) -> None:
@@ -95,17 +96,25 @@ class ModelFileSystem:
                 if self.names.get(str(target)) != number:  # two names of one file: POSIX leaves both
                     del self.names[str(source)]
                     self.names[str(target)] = number
-            case fs.IsDead(claimant):
-                return self.judge(claimant)
-            case fs.Now():
-                return self.clock
+            case fs.Judge() | fs.Pulse() | fs.Now():
+                return self._told(operation)
             case fs.SyncDirectory() | fs.RefreshDirectory():
                 pass
         return None
 
+    def _told(self, operation: fs.Judge | fs.Pulse | fs.Now) -> Any:
+        """What can be learned of claimants; their records never change here."""
+        match operation:
+            case fs.Judge(claimant):
+                return self.judge(claimant)
+            case fs.Pulse(path):
+                self._number(path)
+                return Stamp(0, 0, 0)
+        return Moment("model", self.clock)
+
     def judge(self, claimant: Claimant) -> fs.Life:
         """Whether ``claimant`` is among the dead."""
-        return "dead" if claimant.token in self.dead else "alive"
+        return "dead" if claimant.token in self.dead else "unknown"
 
     def _link(self, source: Path, target: Path) -> None:
         number = self._number(source)

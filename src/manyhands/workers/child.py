@@ -15,13 +15,13 @@ from importlib import _bootstrap
 from typing import Any
 
 from manyhands.calls import Failed, add_note, traceback_text
-from manyhands.workers import namespaces, payload, place
+from manyhands.workers import namespaces, payload, place, pulse
 from manyhands.workers.channel import CONTROL, RUN, Frame, WorkerChannel, control, message_of
 from manyhands.workers.flusher import Flusher
 from manyhands.workers.lane import Lane, Work
 from manyhands.workers.marker import Marker, receive_marker
 from manyhands.workers.memory import MemoryWatch
-from manyhands.workers.messages import Forget, Forgotten, Full, Load, Message, Ready, Setup, Stop, Unready
+from manyhands.workers.messages import Beat, Forget, Forgotten, Full, Load, Message, Ready, Setup, Stop, Unready
 from manyhands.workers.shared import SharedMemory
 from manyhands.workers.tether import tether
 
@@ -187,7 +187,7 @@ class Child:
                 self._forget(number, tell)
             case Stop():
                 return False
-            case Ready() | Unready() | Forgotten() | Full() | Setup():
+            case Ready() | Unready() | Forgotten() | Full() | Beat() | Setup():
                 raise AssertionError(f"not for a worker: {message!r}")
             case noted:
                 self._shared.take_in(noted)
@@ -241,6 +241,7 @@ class Child:
             self._send(Unready(f"{payload.carried(error)}\n{traceback_text(error)}"))
             return _NOT_SET_UP
         self._shared.limit = setup.max_shared
+        pulse.through(lambda path, seconds: self._send(Beat(path, seconds)))
         if setup.max_memory:
             self._memory = MemoryWatch(setup.max_memory)
         self._send(Ready())

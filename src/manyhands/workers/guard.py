@@ -17,12 +17,18 @@ _END_SECONDS: Final = 1.0
 """A guard that does not end after so long is stuck: a fork may be, in what a lock was held for when it was made."""
 
 
+_BEATS_LEAST: Final = 256
+"""So many files at least are remembered before those are looked for that are gone."""
+
+
 class Guard:
-    """One guard per parent process, started when the first worker is; another, should that one end."""
+    """One guard per process, started with its first worker or claim; another, should that one end."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._groups: set[int] = set()
+        self._beats: dict[bytes, tuple[int, float]] = {}
+        self._beats_max = _BEATS_LEAST
         self._pid = 0
         self._end = -1  # of the pipe that it reads
 
@@ -38,34 +44,58 @@ class Guard:
         """
         with self._lock:
             self._groups.add(group)
-            if self._end < 0 or not self._tell(b"+%d\n" % group):
-                self._pid, self._end = _start(fork)
-                for other in self._groups:
-                    self._tell(b"+%d\n" % other)
+            self._have_told(b"+%d\n" % group, fork)
 
-    def forget(self, group: int) -> None:
-        """The process group has ended."""
+    def beat(self, pid: int, path: bytes, seconds: float) -> None:
+        """Touches this file every so many seconds, while it is there and the process lives.
+
+        Raises:
+            OSError: there is no guard, and none can be started.
+        """
+        with self._lock:
+            self._beats[path] = pid, seconds
+            if len(self._beats) > self._beats_max:
+                self._beats = {path: beat for path, beat in self._beats.items() if os.path.lexists(path)}
+                self._beats_max = max(_BEATS_LEAST, 2 * len(self._beats))
+            self._have_told(guard_process.beat_line(pid, path, seconds))
+
+    def forget(self, group: int, blameless: bool = False) -> None:
+        """The process group has ended; ``blameless``: it was asked to, so that it speaks against nothing it was at."""
         with self._lock:
             self._groups.discard(group)
+            self._beats = {path: beat for path, beat in self._beats.items() if beat[0] != group}
             if self._end >= 0:
-                self._tell(b"-%d\n" % group)
+                self._tell((b"~%d\n" if blameless else b"-%d\n") % group)
 
     def abandon(self) -> None:
         """In a forked child: the guard is the parent's."""
         self._lock = threading.Lock()
         self._groups.clear()
+        self._beats.clear()
         self._let_go()
 
     def close(self) -> None:
         """Ends the guard; the workers must have ended before."""
         with self._lock:
             self._groups.clear()
+            self._beats.clear()
             self._end_it()
+
+    def _have_told(self, line: bytes, fork: bool = False) -> None:
+        """Tells the guard; if there is none, one is started, and told all that the last one was. Under the lock."""
+        if self._end >= 0 and self._tell(line):
+            return
+        self._pid, self._end = _start(fork)
+        for group in self._groups:
+            self._tell(b"+%d\n" % group)
+        for path, (pid, seconds) in self._beats.items():
+            self._tell(guard_process.beat_line(pid, path, seconds))
 
     def _tell(self, line: bytes) -> bool:
         """Returns whether there is somebody to be told. Under the lock."""
         try:
-            os.write(self._end, line)
+            while line:
+                line = line[os.write(self._end, line) :]
         except OSError:  # somebody ended it, or it is stuck and its pipe is full
             self._end_it()
             return False
@@ -106,7 +136,7 @@ def _start(fork: bool) -> tuple[int, int]:
 def _start_program(end: int) -> int:
     with launch.starting:
         process = subprocess.Popen(
-            guard_process.command(os.getpid(), set()),
+            guard_process.command(os.getpid()),
             executable=sys.executable,
             stdin=end,
             stdout=subprocess.DEVNULL,

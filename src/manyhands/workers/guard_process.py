@@ -1,30 +1,178 @@
 """The guard: ends the process groups of a parent's workers when the parent dies, however it dies.
 
+And it beats for their claims: it touches the files that tell other machines that these processes live, and marks the
+claims of those that have ended.
+
 Runs as a program of its own, with nothing imported that it does not need. It is told on its standard input,
-a line each: ``+<group>`` watch, ``-<group>`` forget. When that ends, or the parent is gone, it kills all
-groups it watches and ends. A pipe's end alone is not enough: a process that the user forked off the parent
-holds it open.
+a line each:
+
+    +<group>                          watch this process group
+    -<group>                          it has ended by itself
+    ~<group>                          it has ended, because it was asked to
+    *<pid> <milliseconds> <path>      touch this file so often while that process lives; % and newline as %25 and %0A
+
+When that ends, or the parent is gone, it kills all groups it watches and ends. A pipe's end alone is not enough: a
+process that the user forked off the parent holds it open.
 
 Where workers are forked, the guard is at first, too: to start a program takes as long as all the rest. It becomes
 the program when there is nothing else to do, and lets go of the parent's memory thereby.
 """
 
+import _thread
+import errno
 import os
 import select
 import signal
 import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _QUIET_SECONDS = 0.5
+_RECORD, _RELEASED = b".claim-record", b".released-record"  # as ``claims.names`` has it
 
 
-def main(parent: int, groups: set[int], forked: bool = False) -> None:
-    """Watches until the parent, the process with this id, is gone."""
+class Beats:
+    """The files that are touched, each for a process.
+
+    In a thread of its own: a server may never answer, and groups must be ended then too.
+    """
+
+    def __init__(self) -> None:
+        self._files: dict[bytes, list[Any]] = {}  # process id, its start, seconds, when it is due
+        self._lock = _thread.allocate_lock()
+        self._wake = _thread.allocate_lock()
+        self._wake.acquire()
+        self._runs = False
+
+    def lines(self) -> bytes:
+        """What told of these files."""
+        with self._lock:
+            return b"".join(beat_line(beat[0], path, beat[2]) for path, beat in self._files.items())
+
+    def add(self, pid: int, seconds: float, path: bytes) -> None:
+        """Touches the file from now on."""
+        with self._lock:
+            self._files[path] = [pid, _state(pid)[1], seconds, time.monotonic() + seconds]
+            if not self._runs:
+                self._runs = True
+                _thread.start_new_thread(self._run, ())
+        if self._wake.locked():
+            self._wake.release()
+
+    def end(self, pid: int, blameless: bool) -> None:
+        """The process has ended: its claims are dead; or given up, if it did not end for what it did."""
+        with self._lock:
+            ended = [path for path, beat in self._files.items() if beat[0] == pid]
+            for path in ended:
+                del self._files[path]
+        for path in ended:
+            mark(path, blameless)
+
+    def _run(self) -> None:
+        while True:
+            now = time.monotonic()
+            with self._lock:
+                due = [(path, *beat) for path, beat in self._files.items() if beat[3] <= now]
+            for path, pid, started, seconds, _ in due:
+                # Who is stopped does not beat, so that others may go on; nor who has ended, which the parent will tell.
+                goes_on = not _can_go_on(pid, started) or touch(path)
+                with self._lock:
+                    beat = self._files.get(path)
+                    if beat is not None and goes_on:
+                        beat[3] = now + seconds
+                    elif beat is not None:
+                        del self._files[path]
+            with self._lock:
+                next_due = min((beat[3] for beat in self._files.values()), default=None)
+            wait = -1 if next_due is None else max(0.0, next_due - time.monotonic())
+            self._wake.acquire(True, wait)
+
+
+def beat_line(pid: int, path: bytes, seconds: float) -> bytes:
+    """What tells the guard to touch a file."""
+    path = path.replace(b"%", b"%25").replace(b"\n", b"%0A")
+    return b"*%d %d %s\n" % (pid, max(1, round(seconds * 1000)), path)
+
+
+def touch(path: bytes) -> bool:
+    """Beats once; whether that is to be done again. What may pass is ridden out."""
+    try:
+        os.utime(path, follow_symlinks=False)
+    except OSError as error:
+        return error.errno not in (errno.ENOENT, errno.ENOTDIR)
+    return True
+
+
+def mark(path: bytes, blameless: bool) -> None:
+    """Says that the claimant has ended: its record goes, or is renamed if it did not end for what it did."""
+    try:
+        if blameless and path.endswith(_RECORD):
+            os.rename(path, path[: -len(_RECORD)] + _RELEASED)
+        else:
+            os.unlink(path)
+    except OSError:
+        pass  # others will wait for the lease
+
+
+def _can_go_on(pid: int, started: bytes) -> bool:
+    state, start = _state(pid)
+    return state not in "TtZXx" and start == started
+
+
+def _state(pid: int) -> tuple[str, bytes]:
+    """The state of a process, X if it is gone, and what tells it from a later one of that id."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        return fields[0].decode(), fields[19]
+    except (OSError, IndexError):
+        pass
+    if os.path.exists("/proc/self/stat"):
+        return "X", b""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return "X", b""
+    except OSError:
+        pass
+    return "S", b""
+
+
+def _was_terminated(pid: int) -> bool:
+    """Whether SIGTERM ended it, while that can still be seen; or was sent to all, this process too."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            code = int(file.read().rpartition(b")")[2].split()[49])
+    except (OSError, IndexError, ValueError):
+        code = 0
+    return _terminated or code & 0x7F == signal.SIGTERM
+
+
+_terminated = False
+
+
+def _note_sigterm(*_: object) -> None:
+    """Whoever ends a whole job tells the guard as well; it ends when its parent has."""
+    global _terminated
+    _terminated = True
+
+
+def main(parent: int, text: bytes, forked: bool = False) -> None:
+    """Watches until the parent, the process with this id, is gone; ``text`` is what was told before."""
+    signal.signal(signal.SIGTERM, _note_sigterm)
     try:
         watched = os.pidfd_open(parent)
     except (AttributeError, OSError):
         watched = -1
-    text = b""
+    groups: set[int] = set()
+    beats = Beats()
     while True:
+        *lines, text = text.split(b"\n")
+        for line in lines:
+            _heed(line, groups, beats)
         gone = os.getppid() != parent  # perhaps before this process began
         patience = 0 if gone else _QUIET_SECONDS if forked or watched < 0 else None
         ready, _, _ = select.select([0, watched] if watched >= 0 else [0], [], [], patience)
@@ -32,27 +180,63 @@ def main(parent: int, groups: set[int], forked: bool = False) -> None:
             data = os.read(0, 65536)
             if not data:
                 break
-            *lines, text = (text + data).split(b"\n")
-            for line in lines:
-                (groups.add if line[:1] == b"+" else groups.discard)(int(line[1:]))
+            text += data
         elif gone or watched in ready:
             break
         elif forked and not text:
-            try:
-                os.execv(sys.executable, command(parent, groups))  # noqa: S606
-            except OSError:
-                forked = False  # no memory, say: it goes on as it is
+            forked = False  # if that fails, for want of memory say, it goes on as it is
+            _become_program(parent, b"".join(b"+%d\n" % group for group in groups) + beats.lines())
+    blameless = _was_terminated(parent)
     for group in groups:
         try:
             os.killpg(group, signal.SIGKILL)
         except OSError:
             pass  # it has ended by itself
+    for group in groups:
+        beats.end(group, blameless=True)  # they ended with their parent
+    beats.end(parent, blameless)
 
 
-def command(parent: int, groups: set[int]) -> list[str]:
-    """What starts the guard of this parent as a program, with groups that it watches from the beginning."""
+def _heed(line: bytes, groups: set[int], beats: Beats) -> None:
+    kind, rest = line[:1], line[1:]
+    if not line:
+        return
+    if kind == b"+":
+        groups.add(int(rest))
+    elif kind == b"*":
+        pid, milliseconds, path = rest.split(b" ", 2)
+        beats.add(int(pid), int(milliseconds) / 1000, path.replace(b"%0A", b"\n").replace(b"%25", b"%"))
+    else:
+        groups.discard(int(rest))
+        beats.end(int(rest), blameless=kind == b"~")
+
+
+def command(parent: int, told: int = -1) -> list[str]:
+    """What starts the guard of this parent as a program.
+
+    Args:
+        parent: its process id.
+        told: the end of a pipe that holds what it was told before; -1: nothing.
+    """
     # -I -S: neither the user's environment nor site-packages can slow it down or change it.
-    return [sys.executable, "-I", "-S", __file__, str(parent), *map(str, groups)]
+    return [sys.executable, "-I", "-S", __file__, str(parent), str(told)]
+
+
+def _become_program(parent: int, text: bytes) -> None:
+    """Goes on as a program that was told this; or returns, if that can't be."""
+    ends: tuple[int, ...] = ()
+    try:
+        ends = theirs, ours = os.pipe()
+        os.set_blocking(ours, False)
+        if os.write(ours, text + b"\n") == len(text) + 1:
+            os.close(ours)
+            ends = (theirs,)
+            os.set_inheritable(theirs, True)
+            os.execv(sys.executable, command(parent, theirs))  # noqa: S606
+    except OSError:
+        pass
+    for end in ends:
+        os.close(end)
 
 
 def become(parent: int, end: int) -> None:
@@ -69,8 +253,16 @@ def become(parent: int, end: int) -> None:
         os.set_inheritable(there, True)  # if it was that one already, too
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     os.chdir("/")
-    main(parent, set(), forked=True)
+    main(parent, b"", forked=True)
+
+
+def _read_all(end: int) -> bytes:
+    text = b""
+    while data := os.read(end, 65536):
+        text += data
+    os.close(end)
+    return text[:-1]
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), set(map(int, sys.argv[2:])))
+    main(int(sys.argv[1]), _read_all(int(sys.argv[2])) if int(sys.argv[2]) >= 0 else b"")

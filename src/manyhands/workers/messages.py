@@ -82,4 +82,11 @@ class Full(NamedTuple):
     """From the worker: it holds more memory than it may, and takes no more calls."""
 
 
-Message: TypeAlias = "Setup | Load | Forget | Stop | Ready | Unready | Forgotten | Full | Noted"
+class Beat(NamedTuple):
+    """From the worker: have this file touched every so many seconds while the worker lives."""
+
+    path: bytes
+    seconds: float
+
+
+Message: TypeAlias = "Setup | Load | Forget | Stop | Ready | Unready | Forgotten | Full | Beat | Noted"
