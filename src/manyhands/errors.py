@@ -103,11 +103,13 @@ class _Ended(ManyhandsError):
         index: the item's position in the input, from 0; None for a single call.
         item: the item, or None; it stays in this process, since not every item can be pickled.
         pid: the process id of the worker that ran it.
+        seconds: for how long it ran, within some hundredths, as seen from outside; 0 if unknown.
     """
 
     index: int | None = None
     item: Any = None
     pid: int = 0
+    seconds: float = 0.0
 
     def __reduce__(self) -> tuple[Any, ...]:
         fields = {name: value for name, value in self.__dict__.items() if name != "item"}
@@ -118,20 +120,18 @@ class WorkerDied(_Ended):
     """The worker process that ran the item ended before it answered.
 
     Attributes:
-        index, item, pid: the item, and the worker it was in.
+        index, item, pid, seconds: the item, the worker it was in, and for how long.
         exitcode: its exit status, or minus the number of the signal that ended it; None if unknown.
-        seconds: for how long it ran the item, within some hundredths, as seen from here; 0 if unknown.
     """
 
     exitcode: int | None = None
-    seconds: float = 0.0
 
 
 class TaskTimeout(_Ended, TimeoutError):
     """The item ran for longer than ``timeout``, so it was ended with its worker.
 
     Attributes:
-        index, item, pid: the item, and the worker it was in.
+        index, item, pid, seconds: the item, the worker it was in, and for how long.
         timeout: the limit, in seconds.
     """
 

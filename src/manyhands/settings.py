@@ -29,6 +29,15 @@ class DaskClient(Protocol):
 Backend = Executor | str | DaskClient | None
 """Who runs the calls of a map."""
 
+LEASE: Final = 120.0
+"""Seconds without a sign of life after which the owner of a claim that can't be judged is taken for dead.
+
+Twice the time for which an NFS client may believe old attributes, at its own defaults.
+"""
+
+MAX_CRASHES: Final = 3
+"""Owners that an output may end, one after the other, before it has failed."""
+
 DEFAULT_START_METHOD: Final[StartMethod] = "forkserver" if sys.platform == "linux" else "spawn"
 
 

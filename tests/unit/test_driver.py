@@ -170,6 +170,9 @@ class World:
     def enter(self, index: int, call: Call) -> Pass:
         return Pass()
 
+    def died(self, index: int, call: Call, error: WorkerDied | TaskTimeout) -> None:
+        return None
+
     def later(self, index: int, answer: Later, looks: int) -> float | Away:
         return answer.wait or 0.0
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manyhands.calls import Answer, Call, Done, Failed, Later
-from manyhands.errors import WorkerDied
+from manyhands.errors import TaskTimeout, WorkerDied
 from manyhands.handler.gate import Away, OpenGate, Pass
 from manyhands.handler.pump import Halted, Pump
 from manyhands.handler.stream import Stream
@@ -91,6 +91,9 @@ class Gate:
     def enter(self, index: int, call: Call) -> Pass | Done[Any] | Failed:
         self.asked.append(index)
         return Pass()
+
+    def died(self, index: int, call: Call, error: WorkerDied | TaskTimeout) -> None:
+        return None
 
     def later(self, index: int, answer: Later, looks: int) -> float | Away:
         return Away(f"path {index}") if looks >= self.patience else answer.wait or 0.0

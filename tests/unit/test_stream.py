@@ -307,10 +307,7 @@ class AnyOrder(RuleBasedStateMachine):
         """A death, or a timeout, counts against the budget that names it, if one does."""
         index = self.pick(data, "out")
         error: WorkerDied | TaskTimeout = TaskTimeout("late") if late else WorkerDied("gone")
-        if isinstance(error, TaskTimeout):
-            error.timeout = seconds
-        else:
-            error.seconds = seconds
+        error.seconds = seconds
         again = self.failed(index, error, budget_of(self.budgets, error), seconds, "w")
         ended = self.stream.died(index, error, self.now, "w")
         if self.asked(index, Failed(error, budget=budget_of(self.budgets, error)), ended, seconds):

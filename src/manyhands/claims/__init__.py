@@ -17,6 +17,7 @@ from manyhands.claims.decisions import (
     Fenced,
     Finished,
     Mine,
+    Orphan,
     Published,
     Recorded,
     Seen,
@@ -26,8 +27,10 @@ from manyhands.claims.engine import Claims, check_directory, failures_before
 from manyhands.claims.gc import gc
 from manyhands.claims.names import Log
 from manyhands.claims.record import Claimant, Fail
+from manyhands.claims.watch import LOOKS_MIN, Watch
 
 __all__ = [
+    "LOOKS_MIN",
     "Busy",
     "Claimant",
     "Claims",
@@ -38,10 +41,12 @@ __all__ = [
     "Finished",
     "Log",
     "Mine",
+    "Orphan",
     "Published",
     "Recorded",
     "Seen",
     "Wait",
+    "Watch",
     "check_directory",
     "failures_before",
     "gc",

@@ -17,7 +17,8 @@ from manyhands.claims.decisions import GaveUp, Mine
 from manyhands.claims.filesystem import FileSystem, Rename, Unlink, run
 from manyhands.claims.names import TOKEN_LENGTH, Log, RecordFile, record_file
 from manyhands.claims.protocol import release, write_private
-from manyhands.claims.record import LEASE, Claim, Claimant, Commit, encode
+from manyhands.claims.record import Claim, Claimant, Commit, encode
+from manyhands.settings import LEASE
 from manyhands.workers import pulse
 
 _LASTING: Final[tuple[RecordFile, ...]] = ("claim", "commit")

@@ -40,6 +40,22 @@ class Mine:
 
 
 @dataclass(frozen=True, slots=True)
+class Orphan:
+    """A claim whose owner has ended: the ``attempt``-th, and the ``crashes``-th in a row to end so."""
+
+    log: Log
+    slot: int
+    token: str
+    attempt: int
+    crashes: int
+
+    @property
+    def staging(self) -> Path:
+        """What the owner may have written."""
+        return self.log.staging(self.slot, self.token)
+
+
+@dataclass(frozen=True, slots=True)
 class Busy:
     """Somebody else is at it: ``claimant``, None if unknown, in ``slot``, -1 if even that is unknown.
 

@@ -13,12 +13,23 @@ from typing import Any, Final, NoReturn, Self, TypeVar
 
 from manyhands.claims import protocol
 from manyhands.claims.claimant import Claimants
-from manyhands.claims.decisions import Busy, Decision, Fenced, GaveUp, Mine, Published, Recorded, Seen
+from manyhands.claims.decisions import (
+    Busy,
+    Decision,
+    Fenced,
+    GaveUp,
+    Mine,
+    Orphan,
+    Published,
+    Recorded,
+    Seen,
+)
 from manyhands.claims.filesystem import Exists, FileSystem, Link, LocalFileSystem, Operation, Steps, run
 from manyhands.claims.names import TOKEN_LENGTH, Log, SlotName, parse, record_file
-from manyhands.claims.record import LEASE, Claimant, Fail
+from manyhands.claims.record import Claimant, Fail
 from manyhands.claims.watch import Watch
 from manyhands.errors import OutputDirectoryError
+from manyhands.settings import LEASE, MAX_CRASHES
 
 T = TypeVar("T")
 
@@ -48,7 +59,7 @@ class Claims:
         *,
         durable: bool = True,
         lease: float = LEASE,
-        max_crashes: int = protocol.MAX_CRASHES,
+        max_crashes: int = MAX_CRASHES,
         filesystem: FileSystem | None = None,
     ) -> None:
         self._durable = durable
@@ -155,6 +166,41 @@ class Claims:
     def release(self, mine: Mine) -> Recorded | Fenced:
         """Give the claim up without a verdict; the staging is removed."""
         return self._end(mine, protocol.release(self.claimant, mine))
+
+    def orphaned(self, log: Log, pid: int, *, reopen: int = -1, code_hash: str = "") -> Orphan | None:
+        """The claim on ``log`` that the process ``pid`` of this machine held, which has ended; None if it held none.
+
+        ``reopen`` and ``code_hash`` are as in ``acquire``.
+        """
+        question = protocol.Question(reopen, code_hash)
+        try:
+            return run(protocol.orphaned(log, self.claimant, question, pid), self._filesystem)
+        except OSError:
+            return None  # others will find out
+
+    def bury(
+        self,
+        orphan: Orphan,
+        *,
+        type_name: str,
+        message: str = "",
+        traceback: str = "",
+        backoff: float | None = None,
+        code_hash: str = "",
+    ) -> bool:
+        """Record that an attempt failed whose process has ended, for the fields of ``Fail``.
+
+        Returns:
+            Whether that stands in the log now; else somebody has taken it over, or it can't be written.
+        """
+        me = self.claimant
+        record = Fail(
+            me.token, type_name, message, traceback, orphan.attempt, backoff, False, code_hash, orphan.crashes
+        )
+        try:
+            return run(protocol.bury(me, orphan, record), self._filesystem)
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Give up every claim that is still held and remove this claimant's files; it may be used again."""

@@ -17,7 +17,8 @@ from typing import Final
 
 from manyhands.claims.filesystem import Life
 from manyhands.claims.names import RecordFile, record_file
-from manyhands.claims.record import LEASE, Claimant
+from manyhands.claims.record import Claimant
+from manyhands.settings import LEASE
 
 _PROC = sys.platform == "linux"
 

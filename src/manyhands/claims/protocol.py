@@ -21,6 +21,7 @@ from manyhands.claims.decisions import (
     Finished,
     GaveUp,
     Mine,
+    Orphan,
     Published,
     Recorded,
     Seen,
@@ -42,6 +43,7 @@ from manyhands.claims.record import (
 )
 from manyhands.claims.watch import Watch, crashes, lease_of
 from manyhands.errors import OutputMissing, WorkerDied
+from manyhands.settings import MAX_CRASHES
 
 UNSUPPORTED: Final = frozenset(
     {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EXDEV, errno.EMLINK, errno.ENOSYS, errno.EINVAL}
@@ -55,9 +57,6 @@ FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 """Nothing can be written here now."""
 
 TRIES: Final = 3
-
-MAX_CRASHES: Final = 3
-"""Owners that an output may end, one after the other, before it is failed; the default."""
 
 WORKER_DIED: Final = f"{WorkerDied.__module__}.{WorkerDied.__qualname__}"
 KILLED: Final = (
@@ -241,6 +240,26 @@ def give_back(me: Claimant, mine: Mine, record: Fail | Release) -> Steps[Recorde
             return GaveUp(error)
         raise
     return Recorded() if won else Fenced()
+
+
+def orphaned(log: Log, me: Claimant, question: Question, pid: int) -> Steps[Orphan | None]:
+    """The claim at the head, if a process of mine held it that has ended: its verdict is mine to give."""
+    slots = yield from read(log)
+    head = slots[-1] if slots else None
+    if not isinstance(head, Claim) or (yield fs.Judge(head.claimant, log.directory)) == "unknown":
+        return None
+    owner = head.claimant
+    if (owner.boot_id, owner.pid_namespace, owner.pid) != (me.boot_id, me.pid_namespace, pid):
+        return None
+    verdict, _ = binding(slots, question)
+    attempt = verdict.attempt + 1 if verdict else 1
+    return Orphan(log, len(slots) - 1, owner.token, attempt, crashes(slots, question.code_hash) + 1)
+
+
+def bury(me: Claimant, orphan: Orphan, record: Fail) -> Steps[bool]:
+    """Record for its owner, which has ended, that the attempt failed; False: somebody was faster."""
+    yield from drop(orphan.staging)
+    return (yield from note(me, orphan.log.slot(orphan.slot + 1), record))
 
 
 # -- its parts -------------------------------------------------------------------------------------------------

@@ -11,13 +11,12 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Final
 
+from manyhands.settings import LEASE
+
 SIZE_MAX: Final = 16 * 1024
 """Bytes; a longer record is Unreadable, and longer texts are cut to fit."""
 
 VERSION: Final = 1
-
-LEASE: Final = 120.0
-"""Seconds; the default. Twice the time for which an NFS client may believe old attributes, at its own defaults."""
 MARK: Final = b'{"manyhands":'
 """Every record starts so; what does not, and is no part of it, is somebody else's file."""
 

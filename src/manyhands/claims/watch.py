@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from manyhands.claims.record import Claim, Fail, Record, Unreadable
@@ -99,7 +100,7 @@ def crashes(slots: Sequence[Record | Unreadable], code_hash: str) -> int:
     does. What a FAIL has counted is kept when that is reopened.
     """
     count = 0
-    for record, successor in zip(slots, [*slots[1:], None], strict=True):
+    for record, successor in pairwise([*slots, None]):
         if isinstance(record, Claim) and isinstance(successor, Claim):
             count += 1
         elif isinstance(record, Fail):

@@ -27,7 +27,7 @@ def timed_out(pid: int, limit: float) -> TaskTimeout:
     error = TaskTimeout(
         f"the item ran for more than {limit:g} s, so it was ended, with its worker process {pid}"
     )
-    error.pid, error.timeout = pid, limit
+    error.pid, error.timeout, error.seconds = pid, limit, limit
     return error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +21,7 @@ from manyhands.decorators.decorated import (
 from manyhands.decorators.task import ClaimPolicy, OnFailed
 from manyhands.policies.parameters import Parameters, name_of
 from manyhands.policies.template import Template
+from manyhands.settings import LEASE, MAX_CRASHES
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -78,6 +80,9 @@ def claimed_output(
     load: None = None,
     wait: bool = True,
     failed: OnFailed = "retry",
+    durable: bool = True,
+    lease: float = LEASE,
+    max_crashes: int = MAX_CRASHES,
 ) -> ClaimDecorator[Path]: ...
 @overload
 def claimed_output(
@@ -88,6 +93,9 @@ def claimed_output(
     load: Callable[[Path], L],
     wait: bool = True,
     failed: OnFailed = "retry",
+    durable: bool = True,
+    lease: float = LEASE,
+    max_crashes: int = MAX_CRASHES,
 ) -> ClaimDecorator[L]: ...
 def claimed_output(
     final: str | os.PathLike[str],
@@ -97,6 +105,9 @@ def claimed_output(
     load: Callable[[Path], Any] | None = None,
     wait: bool = True,
     failed: OnFailed = "retry",
+    durable: bool = True,
+    lease: float = LEASE,
+    max_crashes: int = MAX_CRASHES,
 ) -> Any:
     """Makes a function's result a file that is computed once, among all processes that share its directory.
 
@@ -115,11 +126,19 @@ def claimed_output(
             on this machine has died. False: a map yields ``Elsewhere`` for it, a call raises ClaimedElsewhere.
         failed: "retry": failures that were recorded before the map (or call) began are tried once more, those
             recorded since are believed. "report": all are believed.
+        durable: True: an output is on the disk (fsync) before it counts as done. False: sooner done, but a loss of
+            power may leave outputs that are empty or torn.
+        lease: seconds. An owner on this machine is known to be dead when its process is gone; any other, or one that
+            is stopped, is taken for dead when there was no sign of it for so long. Of use is no less than twice the
+            time for which the directory's filesystem may show what is old: 120 on NFS. Doubled, up to 64 times, for
+            each owner in a row that was.
+        max_crashes: an output whose owners have died so often in a row has failed, for all: one input that takes all
+            memory must not end one machine after the other.
 
     Raises:
         TypeError: the function neither declares OUTPUT nor has ``save``, or both; it is decorated so already.
         TemplateError: a template is malformed, leaves its directory, or has a field the function has not.
-        ValueError: ``failed`` is neither of the two.
+        ValueError: ``failed`` is neither of the two; ``lease`` or ``max_crashes`` is out of range.
     """
     for name, function in (("save", save), ("load", load)):
         if function is not None and not callable(function):
@@ -128,6 +147,10 @@ def claimed_output(
         raise ValueError(f"@claimed_output: failed must be 'retry' or 'report', not {failed!r}")
     if not isinstance(wait, bool):
         raise TypeError(f"@claimed_output: wait must be True or False, not {wait!r}")
+    if not isinstance(durable, bool):
+        raise TypeError(f"@claimed_output: durable must be True or False, not {durable!r}")
+    _check_number("lease", lease, (int, float), 0.0, "a number of seconds above 0")
+    _check_number("max_crashes", max_crashes, (int,), 0, "a whole number of 1 or more")
     return ClaimDecorator(
         ClaimPolicy(
             _template("final", final),
@@ -136,8 +159,18 @@ def claimed_output(
             load,
             wait,
             failed,
+            durable,
+            float(lease),
+            max_crashes,
         )
     )
+
+
+def _check_number(name: str, value: Any, kinds: tuple[type, ...], above: float, wanted: str) -> None:
+    if type(value) not in kinds:
+        raise TypeError(f"@claimed_output: {name} must be {wanted}, not {value!r}")
+    if not above < value < math.inf:
+        raise ValueError(f"@claimed_output: {name} must be {wanted}, not {value!r}")
 
 
 def _template(name: str, value: object) -> Template:

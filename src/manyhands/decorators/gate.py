@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import errno
 import random
+import signal
 from pathlib import Path
 from typing import Any, Final
 
-from manyhands.calls import Call, Done, Failed, Later
-from manyhands.claims import Log, check_directory, failures_before
+from manyhands.calls import Call, Done, Failed, Later, error_text, qualified_name
+from manyhands.claims import LOOKS_MIN, Claims, Log, check_directory, failures_before
 from manyhands.decorators.decorated import Decorated
 from manyhands.decorators.task import ClaimPolicy
-from manyhands.decorators.work import Entry
-from manyhands.errors import DuplicateOutput, ManyhandsError, OutputDirectoryError
+from manyhands.decorators.work import Entry, code_hash
+from manyhands.errors import DuplicateOutput, ManyhandsError, OutputDirectoryError, TaskTimeout, WorkerDied
 from manyhands.handler.gate import Away, Pass
 from manyhands.policies.parameters import name_of
+from manyhands.policies.retry import budget_of
 from manyhands.policies.validation import Refused
 
 FIRST_LOOK: Final = 0.02
@@ -59,6 +61,7 @@ class ClaimGate:
         self._owners: dict[Path, int] = {}
         self._before: dict[Path, dict[str, int]] = {}
         self._checked: set[Path] = set()
+        self._claims = Claims()  # to give verdicts for workers that have ended; it claims nothing
 
     def log(self, index: int, call: Call) -> Log:
         """The output of an item; raises DuplicateOutput and what ``output_log`` raises."""
@@ -104,11 +107,40 @@ class ClaimGate:
             return answer.wait
         if not self._claim.wait:
             return Away(answer.where)
-        seconds: float = min(LAST_LOOK, FIRST_LOOK * 1.5 ** min(looks, 20))
+        # An owner that is watched must be seen to be quiet some times within its lease.
+        last: float = min(LAST_LOOK, self._claim.lease / LOOKS_MIN)
+        seconds: float = min(last, FIRST_LOOK * 1.5 ** min(looks, 20))
         return seconds * random.uniform(0.5, 1.0)
 
+    def died(self, index: int, call: Call, error: WorkerDied | TaskTimeout) -> Failed | Later | None:
+        """For a claim that the worker held, this process gives the verdict, so that all others hear of it."""
+        entry = call.memo
+        if not isinstance(entry, Entry) or (
+            isinstance(error, WorkerDied) and error.exitcode == -signal.SIGTERM
+        ):
+            return None  # it was asked to end, and its guard has given the claim up
+        code = code_hash(self._function)
+        orphan = self._claims.orphaned(entry.log, error.pid, reopen=entry.reopen, code_hash=code)
+        if orphan is None:
+            return None
+        retries = self._function.task.retries
+        budget = budget_of(retries, error)
+        again = None if budget is None else retries[budget].next_wait(orphan.attempt, error=error)
+        recorded = self._claims.bury(
+            orphan,
+            type_name=qualified_name(type(error)),
+            message=error_text(error),
+            backoff=again,
+            code_hash=code,
+        )
+        if not recorded:
+            return Later(0.0, entry, where=str(entry.log.final))
+        failed = Failed(error)
+        return failed if again is None else Later(again, entry, failed, str(entry.log.final))
+
     def close(self) -> None:
-        """Nothing is kept outside of this process."""
+        """No claim is held here."""
+        self._claims.close()
 
     # -- inside -----------------------------------------------------------------------------------------------
 

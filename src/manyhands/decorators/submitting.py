@@ -27,7 +27,7 @@ from manyhands.decorators.mapping import (
     with_checks,
 )
 from manyhands.decorators.work import Work
-from manyhands.errors import ClaimedElsewhere
+from manyhands.errors import ClaimedElsewhere, TaskTimeout, WorkerDied
 from manyhands.handler.driver import Driver
 from manyhands.handler.gate import Away, Gate, Pass
 from manyhands.handler.pump import Prepare, Pump
@@ -188,6 +188,10 @@ class _GatePerCall:
     def later(self, index: int, answer: Later, looks: int) -> float | Away:
         """As the call's own gate says."""
         return self._gates[index].later(index, answer, looks)
+
+    def died(self, index: int, call: Call, error: WorkerDied | TaskTimeout) -> Failed | Later | None:
+        """As the call's own gate says."""
+        return self._gates[index].died(index, call, error)
 
     def forget(self, index: int) -> None:
         """The call has ended."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from manyhands.policies.retry import RetryBudget
 from manyhands.policies.template import Template
 from manyhands.policies.validation import Validation
-from manyhands.settings import MapOptions
+from manyhands.settings import LEASE, MAX_CRASHES, MapOptions
 
 OnFailed = Literal["retry", "report"]
 
@@ -26,6 +26,9 @@ class ClaimPolicy:
         load: reads what a call returns from the output; None: a call returns the path.
         wait: whether outputs that are claimed elsewhere are waited for.
         failed: "retry" reopens failures recorded before the map began; "report" believes them.
+        durable: whether outputs are brought to the disk before they count as done.
+        lease: seconds without a sign of life after which an owner that can't be judged is taken for dead.
+        max_crashes: owners that an output may end, one after the other, before it has failed.
     """
 
     final: Template
@@ -34,6 +37,9 @@ class ClaimPolicy:
     load: Callable[[Path], Any] | None = None
     wait: bool = True
     failed: OnFailed = "retry"
+    durable: bool = True
+    lease: float = LEASE
+    max_crashes: int = MAX_CRASHES
 
 
 @dataclass(frozen=True)

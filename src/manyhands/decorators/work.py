@@ -36,7 +36,7 @@ from manyhands.policies.validation import Check, ItemCheck, Refused, ResultCheck
 from manyhands.workers.plain import Plain, calling
 
 if TYPE_CHECKING:
-    from manyhands.claims import Claims, FailedBefore, Log, Mine, Seen
+    from manyhands.claims import Claims, FailedBefore, Log, Mine, Seen, Watch
     from manyhands.decorators.decorated import Decorated
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
@@ -54,12 +54,14 @@ class Entry:
         log: the output and its log.
         reopen: failures up to this slot were recorded before the map began.
         seen: the failure whose back-off is being waited for.
+        watch: what is known of the claim that is in the way.
         unreadable: how many looks in a row found a slot that can't be read.
     """
 
     log: Log
     reopen: int = -1
     seen: Seen | None = None
+    watch: Watch | None = None
     unreadable: int = 0
 
 
@@ -137,19 +139,25 @@ class Work:
         me = threading.get_ident()
         claims = self._claims.get(me)
         if claims is None:
-            claims = self._claims[me] = Claims()
+            claims = self._claims[me] = Claims(
+                durable=claim.durable, lease=claim.lease, max_crashes=claim.max_crashes
+            )
         log = entry.log
         try:
             decision = claims.acquire(
-                log, reopen=entry.reopen, code_hash=code_hash(self._function), seen=entry.seen
+                log,
+                reopen=entry.reopen,
+                code_hash=code_hash(self._function),
+                seen=entry.seen,
+                watch=entry.watch,
             )
             match decision:
                 case Finished():
                     return self._finished(log, claim, computed=False)
                 case Busy(None, slot) if slot >= 0:
                     return _unreadable(entry, slot)
-                case Busy():
-                    return Later(None, replace(entry, unreadable=0), where=str(log.final))
+                case Busy(_, _, watch):
+                    return Later(None, replace(entry, unreadable=0, watch=watch), where=str(log.final))
                 case Wait(seconds, seen):
                     return Later(seconds, replace(entry, seen=seen), where=str(log.final))
                 case FailedBefore():

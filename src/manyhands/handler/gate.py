@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from manyhands.calls import Call, Done, Failed, Later
+from manyhands.errors import TaskTimeout, WorkerDied
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,10 @@ class Gate(Protocol):
         """After the ``looks``-th ``Later`` in a row: seconds until the item is sent again, or leave it."""
         ...
 
+    def died(self, index: int, call: Call, error: WorkerDied | TaskTimeout) -> Failed | Later | None:
+        """The call's worker has ended with it. None: what that means is the stream's to say, as of any failure."""
+        ...
+
     def close(self) -> None:
         """The map has ended."""
         ...
@@ -56,6 +61,10 @@ class OpenGate:
     def later(self, index: int, answer: Later, looks: int) -> float | Away:
         """What the worker said."""
         return answer.wait or 0.0
+
+    def died(self, index: int, call: Call, error: WorkerDied | TaskTimeout) -> Failed | Later | None:
+        """Nothing is known of it."""
+        return None
 
     def close(self) -> None:
         """Nothing to do."""

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, Final, Protocol
 
 from manyhands.calls import Call, Done, Failed, Later
-from manyhands.errors import PoolClosed
+from manyhands.errors import PoolClosed, TaskTimeout, WorkerDied
 from manyhands.handler.blocks import Run
 from manyhands.handler.gate import Away, Gate, Pass
 from manyhands.handler.runner import Runner, takes_blocks
@@ -418,7 +418,7 @@ class Pump:
                 case Answered(index, Failed() as failed, seconds, worker):
                     self._judge(self.stream.failed(index, failed, self._clock(), seconds, worker))
                 case Died(index, error, worker):
-                    self._judge(self.stream.died(index, error, self._clock(), worker))
+                    self._died(index, error, worker)
                 case Cancelled(index):
                     self._tell(self.stream.dropped(index, self._cancelled()))
         if halting is not None:
@@ -434,6 +434,18 @@ class Pump:
                 call = self._prepare(index, verdict.arguments)
             ended = self.stream.judged(index, verdict, self._clock(), call)
         self._tell(ended)
+
+    def _died(self, index: int, error: WorkerDied | TaskTimeout, worker: str) -> None:
+        call = self.stream.call_of(index)
+        told = None if call is None else self._gate.died(index, call, error)
+        if told is None:
+            self._judge(self.stream.died(index, error, self._clock(), worker))
+            return
+        error.index, error.item = index, self.stream.item(index).item
+        if isinstance(told, Later):
+            self._later(index, told, error.seconds, worker)
+        else:
+            self._judge(self.stream.failed(index, told, self._clock(), error.seconds, worker))
 
     def _later(self, index: int, later: Later, seconds: float, worker: str) -> None:
         wait = self._gate.later(index, later, self.stream.item(index).looks + 1)

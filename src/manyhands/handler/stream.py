@@ -187,8 +187,13 @@ class Stream:
         """The item's worker ended with it; nobody but the stream can tell whether that is to be retried."""
         item = self._back(index)
         error.index, error.item = index, item.item
-        seconds = error.timeout if isinstance(error, TaskTimeout) else error.seconds
-        return self._fail(item, Failed(error, budget=budget_of(self._budgets, error)), now, seconds, worker)
+        failed = Failed(error, budget=budget_of(self._budgets, error))
+        return self._fail(item, failed, now, error.seconds, worker)
+
+    def call_of(self, index: int) -> Call | None:
+        """The call of an item that was sent on its own; None for those of blocks."""
+        item = self._items.get(index)
+        return None if item is None else item.call
 
     def failed(self, index: int, failed: Failed, now: float, seconds: float, worker: str) -> Ended | Question:
         """An attempt has failed: the item ends, waits for the next, or its fate is asked for."""

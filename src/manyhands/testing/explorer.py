@@ -30,6 +30,7 @@ from manyhands.claims.decisions import Busy, FailedBefore, Finished, Mine, Publi
 from manyhands.claims.names import TOKEN_LENGTH, Log, SlotName, parse, record_file
 from manyhands.claims.record import Claim, Claimant, Commit, Fail, decode, encode
 from manyhands.errors import OutputMissing
+from manyhands.settings import MAX_CRASHES
 from manyhands.testing.model import Frozen, ModelFileSystem, Write
 
 Ending = Literal["done", "again", "busy", "left"]
@@ -67,7 +68,7 @@ def compute(
     me: Claimant,
     *,
     first: Literal["commit", "fail", "release"] = "commit",
-    max_crashes: int = protocol.MAX_CRASHES,
+    max_crashes: int = MAX_CRASHES,
 ) -> Round:
     """Claim, write in two pieces and commit; ``first`` says how the log's first claim ends."""
     decision = yield from protocol.acquire(log, me, protocol.Question(max_crashes=max_crashes))

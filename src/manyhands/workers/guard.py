@@ -95,13 +95,21 @@ class Guard:
         """Returns whether there is somebody to be told. Under the lock."""
         try:
             while line:
-                line = line[os.write(self._end, line) :]
-        except OSError:  # somebody ended it, or it is stuck and its pipe is full
+                try:
+                    line = line[os.write(self._end, line) :]
+                except BlockingIOError:  # its pipe is full: it is only just starting, perhaps
+                    if not select.select([], [self._end], [], _END_SECONDS)[1]:
+                        raise
+        except OSError:  # somebody ended it, or it is stuck
             self._end_it()
             return False
         return True
 
     def _end_it(self) -> None:
+        try:
+            os.write(self._end, b".\n")
+        except OSError:
+            pass  # it is gone, or stuck; or there is none
         pid = self._let_go()
         if not pid:
             return

@@ -9,6 +9,7 @@ a line each:
     +<group>                          watch this process group
     -<group>                          it has ended by itself
     ~<group>                          it has ended, because it was asked to
+    .                                 the parent lives, and needs no guard any more
     *<pid> <milliseconds> <path>      touch this file so often while that process lives; % and newline as %25 and %0A
 
 When that ends, or the parent is gone, it kills all groups it watches and ends. A pipe's end alone is not enough: a
@@ -172,6 +173,8 @@ def main(parent: int, text: bytes, forked: bool = False) -> None:
     while True:
         *lines, text = text.split(b"\n")
         for line in lines:
+            if line == b".":
+                return
             _heed(line, groups, beats)
         gone = os.getppid() != parent  # perhaps before this process began
         patience = 0 if gone else _QUIET_SECONDS if forked or watched < 0 else None
