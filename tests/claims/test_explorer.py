@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,11 +13,12 @@ from manyhands.claims import filesystem as fs
 from manyhands.claims import protocol
 from manyhands.claims.decisions import Fenced, Finished, Mine, Published, Recorded
 from manyhands.claims.names import Log, record_file
-from manyhands.claims.record import Claimant, Fail, Record, Release, Unreadable
+from manyhands.claims.record import Claimant, Commit, Fail, Record, Release, Unreadable
 from manyhands.testing.explorer import Ending, Explorer, Faults, Round, Violation, compute
 from manyhands.testing.model import Write
 
 EVERYTHING = Faults(crashes=1, suspicions=1, lost_replies=1, stale_looks=1)
+SEVERAL = Log.of("/d/a.csv", parts=["/d/a.png"])
 STRESSED = Faults(crashes=2, suspicions=2, lost_replies=1, stale_looks=1)
 
 
@@ -38,6 +40,10 @@ STRESSED = Faults(crashes=2, suspicions=2, lost_replies=1, stale_looks=1)
         pytest.param(
             Explorer(faults=Faults(2, 1, 1, 1), program=functools.partial(compute, max_crashes=2)),
             id="two crashes are too many",
+        ),
+        pytest.param(Explorer(faults=Faults(1, 1, 1, 0), log=SEVERAL), id="two files"),
+        pytest.param(
+            Explorer(faults=Faults(1, 0, 0, 1), log=SEVERAL, links=False), id="two files without links"
         ),
         pytest.param(Explorer(workers=3), id="three workers"),
     ],
@@ -79,7 +85,7 @@ def publish_without_commit(me: Claimant, mine: Mine, *, durable: bool = True) ->
     """Publish when no slot above mine is taken, without taking it."""
     if (yield from protocol.look(mine.log.slot(mine.slot + 1))) is not None:
         return Fenced()
-    yield from protocol.publish(mine.log, mine.staging, durable=durable)
+    yield from protocol.publish(mine.log, mine.stagings, durable=durable)
     return Published()
 
 
@@ -150,6 +156,34 @@ def releasing() -> Explorer:
     return Explorer(workers=3, faults=Faults(suspicions=1), program=second_releases, quick=True)
 
 
+def last_file_first(log: Log, stagings: Any, *, durable: bool = True) -> fs.Steps[bool]:
+    """Publish the file that tells of all before the others."""
+    published = yield from published_as_it_is(replace(log, parts=()), stagings[-1:], durable=durable)
+    return published and (yield from protocol.publish_parts(log, list(stagings[:-1]), durable=durable))
+
+
+published_as_it_is = protocol.publish
+
+
+def parts_linked(log: Log, stagings: list[Any], *, durable: bool) -> fs.Steps[bool]:
+    """Leave parts as they are where there are any."""
+    for staging, part in zip(stagings, log.parts, strict=True):
+        yield from protocol.move(staging, part)
+    return True
+
+
+def several() -> Explorer:
+    """Two files, of which the last is removed later."""
+    return Explorer(faults=Faults(removals=1), log=SEVERAL)
+
+
+def tidy_at_once(log: Log) -> fs.Steps[None]:
+    """Remove what is committed without another look at final."""
+    slots = yield from protocol.read(log)
+    if slots and isinstance(slots[-1], Commit):
+        yield from protocol.drop(*log.stagings(len(slots) - 2, slots[-1].token))
+
+
 MUTANTS: dict[str, tuple[Any, str, Any, Callable[[], Explorer]]] = {
     "no second look": (protocol, "second_look", no_second_look, faulty),
     "sweep contested": (protocol, "sweep", sweep_contested, moving),
@@ -160,11 +194,14 @@ MUTANTS: dict[str, tuple[Any, str, Any, Callable[[], Explorer]]] = {
     "fixed staging name": (Log, "staging", fixed_staging, moving),
     "one token for two": (protocol, "record_file", one_token, faulty),
     "claim left live at the second look": (protocol, "withdraw", claim_left_live, removing),
+    "tidy at once": (protocol, "tidy", tidy_at_once, several),
+    "last file first": (protocol, "publish", last_file_first, several),
+    "parts are not replaced": (protocol, "publish_parts", parts_linked, several),
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("search", [faulty, moving, removing, releasing])
+@pytest.mark.parametrize("search", [faulty, moving, removing, releasing, several])
 def test_the_protocol_itself_passes_these_searches(search: Callable[[], Explorer]) -> None:
     """Nothing is found where nothing is wrong."""
     assert search().explore() > 1000

@@ -59,6 +59,15 @@ def save_text(value: object, path: Path) -> None:
     path.write_text(str(value))
 
 
+def save_texts(value: object, paths: tuple[Path, ...]) -> None:
+    for path in paths:
+        path.write_text(str(value))
+
+
+def load_texts(paths: tuple[Path, ...]) -> list[str]:
+    return [path.read_text() for path in paths]
+
+
 def load_text(path: Path) -> str:
     return path.read_text()
 
@@ -169,6 +178,16 @@ def saved(x: int) -> int:
     return x
 
 
+@claimed_output(("{x}.txt", "{x}.png"), durable=False, lease=10, max_crashes=2)
+def several(x: int, output: tuple[Path, Path] = OUTPUT) -> None:
+    output[0].write_text(str(x))
+
+
+@claimed_output(["{x}.txt", "{x}.png"], save=save_texts, load=load_texts)
+def several_loaded(x: int) -> int:
+    return x
+
+
 @claimed_output("{x}.txt", save=save_text, load=load_text)
 def loaded(x: int) -> int:
     return x
@@ -188,6 +207,9 @@ def calls_return_what_the_body_returns() -> None:
     assert_type(annotated_and_mapped(1), int)
     assert_type(annotated_and_mapped.map([1]), Results[int])
     assert_type(checked_elsewhere(1), int)
+    assert_type(several(1), tuple[Path, ...])
+    assert_type(several_loaded(1), list[str])
+    assert_type(several.claims.paths(1), tuple[Path, ...])
 
 
 def bare_validation_fits_everywhere() -> None:

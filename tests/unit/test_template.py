@@ -157,8 +157,8 @@ def test_fields_reach_into_arguments(text: str, filled: str) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "must name a file"),
-        ("results/", "must name a file"),
+        ("", "names no file"),
+        ("/", "names no file"),
         ("a\0b/{x}", "NUL"),
         ("../{x}", r"'\.\.'"),
         ("a/../{x}", r"'\.\.'"),
@@ -202,6 +202,8 @@ def test_a_bad_template_is_told_when_it_is_made(text: str, why: str) -> None:
         ("r/{empty}", "not a file below"),
         ("r/x{slash}", "names no file"),
         ("r/x{slash}.", "names no file"),
+        ("r/x{slash}/", "names no file"),
+        ("r/{empty}/", "not a file below"),
     ],
 )
 def test_what_can_not_be_filled_names_template_and_arguments(text: str, why: str) -> None:
@@ -212,6 +214,13 @@ def test_what_can_not_be_filled_names_template_and_arguments(text: str, why: str
     assert repr(text) in str(error.value)
     if "filled from" in str(error.value):
         assert Template(text).fields[0] + "=" in str(error.value)
+
+
+def test_a_slash_at_the_end_makes_a_directory() -> None:
+    """Its path is as a file's."""
+    template = Template("r/{image.stem}/")
+    assert template.is_directory and not Template("r/{image.stem}").is_directory
+    assert template.fill({"image": Image("eye")}, HERE) == HERE / "r" / "eye"
 
 
 def test_fields_must_be_parameters() -> None:

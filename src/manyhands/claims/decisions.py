@@ -38,6 +38,11 @@ class Mine:
         """Where the output is to be written; it does not exist yet."""
         return self.log.staging(self.slot, self.token)
 
+    @property
+    def stagings(self) -> tuple[Path, ...]:
+        """Where its files are to be written, if it is several; the last one is ``staging``."""
+        return self.log.stagings(self.slot, self.token)
+
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
@@ -50,9 +55,9 @@ class Orphan:
     crashes: int
 
     @property
-    def staging(self) -> Path:
+    def stagings(self) -> tuple[Path, ...]:
         """What the owner may have written."""
-        return self.log.staging(self.slot, self.token)
+        return self.log.stagings(self.slot, self.token)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import shutil
 import stat
 import sys
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, NoReturn, Protocol, TypeVar
 
 from manyhands.claims.record import SIZE_MAX, Claimant
 from manyhands.claims.watch import Moment, Stamp
@@ -81,8 +82,15 @@ class Unlink:
 
 
 @dataclass(frozen=True, slots=True)
+class Remove:
+    """Remove the name; if it is a directory's, with all that is in it."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Sync:
-    """Bring the file's bytes to the disk."""
+    """Bring the file's bytes to the disk; of a directory, all that is in it."""
 
     path: Path
 
@@ -129,6 +137,7 @@ Operation = (
     | Rename
     | RenameNew
     | Unlink
+    | Remove
     | Sync
     | SyncDirectory
     | RefreshDirectory
@@ -183,8 +192,10 @@ class LocalFileSystem:
                 _rename_new(source, target)
             case Unlink(path):
                 os.unlink(path)
+            case Remove(path):
+                _remove(path)
             case Sync(path):
-                _sync(path, os.O_RDONLY)
+                _sync_all(path)
             case SyncDirectory(path):
                 _sync_directory(path)
             case RefreshDirectory(path):
@@ -253,6 +264,35 @@ def _sync(path: Path, flags: int) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync_all(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+        is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
+    for root, directories, files in os.walk(path, onerror=_raise) if is_directory else ():
+        for name in files:
+            if not os.path.islink(inside := os.path.join(root, name)):
+                _sync(Path(inside), os.O_RDONLY | os.O_NOFOLLOW)
+        for name in directories:
+            if not os.path.islink(inside := os.path.join(root, name)):
+                _sync_directory(Path(inside))
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
+
+
+def _remove(path: Path) -> None:
+    try:
+        os.unlink(path)
+    except (IsADirectoryError, PermissionError):  # the latter is what macOS says
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            raise
+        shutil.rmtree(path)
 
 
 def _sync_directory(path: Path) -> None:

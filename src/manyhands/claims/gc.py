@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from manyhands.claims import protocol
-from manyhands.claims.filesystem import Judge, Link, LocalFileSystem, read, run
+from manyhands.claims.filesystem import Judge, Link, LocalFileSystem, Remove, read, run
 from manyhands.claims.names import (
     TOKEN_LENGTH,
     Log,
@@ -54,7 +54,10 @@ def _scan(directory: Path) -> _Found:
     with os.scandir(directory) as entries:
         for entry in entries:
             name = parse(entry.name)
-            if name is None or not entry.is_file(follow_symlinks=False):
+            if name is None or not (
+                entry.is_file(follow_symlinks=False)
+                or (isinstance(name, StagingName) and entry.is_dir(follow_symlinks=False))
+            ):
                 continue
             path = directory / entry.name
             match name:
@@ -91,7 +94,7 @@ class _Collector:
             for number in sorted(slots, reverse=True):
                 self.remove(self._slot(prefix, number))
         for path, name in stagings.items():
-            if name.token in idle and path != kept:
+            if name.token in idle and (name.number, name.token) != kept:
                 self.remove(path)
 
     def is_dead(self, token: str) -> bool:
@@ -103,9 +106,9 @@ class _Collector:
         return self._dead[token]
 
     def remove(self, path: Path) -> None:
-        """Unlink; another may have been faster."""
+        """Another may have been faster."""
         try:
-            os.unlink(path)
+            self.filesystem.perform(Remove(path))
         except FileNotFoundError:
             return
         self.removed.append(path)
@@ -143,20 +146,25 @@ class _Collector:
 
     def _publish(
         self, prefix: str, slots: dict[int, Record | Unreadable], stagings: dict[Path, StagingName]
-    ) -> Path | None:
-        """Roll the log's COMMIT forward; returns the staging if that must wait for the next run."""
+    ) -> tuple[int, str] | None:
+        """Roll the log's COMMIT forward; returns the claim if that must wait for the next run."""
         last = max(slots, default=-1)
         head = slots.get(last)
         if not isinstance(head, Commit):
             return None
         for path, name in stagings.items():
-            if (name.number, name.token) != (last - 1, head.token) or not path.exists():
+            if (name.number, name.token) != (last - 1, head.token) or name.part is not None:
+                continue
+            if not os.path.lexists(path):
                 continue
             final = final_name(name)
-            if final is None:
-                return path
-            run(protocol.publish(Log(self.directory / final, self.directory / prefix), path), self.filesystem)
-            if not path.exists():
+            if (
+                final is None or SlotName(prefix, last).is_of_several
+            ):  # only the function knows where it belongs
+                return name.number, name.token
+            log = Log(self.directory / final, self.directory / prefix)
+            run(protocol.publish(log, (path,)), self.filesystem)
+            if not os.path.lexists(path):
                 self.removed.append(path)
         return None
 
@@ -170,14 +178,17 @@ class _Collector:
             prefix, stagings
         ):
             return False
-        return len(slots) <= 2 or self._has_links()
+        if len(slots) <= 2:
+            return True
+        return self._has_links() and not SlotName(prefix, 0).is_of_several
 
     def _final_exists(self, prefix: str, stagings: dict[Path, StagingName]) -> bool:
         names = {final_name(name) for name in stagings.values()}
-        names.add(prefix.removeprefix(".").removesuffix(".claim"))
+        several = SlotName(prefix, 0).is_of_several
+        names.add(prefix.removeprefix(".").removesuffix(".claims" if several else ".claim"))
         for name in names:
             if name and os.path.lexists(self.directory / name):
-                return Log.of(self.directory / name).prefix.name == prefix
+                return Log.of(self.directory / name, parts=[name] if several else ()).prefix.name == prefix
         return False
 
     def _has_links(self) -> bool:

@@ -2,6 +2,8 @@
 
     .a.csv.claim-0                                 slot 0 of the log of a.csv
     .a.csv.claim-0-4f…9c-a.csv                     staging of the claim in slot 0 by claimant 4f…9c
+    .a.csv.claims-0                                slot 0, where a.csv is the last of several files
+    .a.csv.claims-0-4f…9c.1-a.png                  staging of the second of these
     .manyhands-4f…9c.claim-record                  a file of that claimant's own
 
 Everything here is pure: no name is looked up.
@@ -12,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -25,11 +28,15 @@ TOKEN_LENGTH: Final = 24
 """Hexadecimal digits of a claimant's token."""
 
 _MARK: Final = ".claim"
+_MARK_OF_SEVERAL: Final = ".claims"
 _SLOT_DIGITS: Final = 10
 _SUFFIX_MAX: Final = 40
 _HASH_BYTES: Final = 16
 _TAIL_MAX: Final = 2 * _HASH_BYTES + _SUFFIX_MAX
-_BODY_MAX: Final = NAME_MAX - len(_MARK) - _SLOT_DIGITS - TOKEN_LENGTH - len("---") - _TAIL_MAX
+_PART_DIGITS: Final = 4
+_BODY_MAX: Final = (
+    NAME_MAX - len(_MARK_OF_SEVERAL) - _SLOT_DIGITS - TOKEN_LENGTH - _PART_DIGITS - len("---.") - _TAIL_MAX
+)
 
 RecordFile = Literal["claim", "commit", "verdict", "copy", "released"]
 """A claimant's own files: what its CLAIM and COMMIT slots link to, and two that live for a moment.
@@ -40,10 +47,10 @@ The last is what "claim" is renamed to when the claimant is gone, and its claims
 RECORD_FILES: Final[tuple[RecordFile, ...]] = get_args(RecordFile)
 
 _kinds: Final[dict[str, RecordFile]] = {kind: kind for kind in RECORD_FILES}
-_slot_mark = re.compile(r"\.claim-(0|[1-9][0-9]*)(?=-|\Z)")
-_staging_tail = re.compile(rf"-([0-9a-f]{{{TOKEN_LENGTH}}})-(.+)\Z", re.DOTALL)
+_slot_mark = re.compile(r"(\.claims?)-(0|[1-9][0-9]*)(?=-|\Z)")
+_staging_tail = re.compile(rf"-([0-9a-f]{{{TOKEN_LENGTH}}})(?:\.(0|[1-9][0-9]*))?-(.+)\Z", re.DOTALL)
 _record_file = re.compile(rf"\.manyhands-([0-9a-f]{{{TOKEN_LENGTH}}})\.({'|'.join(RECORD_FILES)})-record\Z")
-_elsewhere = re.compile(rf"@[0-9a-f]{{{2 * _HASH_BYTES}}}\.claim\Z")
+_elsewhere = re.compile(rf"@[0-9a-f]{{{2 * _HASH_BYTES}}}\.claims?\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +60,24 @@ class SlotName:
     prefix: str
     number: int
 
+    @property
+    def is_of_several(self) -> bool:
+        """Whether the output is several files."""
+        return self.prefix.endswith(_MARK_OF_SEVERAL)
+
 
 @dataclass(frozen=True, slots=True)
 class StagingName:
-    """What ``token`` wrote under its claim in slot ``number``; ``tail`` is or stands for final's basename."""
+    """What ``token`` wrote under its claim in slot ``number``; ``tail`` is or stands for final's basename.
+
+    ``part`` counts the files that come before the last one of an output of several; it is None for that.
+    """
 
     prefix: str
     number: int
     token: str
     tail: str
+    part: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +96,13 @@ def parse(name: str) -> SlotName | StagingName | RecordName | None:
     slot = _slot_mark.search(name)
     if not slot or not slot.start():
         return None
-    prefix, number, rest = name[: slot.start()] + _MARK, int(slot[1]), name[slot.end() :]
+    prefix, number, rest = name[: slot.end(1)], int(slot[2]), name[slot.end() :]
     if not rest:
         return SlotName(prefix, number)
     staging = _staging_tail.match(rest)
-    return StagingName(prefix, number, staging[1], staging[2]) if staging else None
+    if not staging:
+        return None
+    return StagingName(prefix, number, staging[1], staging[3], int(staging[2]) if staging[2] else None)
 
 
 def record_file(directory: Path, token: str, kind: RecordFile) -> Path:
@@ -94,7 +112,9 @@ def record_file(directory: Path, token: str, kind: RecordFile) -> Path:
 
 def final_name(staging: StagingName) -> str | None:
     """Final's basename if ``staging`` tells it and final is in the same directory, else None."""
-    return None if _elsewhere.search(staging.prefix) or _is_short(staging.tail) else staging.tail
+    if staging.part is not None or _elsewhere.search(staging.prefix) or _is_short(staging.tail):
+        return None
+    return staging.tail
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +122,22 @@ class Log:
     """The write-once log of one output.
 
     Attributes:
-        final: the output's absolute path.
+        final: the output's absolute path. If it is there, the output is whole.
         prefix: absolute; the slots are called ``<prefix>-0``, ``<prefix>-1``, ….
+        parts: of an output of several files those that are published before the last one, ``final``; absolute.
     """
 
     final: Path
     prefix: Path
+    parts: tuple[Path, ...] = ()
 
     @classmethod
-    def of(cls, final: str | os.PathLike[str], temp: str | os.PathLike[str] | None = None) -> Log:
+    def of(
+        cls,
+        final: str | os.PathLike[str],
+        temp: str | os.PathLike[str] | None = None,
+        parts: Sequence[str | os.PathLike[str]] = (),
+    ) -> Log:
         """The log of ``final``; ``temp`` chooses another directory and start of the names than final's.
 
         ``temp`` must be on final's filesystem, which is not looked at here. Whatever it is, two outputs never
@@ -120,6 +147,7 @@ class Log:
             TemplateError: the name of ``final`` or ``temp`` would be taken for a file of a claim.
         """
         path = Path(os.path.abspath(final))
+        mark = _MARK_OF_SEVERAL if parts else _MARK
         place = Path(os.path.abspath(temp)) if temp is not None else path.with_name(f".{path.name}{_MARK}")
         start = place.name.removesuffix(_MARK)
         way = os.path.relpath(path.parent, place.parent)
@@ -128,13 +156,14 @@ class Log:
         bodies = [f".{body}" if start == f".{path.name}" else f"{start}~{body}" for body in bodies]
         bodies = [*(body + where for body in bodies), f".{_hash(bodies[0])}{where}"]
         body = next((body for body in bodies if len(os.fsencode(body)) <= _BODY_MAX), bodies[-1])
-        for name in (path.name, bodies[0], body):
-            if not path.name or _slot_mark.search(name) or _record_file.match(name):
+        others = [Path(os.path.abspath(part)) for part in parts]
+        for name in (path.name, bodies[0], body, *(part.name for part in others)):
+            if not name or _slot_mark.search(name) or _record_file.match(name):
                 raise TemplateError(
                     f"{path.name!r} can't be the name of an output (nor of its temp): manyhands calls the "
                     f"files of its claims so ('….claim-<number>', '.manyhands-….<kind>-record')"
                 )
-        return cls(path, place.with_name(body + _MARK))
+        return cls(path, place.with_name(body + mark), tuple(others))
 
     @property
     def directory(self) -> Path:
@@ -145,14 +174,27 @@ class Log:
         """The path of slot ``number``."""
         return self.prefix.with_name(f"{self.prefix.name}-{number}")
 
+    @property
+    def finals(self) -> tuple[Path, ...]:
+        """All that the output is, in the order in which it is published."""
+        return (*self.parts, self.final)
+
     def staging(self, number: int, token: str) -> Path:
         """Where ``token`` writes the output that it computes under its claim in slot ``number``.
 
         It ends with final's basename, or with its suffixes if that would be too long.
         """
-        start = f"{self.prefix.name}-{number}-{token}-"
-        fits = len(os.fsencode(start + self.final.name)) <= NAME_MAX
-        return self.prefix.with_name(start + (self.final.name if fits else _short(self.final.name)))
+        return self._staging(f"{number}-{token}", self.final)
+
+    def stagings(self, number: int, token: str) -> tuple[Path, ...]:
+        """Where it writes each of ``finals``; the last one is ``staging``."""
+        parts = (self._staging(f"{number}-{token}.{at}", part) for at, part in enumerate(self.parts))
+        return (*parts, self.staging(number, token))
+
+    def _staging(self, claim: str, final: Path) -> Path:
+        start = f"{self.prefix.name}-{claim}-"
+        fits = len(os.fsencode(start + final.name)) <= NAME_MAX
+        return self.prefix.with_name(start + (final.name if fits else _short(final.name)))
 
 
 def _hash(text: str) -> str:

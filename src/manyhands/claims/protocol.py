@@ -109,12 +109,13 @@ def acquire(log: Log, me: Claimant, question: Question = Question()) -> Steps[De
 
 def ask(log: Log, me: Claimant, question: Question, slots: Slots) -> Steps[Decision | Way]:
     """What the head of the log says: whether the slot above it is mine to claim."""
+    # Who finds that the log was swept while it was read may have buried the COMMIT of another one.
+    for slot, record in enumerate(slots):
+        if isinstance(record, Commit) and (yield from publish(log, log.stagings(slot - 1, record.token))):
+            return Finished()
     match slots[-1] if slots else None:
         case Claim():
             return (yield from challenge(log, me, question, slots))
-        case Commit(owner):
-            staging = log.staging(len(slots) - 2, owner.token)
-            return Finished() if (yield from publish(log, staging)) else "free"
         case Unreadable():
             return Busy(None, len(slots) - 1)
         case Fail() as head:
@@ -185,8 +186,13 @@ def claim(log: Log, me: Claimant, question: Question, slots: Slots) -> Steps[Dec
     if (yield from second_look(log)):
         yield from withdraw(log, me, k)
         return Finished()
+    if head is not None and (below := (yield from look(log.slot(k - 1)))) != head:
+        # The log was swept since it was read, and this is another one. Its COMMIT must not be buried.
+        is_done = isinstance(below, Commit) and (yield from publish(log, log.stagings(k - 2, below.token)))
+        yield from withdraw(log, me, k)
+        return Finished() if is_done else "moved"
     if isinstance(head, Claim):
-        yield from drop(log.staging(k - 1, head.token))  # the dead owner's: slot k fences it off for ever
+        yield from drop(*log.stagings(k - 1, head.token))  # the dead owner's: slot k fences it off for ever
     verdict, _ = binding(slots, question)
     return Mine(log, k, me.token, attempt=verdict.attempt + 1 if verdict else 1)
 
@@ -200,19 +206,20 @@ def commit(me: Claimant, mine: Mine, *, durable: bool = True) -> Steps[Published
     log, successor = mine.log, mine.log.slot(mine.slot + 1)
     if mine.token != me.token:
         return Fenced()  # that claim was given up
-    try:
-        if durable:
-            yield fs.Sync(mine.staging)
-        elif not (yield fs.Exists(mine.staging)):
-            raise FileNotFoundError
-    except FileNotFoundError:
-        if (yield from look(successor)) is not None:
-            return Fenced()
-        raise OutputMissing(f"the function returned without writing {str(log.final)!r}") from None
+    for staging, final in zip(mine.stagings, log.finals, strict=True):
+        try:
+            if durable:
+                yield fs.Sync(staging)
+            elif not (yield fs.Exists(staging)):
+                raise FileNotFoundError
+        except FileNotFoundError:
+            if (yield from look(successor)) is not None:
+                return Fenced()
+            raise OutputMissing(f"the function returned without writing {str(final)!r}") from None
     if not (yield from create(me, successor, Commit(me), "commit")):
-        yield from drop(mine.staging)
+        yield from drop(*mine.stagings)
         return Fenced()
-    if not (yield from publish(log, mine.staging, durable=durable)):
+    if not (yield from publish(log, mine.stagings, durable=durable)):
         return Fenced()  # somebody published it and then removed it
     yield from sweep(mine)
     return Published()
@@ -230,7 +237,7 @@ def release(me: Claimant, mine: Mine) -> Steps[Recorded | Fenced | GaveUp]:
 
 def give_back(me: Claimant, mine: Mine, record: Fail | Release) -> Steps[Recorded | Fenced | GaveUp]:
     """End the claim by ``record``; the staging goes first, which makes room on a full disk."""
-    yield from drop(mine.staging)
+    yield from drop(*mine.stagings)
     if mine.token != me.token:
         return Fenced()
     try:
@@ -258,7 +265,7 @@ def orphaned(log: Log, me: Claimant, question: Question, pid: int) -> Steps[Orph
 
 def bury(me: Claimant, orphan: Orphan, record: Fail) -> Steps[bool]:
     """Record for its owner, which has ended, that the attempt failed; False: somebody was faster."""
-    yield from drop(orphan.staging)
+    yield from drop(*orphan.stagings)
     return (yield from note(me, orphan.log.slot(orphan.slot + 1), record))
 
 
@@ -299,7 +306,7 @@ def second_look(log: Log) -> Steps[bool]:
 
 
 def withdraw(log: Log, me: Claimant, slot: int) -> Steps[None]:
-    """Take back a claim on a finished output; a CLAIM left live would fence a later owner."""
+    """Take back a claim that is not needed; a CLAIM left live would fence a later owner."""
     if slot:
         yield from note(me, log.slot(slot + 1), Release(me.token))
         return
@@ -309,13 +316,12 @@ def withdraw(log: Log, me: Claimant, slot: int) -> Steps[None]:
         pass
 
 
-def publish(log: Log, staging: Path, *, durable: bool = True) -> Steps[bool]:
+def publish(log: Log, stagings: tuple[Path, ...], *, durable: bool = True) -> Steps[bool]:
     """Roll a COMMIT forward, as its owner or a helper; False: staging and final are both gone."""
-    problem = None
-    for _ in range(TRIES):
-        problem = yield from move(staging, log.final)
-        if problem is None or problem.errno not in UNSETTLED:
-            break
+    *parts, staging = stagings
+    if parts and not (yield from publish_parts(log, parts, durable=durable)):
+        return False
+    problem = yield from move(staging, log.final)
     # Final is looked at after staging was: it was there before staging went.
     if problem is not None and not (yield from second_look(log)):
         if problem.errno == errno.ENOENT and not (yield fs.Exists(staging)):
@@ -323,25 +329,52 @@ def publish(log: Log, staging: Path, *, durable: bool = True) -> Steps[bool]:
         raise problem
     if durable:
         yield fs.SyncDirectory(log.final.parent)
-    yield from drop(staging)
+    yield from drop(*stagings)
+    return True
+
+
+def publish_parts(log: Log, stagings: list[Path], *, durable: bool) -> Steps[bool]:
+    """Move the files before the last one; False: one of them is gone, and so is its staging.
+
+    What is in their places is older, since final is not there, and is replaced. That nobody comes too late to do so
+    is why ``gc`` never frees the slots of such a log.
+    """
+    if (yield fs.Exists(log.final)):
+        return True
+    for staging, part in zip(stagings, log.parts, strict=True):
+        problem = yield from tried(fs.Rename(staging, part))
+        if problem is not None and problem.errno != errno.ENOENT:
+            raise problem
+        # Where it is gone, another was faster, or this one, and did not hear of it.
+        if problem is not None and not (yield fs.Exists(part)) and not (yield fs.Exists(log.final)):
+            return False
+    if durable:
+        for directory in dict.fromkeys(part.parent for part in log.parts):
+            yield fs.SyncDirectory(directory)
     return True
 
 
 def move(staging: Path, final: Path) -> Steps[OSError | None]:
-    """Give staging final's name, unless something has it; where there are no hard links, rename it."""
-    try:
-        yield fs.Link(staging, final)
-        return None
-    except FileExistsError:
-        return None
-    except OSError as error:
-        if error.errno not in UNSUPPORTED:
-            return error
-    try:
-        yield fs.Rename(staging, final)
-        return None
-    except OSError as error:
-        return error
+    """Give staging final's name, unless something has it; where that can't be linked, as a directory, rename it."""
+    problem = yield from tried(fs.Link(staging, final))
+    if problem is None or problem.errno not in UNSUPPORTED:
+        return None if isinstance(problem, FileExistsError) else problem
+    return (yield from tried(fs.Rename(staging, final)))
+
+
+def tried(operation: fs.Operation) -> Steps[OSError | None]:
+    """Why it could not be done, after some tries where that may pass."""
+    problem = None
+    for _ in range(TRIES):
+        try:
+            yield operation
+        except OSError as error:
+            problem = error
+        else:
+            return None
+        if problem.errno not in UNSETTLED:
+            break
+    return problem
 
 
 def sweep(mine: Mine) -> Steps[None]:
@@ -355,18 +388,22 @@ def sweep(mine: Mine) -> Steps[None]:
 
 
 def tidy(log: Log) -> Steps[None]:
-    """Final is there: remove a committed staging, or deleting final would bring it back."""
+    """Final is there: remove a committed staging, or deleting final would bring it back.
+
+    Looks once more: final may have been deleted, and what is committed now be that of the next claim.
+    """
     slots = yield from read(log)
-    if slots and isinstance(head := slots[-1], Commit):
-        yield from drop(log.staging(len(slots) - 2, head.token))
+    if slots and isinstance(head := slots[-1], Commit) and (yield fs.Exists(log.final)):
+        yield from drop(*log.stagings(len(slots) - 2, head.token))
 
 
-def drop(path: Path) -> Steps[None]:
-    """Remove the file if that can be done; gc finds it otherwise."""
-    try:
-        yield fs.Unlink(path)
-    except OSError:
-        pass
+def drop(*paths: Path) -> Steps[None]:
+    """Remove files, or directories with all that is in them, if that can be done; gc finds them otherwise."""
+    for path in paths:
+        try:
+            yield fs.Remove(path)
+        except OSError:
+            pass
 
 
 # -- exclusive creation ---------------------------------------------------------------------------------------

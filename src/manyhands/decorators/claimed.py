@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Generic, ParamSpec, TypeVar, get_args, overload
+from typing import Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack, get_args, overload
 
 from manyhands.decorators.decorated import (
     ClaimedFunction,
@@ -19,6 +19,7 @@ from manyhands.decorators.decorated import (
     unwrapped,
 )
 from manyhands.decorators.task import ClaimPolicy, OnFailed
+from manyhands.errors import TemplateError
 from manyhands.policies.parameters import Parameters, name_of
 from manyhands.policies.template import Template
 from manyhands.settings import LEASE, MAX_CRASHES
@@ -58,7 +59,7 @@ class ClaimDecorator(Unapplied, Generic[L]):
                 f"@claimed_output: {name} declares {parameters.output!r} as OUTPUT and has save=…; "
                 f"give one of the two"
             )
-        for template in (claim.final, claim.temp):
+        for template in (*claim.finals, claim.temp):
             if template is not None:
                 if parameters.signature is None and template.fields:
                     raise TypeError(
@@ -68,7 +69,17 @@ class ClaimDecorator(Unapplied, Generic[L]):
         return decorated(body, replace(task, claim=claim), kind)
 
     def __repr__(self) -> str:
-        return f"<@claimed_output {self._claim.final.text!r}>"
+        return f"<@claimed_output {', '.join(repr(template.text) for template in self._claim.finals)}>"
+
+
+class ClaimOptions(TypedDict, total=False):
+    """What ``@claimed_output`` takes beside what decides the type of calls; see there."""
+
+    wait: bool
+    failed: OnFailed
+    durable: bool
+    lease: float
+    max_crashes: int
 
 
 @overload
@@ -78,11 +89,7 @@ def claimed_output(
     *,
     save: Callable[[Any, Path], object] | None = None,
     load: None = None,
-    wait: bool = True,
-    failed: OnFailed = "retry",
-    durable: bool = True,
-    lease: float = LEASE,
-    max_crashes: int = MAX_CRASHES,
+    **options: Unpack[ClaimOptions],
 ) -> ClaimDecorator[Path]: ...
 @overload
 def claimed_output(
@@ -91,18 +98,32 @@ def claimed_output(
     *,
     save: Callable[[Any, Path], object] | None = None,
     load: Callable[[Path], L],
-    wait: bool = True,
-    failed: OnFailed = "retry",
-    durable: bool = True,
-    lease: float = LEASE,
-    max_crashes: int = MAX_CRASHES,
+    **options: Unpack[ClaimOptions],
 ) -> ClaimDecorator[L]: ...
+@overload
 def claimed_output(
-    final: str | os.PathLike[str],
+    final: tuple[str | os.PathLike[str], ...] | list[str | os.PathLike[str]],
     temp: str | os.PathLike[str] | None = None,
     *,
-    save: Callable[[Any, Path], object] | None = None,
-    load: Callable[[Path], Any] | None = None,
+    save: Callable[[Any, tuple[Path, ...]], object] | None = None,
+    load: None = None,
+    **options: Unpack[ClaimOptions],
+) -> ClaimDecorator[tuple[Path, ...]]: ...
+@overload
+def claimed_output(
+    final: tuple[str | os.PathLike[str], ...] | list[str | os.PathLike[str]],
+    temp: str | os.PathLike[str] | None = None,
+    *,
+    save: Callable[[Any, tuple[Path, ...]], object] | None = None,
+    load: Callable[[tuple[Path, ...]], L],
+    **options: Unpack[ClaimOptions],
+) -> ClaimDecorator[L]: ...
+def claimed_output(
+    final: Any,
+    temp: str | os.PathLike[str] | None = None,
+    *,
+    save: Callable[[Any, Any], object] | None = None,
+    load: Callable[[Any], Any] | None = None,
     wait: bool = True,
     failed: OnFailed = "retry",
     durable: bool = True,
@@ -119,7 +140,12 @@ def claimed_output(
         final: template of the output's path, ``"results/{image.stem}.csv"``. Fields are the function's
             parameters and their public attributes or items. Relative to the directory that the caller is in;
             missing directories are made. The filled-in path can't leave the directory before the first field.
-        temp: template of the claim's path, on the same filesystem; default ``.<name>.claim`` beside the output.
+            If it ends with a slash the output is a directory: the body gets an empty one, and fills it.
+            Several templates, for outputs of several files: the body gets as many paths, and calls return them. They
+            appear in that order, so if the last one is there the others are too; it is what tells that an output is
+            finished.
+        temp: template of the claim's path, on the same filesystem; default ``.<name>.claim`` beside the output, or the
+            last of them.
         save: writes a returned value to a path.
         load: reads back what calls return.
         wait: True: an output that another process is computing is waited for, and taken over if its process
@@ -151,10 +177,12 @@ def claimed_output(
         raise TypeError(f"@claimed_output: durable must be True or False, not {durable!r}")
     _check_number("lease", lease, (int, float), 0.0, "a number of seconds above 0")
     _check_number("max_crashes", max_crashes, (int,), 0, "a whole number of 1 or more")
+    finals = _finals(final)
     return ClaimDecorator(
         ClaimPolicy(
-            _template("final", final),
-            None if temp is None else _template("temp", temp),
+            finals,
+            not isinstance(final, str | os.PathLike),
+            None if temp is None else _file_template("temp", temp),
             save,
             load,
             wait,
@@ -166,11 +194,28 @@ def claimed_output(
     )
 
 
+def _finals(final: Any) -> tuple[Template, ...]:
+    if callable(final) or isinstance(final, str | os.PathLike) or not isinstance(final, Sequence):
+        return (_template("final", final),)
+    if not final:
+        raise TypeError("@claimed_output: final names no file; give a template, or several")
+    return tuple(_file_template("final", one) for one in final)
+
+
 def _check_number(name: str, value: Any, kinds: tuple[type, ...], above: float, wanted: str) -> None:
     if type(value) not in kinds:
         raise TypeError(f"@claimed_output: {name} must be {wanted}, not {value!r}")
     if not above < value < math.inf:
         raise ValueError(f"@claimed_output: {name} must be {wanted}, not {value!r}")
+
+
+def _file_template(name: str, value: object) -> Template:
+    template = _template(name, value)
+    if template.is_directory:
+        raise TemplateError(
+            f"@claimed_output: {name} names a directory, {template.text!r}, where only a file can be"
+        )
+    return template
 
 
 def _template(name: str, value: object) -> Template:

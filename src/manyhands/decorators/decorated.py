@@ -508,10 +508,14 @@ class OutputClaims:
         self._function = function
 
     def path(self, *args: Any, **kwargs: Any) -> Path:
-        """Where the output of a call with these arguments lies; raises TemplateError."""
-        from manyhands.decorators.gate import output_path
+        """Where the output of a call with these arguments lies, or the last of several; raises TemplateError."""
+        return self.paths(*args, **kwargs)[-1]
 
-        return output_path(self._function, Call(args, kwargs), Path.cwd())
+    def paths(self, *args: Any, **kwargs: Any) -> tuple[Path, ...]:
+        """Where the files of the output of such a call lie."""
+        from manyhands.decorators.gate import output_paths
+
+        return output_paths(self._function, Call(args, kwargs), Path.cwd())
 
     def __repr__(self) -> str:
         claim = self._function.task.claim

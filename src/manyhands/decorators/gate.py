@@ -13,7 +13,14 @@ from manyhands.claims import LOOKS_MIN, Claims, Log, check_directory, failures_b
 from manyhands.decorators.decorated import Decorated
 from manyhands.decorators.task import ClaimPolicy
 from manyhands.decorators.work import Entry, code_hash
-from manyhands.errors import DuplicateOutput, ManyhandsError, OutputDirectoryError, TaskTimeout, WorkerDied
+from manyhands.errors import (
+    DuplicateOutput,
+    ManyhandsError,
+    OutputDirectoryError,
+    TaskTimeout,
+    TemplateError,
+    WorkerDied,
+)
 from manyhands.handler.gate import Away, Pass
 from manyhands.policies.parameters import name_of
 from manyhands.policies.retry import budget_of
@@ -24,8 +31,8 @@ LAST_LOOK: Final = 1.0
 """Seconds after which an output that is claimed elsewhere is looked at again: at first, and at most."""
 
 
-def output_path(function: Decorated[..., Any], call: Call, directory: Path) -> Path:
-    """Where the output of a call lies; raises TemplateError, or TypeError if the arguments don't fit.
+def output_paths(function: Decorated[..., Any], call: Call, directory: Path) -> tuple[Path, ...]:
+    """Where the files of the output of a call lie; raises TemplateError, or TypeError if the arguments don't fit.
 
     Raises InvalidArguments if ``@validated`` checks annotations in the parent, and these are not as they say.
     """
@@ -35,15 +42,25 @@ def output_path(function: Decorated[..., Any], call: Call, directory: Path) -> P
             call = function.converted(call)
         except Refused as refused:
             raise refused.error from None
-    return _claim(function).final.fill(function.bind_arguments(call), directory)
+    return _filled(_claim(function), function.bind_arguments(call), directory)
 
 
 def output_log(function: Decorated[..., Any], call: Call, directory: Path) -> Log:
     """The output of a call and its log; raises like ``output_path``."""
     claim = _claim(function)
     arguments = function.bind_arguments(call)
-    final = claim.final.fill(arguments, directory)
-    return Log.of(final, None if claim.temp is None else claim.temp.fill(arguments, directory))
+    *parts, final = _filled(claim, arguments, directory)
+    return Log.of(final, None if claim.temp is None else claim.temp.fill(arguments, directory), parts)
+
+
+def _filled(claim: ClaimPolicy, arguments: dict[str, Any], directory: Path) -> tuple[Path, ...]:
+    paths = tuple(template.fill(arguments, directory) for template in claim.finals)
+    if len(set(paths)) < len(paths):
+        texts = ", ".join(repr(template.text) for template in claim.finals)
+        raise TemplateError(
+            f"the templates {texts} give the same file, {str(paths[-1])!r}, for several outputs"
+        )
+    return paths
 
 
 class ClaimGate:
@@ -66,12 +83,13 @@ class ClaimGate:
     def log(self, index: int, call: Call) -> Log:
         """The output of an item; raises DuplicateOutput and what ``output_log`` raises."""
         log = output_log(self._function, call, self._directory)
-        first = self._owners.setdefault(log.final, index)
-        if first != index:
-            raise DuplicateOutput(
-                f"items {first} and {index} of {name_of(self._function)} have the same output, "
-                f"{str(log.final)!r}; the template {self._claim.final.text!r} must tell them apart"
-            )
+        for path, template in zip(log.finals, self._claim.finals, strict=True):
+            first = self._owners.setdefault(path, index)
+            if first != index:
+                raise DuplicateOutput(
+                    f"items {first} and {index} of {name_of(self._function)} have the same output, "
+                    f"{str(path)!r}; the template {template.text!r} must tell them apart"
+                )
         return log
 
     def refusal(self, index: int, call: Call) -> Exception | None:
@@ -88,11 +106,12 @@ class ClaimGate:
         try:
             log = self.log(index, call) if entry is None else entry.log
             if log.final.exists():
-                return (
-                    Done(log.final, computed=False) if self._claim.load is None else Pass(entry or Entry(log))
-                )
+                if self._claim.load is not None:
+                    return Pass(entry or Entry(log))
+                return Done(self._claim.answer(log.finals), computed=False)
             if entry is None:
-                self._prepare(log.final.parent)
+                for path in log.finals:
+                    self._prepare(path.parent)
                 self._prepare(log.directory)
                 _check_filesystem(log)
         except OutputDirectoryError as error:
@@ -158,11 +177,12 @@ class ClaimGate:
 
 def _check_filesystem(log: Log) -> None:
     """Raises OutputDirectoryError if the output can't be moved from where its claim lies."""
-    here, there = log.final.parent, log.directory
-    if here != there and here.stat().st_dev != there.stat().st_dev:
-        raise OutputDirectoryError(
-            errno.EXDEV, f"temp puts the claim into {str(there)!r}, on another filesystem than {str(here)!r}"
-        )
+    there = log.directory
+    for here in dict.fromkeys(path.parent for path in log.finals):
+        if here != there and here.stat().st_dev != there.stat().st_dev:
+            raise OutputDirectoryError(
+                errno.EXDEV, f"the claim is put into {str(there)!r}, on another filesystem than {str(here)!r}"
+            )
 
 
 def _claim(function: Decorated[..., Any]) -> ClaimPolicy:

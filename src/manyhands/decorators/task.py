@@ -20,7 +20,8 @@ class ClaimPolicy:
     """One ``@claimed_output``.
 
     Attributes:
-        final: where the output lies.
+        finals: where the files of the output lie, in the order in which they are published: usually one.
+        is_several: whether it was given as several, so that calls return so many paths.
         temp: where the claim lies, and its prefix; None: beside the output.
         save: writes a value to a path; None: the body writes its output.
         load: reads what a call returns from the output; None: a call returns the path.
@@ -31,7 +32,8 @@ class ClaimPolicy:
         max_crashes: owners that an output may end, one after the other, before it has failed.
     """
 
-    final: Template
+    finals: tuple[Template, ...]
+    is_several: bool = False
     temp: Template | None = None
     save: Callable[[Any, Path], object] | None = None
     load: Callable[[Path], Any] | None = None
@@ -40,6 +42,15 @@ class ClaimPolicy:
     durable: bool = True
     lease: float = LEASE
     max_crashes: int = MAX_CRASHES
+
+    @property
+    def final(self) -> Template:
+        """The last of ``finals``: if it is there, the output is whole."""
+        return self.finals[-1]
+
+    def answer(self, paths: tuple[Path, ...]) -> Any:
+        """What stands for the output: its path, or all of them."""
+        return paths if self.is_several else paths[-1]
 
 
 @dataclass(frozen=True)

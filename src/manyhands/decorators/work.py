@@ -171,7 +171,7 @@ class Work:
         from manyhands.claims import Fenced
 
         try:
-            self._produce(call, claim, mine.staging, mine.log.final)
+            self._produce(call, claim, mine)
             outcome = claims.commit(mine)
         except OutputDirectoryError:
             raise
@@ -184,17 +184,20 @@ class Work:
             return Later(0.0, entry, where=str(mine.log.final))
         return self._finished(mine.log, claim, computed=True)
 
-    def _produce(self, call: Call, claim: ClaimPolicy, staging: Path, final: Path) -> None:
-        output = self._function._parameters.output
-        value = self._attempt(call, staging)
+    def _produce(self, call: Call, claim: ClaimPolicy, mine: Mine) -> None:
+        output = claim.answer(mine.stagings)
+        if claim.final.is_directory:
+            mine.staging.mkdir()
+        value = self._attempt(call, output)
         if claim.save is not None:
-            claim.save(self._checked(value), staging)
-        if not staging.exists():
-            who = name_of(self._function if claim.save is None else claim.save)
-            what = output if claim.save is None else "its path"
-            raise OutputMissing(f"{who} returned without having written {what}, for {str(final)!r}")
+            claim.save(self._checked(value), output)
+        for staging, final in zip(mine.stagings, mine.log.finals, strict=True):
+            if not staging.exists() or (claim.final.is_directory and not any(staging.iterdir())):
+                who = name_of(self._function if claim.save is None else claim.save)
+                what = self._function._parameters.output if claim.save is None else "its path"
+                raise OutputMissing(f"{who} returned without having written {what}, for {str(final)!r}")
         if claim.save is None:
-            self._checked(staging, annotated=False)
+            self._checked(output, annotated=False)
 
     def _give_up(self, error: Exception, entry: Entry, claims: Claims, mine: Mine) -> Answer:
         """A failed attempt under a claim: recorded for everybody, unless it says nothing about the item."""
@@ -237,16 +240,16 @@ class Work:
 
     def _finished(self, log: Log, claim: ClaimPolicy, computed: bool) -> Done[Any] | Failed:
         if claim.load is None:
-            return Done(log.final, computed)
+            return Done(claim.answer(log.finals), computed)
         try:
-            return Done(claim.load(log.final), computed)
+            return Done(claim.load(claim.answer(log.finals)), computed)
         except Exception as error:
             add_note(error, f"raised as {name_of(claim.load)} loaded {str(log.final)!r}")
             return Failed(error, traceback_text(error))
 
     # -- with and without -----------------------------------------------------------------------------------
 
-    def _attempt(self, call: Call, staging: Path | None = None) -> Any:
+    def _attempt(self, call: Call, staging: Path | tuple[Path, ...] | None = None) -> Any:
         function = self._function
         call = Call((*function._prefix, *call.args), call.kwargs)
         if staging is not None and function._parameters.output is not None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from decorator import fix
 
@@ -30,8 +30,8 @@ class _Output:
         return "OUTPUT"  # one object in every process, so that ``is`` tells it
 
 
-OUTPUT: Final[Path] = cast("Path", _Output())
-"""The default that marks the parameter through which a function gets the path to write its output to."""
+OUTPUT: Final[Any] = _Output()
+"""The default that marks the parameter through which a function gets the path to write its output to, or the paths."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ class Parameters:
         """The names of the public parameters."""
         return frozenset(self.signature.parameters) if self.signature else frozenset()
 
-    def with_output(self, call: Call, path: Path) -> Call:
-        """The call as the body takes it, with the path to write its output to."""
+    def with_output(self, call: Call, path: Path | tuple[Path, ...]) -> Call:
+        """The call as the body takes it, with the path to write its output to, or the paths."""
         assert self.output is not None
         assert self.signature is not None
         args, kwargs = fix(call.args, call.kwargs, self.signature)  # every positional parameter is in args now

@@ -40,8 +40,8 @@ class Template:
     text: str
 
     def __post_init__(self) -> None:
-        if not self.text or self.text.endswith(("/", os.sep)):
-            raise TemplateError(f"the template {self.text!r} must name a file, not a directory")
+        if not self.text.strip(f"/{os.sep}"):
+            raise TemplateError(f"the template {self.text!r} names no file")
         if "\0" in self.text:
             raise TemplateError(f"the template {self.text!r} contains a NUL character")
         self.fields  # noqa: B018  # parsed now, so that a malformed template is told at decoration
@@ -49,6 +49,11 @@ class Template:
             raise TemplateError(
                 f"the template {self.text!r} must not contain '..': it can't leave its directory"
             )
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether it names a directory, by the slash at its end."""
+        return self.text.endswith(("/", os.sep))
 
     @cached_property
     def _pieces(self) -> list[tuple[str, str | None, str | None, str | None]]:
@@ -120,6 +125,8 @@ class Template:
                 f"the template {self.text!r} gives {text!r}, which is not a file below its "
                 f"directory {str(base)!r}"
             )
-        if text.endswith("/") or text.rsplit("/", 1)[-1] in ("", "."):
+        if self.is_directory:
+            text = text[:-1]
+        if text.rsplit("/", 1)[-1] in ("", "."):
             raise TemplateError(f"the template {self.text!r} gives {text!r}, which names no file")
         return path

@@ -85,8 +85,9 @@ def compute(
     if first == "release" and decision.slot < 2:
         yield from protocol.release(me, decision)
         return "again"
-    yield Write(decision.staging, HALF)
-    yield Write(decision.staging, WHOLE + me.token.encode() + b" in %d" % decision.slot)
+    for staging in decision.stagings:
+        yield Write(staging, HALF)
+        yield Write(staging, WHOLE + me.token.encode() + b" in %d" % decision.slot)
     try:
         answer = yield from protocol.commit(me, decision, durable=False)
     except OutputMissing:
@@ -155,6 +156,7 @@ class Explorer:
         workers: how many, all alike.
         faults: how many of each may happen.
         links: whether there are hard links.
+        log: of the output.
         program: what each worker runs.
         quick: let a worker go on without interruption while it does what concerns nobody else. Fewer states,
             for more workers; a crash between two such steps is left out.
@@ -164,6 +166,7 @@ class Explorer:
     workers: int = 2
     faults: Faults = field(default_factory=Faults)
     links: bool = True
+    log: Log = LOG
     program: Program = compute
     quick: bool = False
     states_max: int = 1_000_000
@@ -206,7 +209,7 @@ class Explorer:
     def _start(self) -> _State:
         for me in itertools.chain(*self._us):
             for kind, record in (("claim", Claim(me)), ("commit", Commit(me))):
-                path = record_file(LOG.directory, me.token, "claim" if kind == "claim" else "commit")
+                path = record_file(self.log.directory, me.token, "claim" if kind == "claim" else "commit")
                 self._model.perform(fs.WriteNew(path, encode(record)))
         return _State(self._disk(), (_Worker(),) * self.workers, self.faults)
 
@@ -248,9 +251,9 @@ class Explorer:
         if not state.faults.removals or not any(worker.state == "done" for worker in state.workers):
             return []
         self._model.thaw(self._disks[state.disk])
-        if self._model.content(LOG.final) is None:
+        if self._model.content(self.log.final) is None:
             return []
-        self._model.perform(fs.Unlink(LOG.final))
+        self._model.perform(fs.Unlink(self.log.final))
         workers = tuple(_reborn(each) for each in state.workers)
         faults = replace(state.faults, removals=state.faults.removals - 1)
         after = _State(self._disk(), workers, faults, state.commits, state.removed + 1)
@@ -276,7 +279,7 @@ class Explorer:
         match todo.operation:
             case fs.Judge(claimant) if reply == "unknown" and faults.suspicions and claimant.pid != index + 1:
                 told.append(("dead", replace(faults, suspicions=faults.suspicions - 1), " (wrongly)"))
-            case fs.Exists(LOG.final) if reply is True and faults.stale_looks and not todo.refreshed:
+            case fs.Exists(self.log.final) if reply is True and faults.stale_looks and not todo.refreshed:
                 told.append((False, replace(faults, stale_looks=faults.stale_looks - 1), " (stale)"))
             case fs.Link() | fs.Rename() | fs.RenameNew() if faults.lost_replies and reply is None:
                 lost = replace(faults, lost_replies=faults.lost_replies - 1)
@@ -330,12 +333,15 @@ class Explorer:
 
     def _check_output(self, state: _State) -> None:
         names, files = self._disks[state.disk]
-        before = next((files[number] for name, number in names if name == str(LOG.final)), None)
-        after = self._model.content(LOG.final)
+        before = next((files[number] for name, number in names if name == str(self.log.final)), None)
+        after = self._model.content(self.log.final)
         if after != before:
             assert after is not None, "the output vanished"
             assert after.startswith(WHOLE), f"the output is not whole: {after!r}"
             assert before is None, f"the output changed from {before!r} to {after!r}"
+        for part in self.log.parts if after is not None else ():
+            found = self._model.content(part)
+            assert found == after, f"{part.name} is not of the same output: {found!r}"
 
     def _made(self, state: _State, operation: fs.Operation | Write) -> int:
         """How many COMMITs the operation made, which the model has performed."""
@@ -353,7 +359,7 @@ class Explorer:
         worker = before._replace(node=0, state="running")
         if ending == "done":
             self._model.thaw(self._disks[state.disk])
-            whole = self._model.content(LOG.final) is not None
+            whole = self._model.content(self.log.final) is not None
             assert whole or state.removed, f"{index} is done, and there is no output"
             worker = worker._replace(state="done")
         elif ending == "left":
@@ -387,7 +393,7 @@ class Explorer:
         key = (index, worker.life, worker.node)
         if key not in self._next:
             self._next[key] = self._replayed(
-                self.program(LOG, self._us[index][worker.life]), self._nodes[worker.node]
+                self.program(self.log, self._us[index][worker.life]), self._nodes[worker.node]
             )
         return self._next[key]
 

@@ -81,7 +81,7 @@ class ModelFileSystem:
                     self.files[self.names[str(path)]] = data
                 else:
                     self._make(path, data)
-            case fs.Unlink(path):
+            case fs.Unlink(path) | fs.Remove(path):
                 self._number(path)
                 del self.names[str(path)]
             case fs.Link(source, target):

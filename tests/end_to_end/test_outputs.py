@@ -1,0 +1,263 @@
+"""What an output may be: one file, several, or a directory; whole in any case, with the permissions it should have."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manyhands import (
+    OUTPUT,
+    Controller,
+    DuplicateOutput,
+    OutputMissing,
+    TemplateError,
+    WorkerDied,
+    claimed_output,
+    gc,
+    parallel,
+    validated,
+)
+from manyhands.claims.filesystem import LocalFileSystem, Operation, SyncDirectory
+from tests.helpers import Fifo, names, tell, wait_for
+
+TWO = ("tables/{name}.csv", "plots/{name}.csv.png")
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    """What nobody but the user and the group may read."""
+    before = os.umask(0o027)
+    yield
+    os.umask(before)
+
+
+def write_two(name: str, size: int, output: tuple[Path, Path] = OUTPUT) -> None:
+    """Writes both, the second in two steps."""
+    table, plot = output
+    table.write_text(f"table {name} {size}")
+    plot.write_text("half")
+    plot.write_text(f"plot {name} {size}")
+
+
+def write_one_of_two(name: str, size: int, output: tuple[Path, Path] = OUTPUT) -> None:
+    """Forgets the first."""
+    output[1].write_text(name)
+
+
+def fill(name: str, size: int, output: Path = OUTPUT) -> None:
+    """Writes some files into a directory that it was given."""
+    (output / "deep" / "er").mkdir(parents=True)
+    (output / "deep" / "er" / "file").write_text(name * size)
+    (output / "a link").symlink_to("deep/er/file")
+    (output / "top").write_text("top")
+
+
+def make_and_fill(name: str, size: int, output: Path = OUTPUT) -> None:
+    """Makes the directory itself."""
+    output.mkdir()
+    fill(name, size, output)
+
+
+def test_several_files(here: Path) -> None:
+    """Calls and maps return all paths; all are there; nothing else is."""
+    two = parallel(workers=1)(claimed_output(TWO)(write_two))
+    paths = (here / "tables" / "a.csv", here / "plots" / "a.csv.png")
+    assert two("a", 1) == paths == two.claims.paths("a", 1)
+    assert two.claims.path("a", 1) == paths[-1]
+    assert list(two.map("ab", args=(2,))) == [paths, two.claims.paths("b", 2)]
+    assert [path.read_text() for path in (*paths, *two.claims.paths("b", 2))] == [
+        "table a 1",
+        "plot a 1",
+        "table b 2",
+        "plot b 2",
+    ]
+    assert names(here / "tables") == ["a.csv", "b.csv"] and names(here / "plots") == ["a.csv.png", "b.csv.png"]
+
+
+def test_several_files_saved_and_loaded(here: Path) -> None:
+    """``save`` and ``load`` get all paths, in the order of the templates; so does a predicate for results."""
+
+    def save(value: int, paths: tuple[Path, ...]) -> None:
+        for path in paths:
+            path.write_text(f"{path.suffix} {value}")
+
+    def load(paths: tuple[Path, ...]) -> list[str]:
+        return [path.read_text() for path in paths]
+
+    saved = claimed_output(["{x}.one", "{x}.two"], save=save, load=load)(lambda x: x * x)
+    assert saved(3) == [".one 9", ".two 9"]
+    assert names(here) == ["3.one", "3.two"]
+    seen: list[Any] = []
+
+    def see(paths: tuple[Path, ...]) -> bool:
+        seen.append(paths)
+        return True
+
+    checked = validated(result=see)(claimed_output(TWO)(write_two))
+    checked("a", 1)
+    assert [path.suffix for path in seen[0]] == [".csv", ".png"]
+
+
+def test_the_last_file_tells(here: Path) -> None:
+    """If it is gone the output is computed anew, and all files are of one call; if another is, nobody looks."""
+    two = claimed_output(TWO)(write_two)
+    table, plot = two("a", 1)
+    table.unlink()
+    assert two("a", 2) == (table, plot)
+    assert not table.exists()
+    plot.unlink()
+    table.write_text("older")
+    two("a", 3)
+    assert (table.read_text(), plot.read_text()) == ("table a 3", "plot a 3")
+
+
+def test_a_file_that_is_missing_is_told(here: Path) -> None:
+    """By its own name; nothing is published or left."""
+    with pytest.raises(OutputMissing, match=r"write_one_of_two returned without .*tables/a\.csv'"):
+        claimed_output(TWO)(write_one_of_two)("a", 1)
+    gc(here / "plots", now=True)
+    assert names(here / "plots") == names(here / "tables") == []
+
+
+def test_two_items_share_one_of_several_files(here: Path) -> None:
+    """That is an error, whichever file it is."""
+    shared = parallel(workers=1)(claimed_output(("all.csv", "{name}.png"))(write_two))
+    with pytest.raises(DuplicateOutput, match=r"items 0 and 1 .* the same output, '.*all\.csv'"):
+        shared.map(["a", "b"], args=(1,))
+    with pytest.raises(TemplateError, match="give the same file"):
+        claimed_output(("{name}", "{size}"))(write_two)("1", 1)
+
+
+def test_a_killed_owner_of_several(here: Path, begun: Fifo, gate: Fifo) -> None:
+    """What it wrote goes, and the next does it all."""
+
+    def write_and_wait(name: str, output: tuple[Path, Path] = OUTPUT) -> None:
+        output[0].write_text("half")
+        tell(begun.path, os.getpid())
+        wait_for(gate.path)
+        output[1].write_text("half")
+
+    two = parallel(workers=1, start_method="fork", on_error="return")(claimed_output(TWO)(write_and_wait))
+    with Controller(1, start_method="fork") as pool:
+        results = two.map(["a"], backend=pool)
+        os.kill(int(begun.line()), signal.SIGKILL)
+        (failure,) = results
+        assert isinstance(failure.error, WorkerDied)  # type: ignore[union-attr]
+    assert [name for name in names(here / "plots") if "half" in name or name == "a.csv.png"] == []
+    claimed_output(TWO)(write_two)("a", 1)
+    gc(here / "plots", now=True)
+    assert names(here / "plots") == ["a.csv.png"] and names(here / "tables") == ["a.csv"]
+
+
+@pytest.mark.parametrize(("template", "body"), [("out/{name}/", fill), ("out/{name}", make_and_fill)])
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_directory(here: Path, template: str, body: Any, durable: bool) -> None:
+    """It appears with all that is in it, and is not computed again."""
+    filled = parallel(workers=1)(claimed_output(template, durable=durable)(body))
+    assert list(filled.map("ab", args=(3,))) == [here / "out" / "a", here / "out" / "b"]
+    assert (here / "out" / "a" / "a link").read_text() == "aaa"
+    assert names(here / "out" / "b") == ["a link", "deep", "top"] and names(here / "out") == ["a", "b"]
+    (here / "out" / "a" / "top").write_text("mine")
+    assert filled("a", 4) == here / "out" / "a"
+    assert (here / "out" / "a" / "top").read_text() == "mine"
+
+
+def test_a_directory_that_fails_or_stays_empty(here: Path) -> None:
+    """Nothing of it is left, however deep."""
+
+    def fail(name: str, output: Path = OUTPUT) -> None:
+        fill(name, 1, output)
+        raise ValueError(name)
+
+    with pytest.raises(ValueError, match="a"):
+        claimed_output("out/{name}/")(fail)("a")
+    with pytest.raises(OutputMissing, match="out/b'"):
+        claimed_output("out/{name}/")(lambda name, output=OUTPUT: None)("b")
+    gc(here / "out", now=True)
+    assert names(here / "out") == []
+
+
+def test_gc_removes_directories_of_the_dead(here: Path, begun: Fifo, gate: Fifo) -> None:
+    """Also what a process that was killed had filled."""
+
+    def fill_and_wait(name: str, output: Path = OUTPUT) -> None:
+        fill(name, 1, output)
+        tell(begun.path, os.getpid())
+        wait_for(gate.path)
+
+    child = os.fork()
+    if not child:
+        claimed_output("out/{name}/")(fill_and_wait)("a")
+        os._exit(0)
+    os.kill(int(begun.line()), signal.SIGKILL)
+    os.waitpid(child, 0)
+    gc(here / "out")
+    assert names(here / "out") == []
+
+
+@pytest.mark.parametrize("template", ["out/{name}", ("out/{name}", "{name}.png"), "out/{name}/"])
+def test_permissions_are_the_users(here: Path, template: Any, umask: None) -> None:
+    """As if the file had been written where it is."""
+
+    def write(name: str, output: Any = OUTPUT) -> None:
+        for path in output if isinstance(output, tuple) else [output]:
+            (path / "inside" if path.is_dir() else path).write_text(name)
+
+    returned: Any = claimed_output(template)(write)("a")
+    for path in returned if isinstance(returned, tuple) else [returned]:
+        wanted = 0o750 if path.is_dir() else 0o640
+        assert stat.S_IMODE(path.stat().st_mode) == wanted
+        assert stat.S_IMODE(path.parent.stat().st_mode) == (
+            0o750 if path.parent != here else here.stat().st_mode & 0o777
+        )
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_what_is_durable_is_brought_to_the_disk(
+    here: Path, durable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every file and directory of an output, before it counts as done; unless that is not wanted."""
+    synced: list[str] = []
+    fsync, perform = os.fsync, LocalFileSystem.perform
+
+    def note(descriptor: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    def told(self: LocalFileSystem, operation: Operation) -> Any:
+        if isinstance(operation, SyncDirectory):
+            synced.append("after publication")
+        return perform(self, operation)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(LocalFileSystem, "perform", told)
+    claimed_output("out/{name}/", durable=durable)(fill)("a", 1)
+    kinds = [name.rpartition("-")[2] for name in synced]
+    assert kinds == (["a", "top", "deep", "er", "file", "after publication", "out"] if durable else [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({"final": ()}, TypeError, "final names no file"),
+        ({"final": ("a", "b/")}, TemplateError, "where only a file can be"),
+        ({"final": "a", "temp": "b/"}, TemplateError, "where only a file can be"),
+        ({"final": ("a", 3)}, TypeError, "needs a template as its argument 'final'"),
+        ({"final": "a", "lease": 0}, ValueError, "lease must be a number of seconds above 0, not 0"),
+        ({"final": "a", "lease": "2"}, TypeError, "lease must be a number of seconds above 0, not '2'"),
+        ({"final": "a", "lease": float("nan")}, ValueError, "lease must be"),
+        ({"final": "a", "max_crashes": 0}, ValueError, "max_crashes must be a whole number of 1 or more"),
+        ({"final": "a", "max_crashes": 1.5}, TypeError, "max_crashes must be"),
+        ({"final": "a", "durable": 1}, TypeError, "durable must be True or False, not 1"),
+    ],
+)
+def test_bad_arguments(arguments: dict[str, Any], error: type[Exception], says: str) -> None:
+    """They are refused where they are given, by name."""
+    with pytest.raises(error, match=says):
+        claimed_output(**arguments)
