@@ -57,6 +57,10 @@ class DuplicateOutput(ManyhandsError, ValueError):
     """Two items of one map would write the same output."""
 
 
+class FingerprintMismatch(ManyhandsError, RuntimeError):
+    """Outputs of ``@claimed_output`` are there that were computed with another ``fingerprint``."""
+
+
 class OutputMissing(ManyhandsError, RuntimeError):
     """The function returned without having written its output."""
 

@@ -16,6 +16,7 @@ from manyhands.errors import (
     ClaimedElsewhere,
     DuplicateOutput,
     FailedElsewhere,
+    FingerprintMismatch,
     InvalidArguments,
     InvalidResult,
     ItemError,
@@ -46,6 +47,7 @@ __all__ = [
     "Elsewhere",
     "FailedElsewhere",
     "Failure",
+    "FingerprintMismatch",
     "GiveUp",
     "Handler",
     "HandlerResults",
@@ -72,8 +74,30 @@ __all__ = [
     "parallel",
     "retry_on",
     "validated",
+    "wait_for",
     "worker_info",
 ]
+
+
+def wait_for(path: str | os.PathLike[str], timeout: float | None = None) -> Path:
+    """Waits until a file is there that another process makes, the output of a claimed function, say.
+
+    Args:
+        path: the file; neither it nor its directory need be there yet.
+        timeout: seconds; None: as long as it takes.
+
+    Returns:
+        Path: of the file.
+
+    Raises:
+        TimeoutError: it did not come.
+        OSError: its directory can't be looked at.
+    """
+    from manyhands.claims import wait_for as wait
+
+    if timeout is not None and not timeout >= 0:
+        raise ValueError(f"timeout must be a number of seconds, 0 or more, or None; not {timeout!r}")
+    return wait(path, timeout)
 
 
 def gc(directory: str | os.PathLike[str], now: bool = False) -> list[Path]:

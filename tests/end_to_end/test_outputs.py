@@ -15,6 +15,8 @@ from manyhands import (
     OUTPUT,
     Controller,
     DuplicateOutput,
+    Failure,
+    FingerprintMismatch,
     OutputMissing,
     TemplateError,
     WorkerDied,
@@ -22,9 +24,11 @@ from manyhands import (
     gc,
     parallel,
     validated,
+    wait_for,
 )
 from manyhands.claims.filesystem import LocalFileSystem, Operation, SyncDirectory
-from tests.helpers import Fifo, names, tell, wait_for
+from tests.helpers import Fifo, names, tell
+from tests.helpers import wait_for as wait_for_fifo
 
 TWO = ("tables/{name}.csv", "plots/{name}.csv.png")
 
@@ -140,7 +144,7 @@ def test_a_killed_owner_of_several(here: Path, begun: Fifo, gate: Fifo) -> None:
     def write_and_wait(name: str, output: tuple[Path, Path] = OUTPUT) -> None:
         output[0].write_text("half")
         tell(begun.path, os.getpid())
-        wait_for(gate.path)
+        wait_for_fifo(gate.path)
         output[1].write_text("half")
 
     two = parallel(workers=1, start_method="fork", on_error="return")(claimed_output(TWO)(write_and_wait))
@@ -189,7 +193,7 @@ def test_gc_removes_directories_of_the_dead(here: Path, begun: Fifo, gate: Fifo)
     def fill_and_wait(name: str, output: Path = OUTPUT) -> None:
         fill(name, 1, output)
         tell(begun.path, os.getpid())
-        wait_for(gate.path)
+        wait_for_fifo(gate.path)
 
     child = os.fork()
     if not child:
@@ -261,3 +265,144 @@ def test_bad_arguments(arguments: dict[str, Any], error: type[Exception], says: 
     """They are refused where they are given, by name."""
     with pytest.raises(error, match=says):
         claimed_output(**arguments)
+
+
+# -- what all must agree on ------------------------------------------------------------------------------------
+
+
+def test_a_fingerprint_binds_all(here: Path) -> None:
+    """Who has other parameters is refused before any work; the order of a mapping is none of them."""
+    calls: list[str] = []
+
+    def write(name: str, output: Path = OUTPUT) -> None:
+        calls.append(name)
+        output.write_text(name)
+
+    def with_fingerprint(value: Any) -> Any:
+        return parallel(backend="inline", on_error="return")(
+            claimed_output("out/{name}.txt", fingerprint=value)(write)
+        )
+
+    first = with_fingerprint({"a": 1, "b": [2.5, None]})
+    assert list(first.map("xy")) == [here / "out" / "x.txt", here / "out" / "y.txt"]
+    again = with_fingerprint({"b": [2.5, None], "a": 1})
+    other = with_fingerprint({"a": 2})
+    assert len(list(again.map("xyz"))) == 3
+    for refused in (lambda: list(other.map("xyzw")), lambda: other("w"), lambda: other.submit("w").result()):
+        with pytest.raises(
+            FingerprintMismatch, match=r'"\{name\}.txt" .*|fingerprint \{"a": 1, .*with \{"a": 2\}'
+        ):
+            refused()
+    assert calls == ["x", "y", "z"]
+    claimed_output("out/{name}.dat", fingerprint="another template")(write)("x")
+    gc(here / "out", now=True)
+    with pytest.raises(FingerprintMismatch):
+        other("x")
+    removed = other.claims.recompute("xyz")
+    assert removed == [here / "out" / f"{name}.txt" for name in "xyz"]
+    assert other("x") == here / "out" / "x.txt" and calls[-2:] == ["x", "x"]
+    with pytest.raises(FingerprintMismatch):
+        first("y")
+
+
+def test_failures_are_forgotten_to_be_recomputed(here: Path) -> None:
+    """And what lies about of claims goes."""
+    tries: list[str] = []
+
+    def fail_once(name: str, output: Path = OUTPUT) -> None:
+        tries.append(name)
+        if len(tries) == 1:
+            raise ValueError(name)
+        output.write_text(name)
+
+    failing = parallel(backend="inline", on_error="return")(
+        claimed_output("out/{name}", failed="report")(fail_once)
+    )
+    for _ in range(2):
+        (failure,) = failing.map(["a"])
+        assert isinstance(failure, Failure)
+    assert tries == ["a"]
+    assert failing.claims.recompute(["a"]) == [] and names(here / "out") == []
+    assert list(failing.map(["a"])) == [here / "out" / "a"]
+
+
+@pytest.mark.parametrize("damage", ["directory", "not JSON", "fifo"])
+def test_a_fingerprint_that_cannot_be_read(here: Path, damage: str) -> None:
+    """It is told, by name; nothing is computed, nor does anything wait."""
+    written = claimed_output("out/{name}", fingerprint="f")(lambda name, output=OUTPUT: output.write_text(name))
+    written("a")
+    (record,) = (here / "out").glob(".manyhands-*.fingerprint")
+    record.unlink()
+    if damage == "directory":
+        record.mkdir()
+    elif damage == "fifo":
+        os.mkfifo(record)
+    else:
+        record.write_text("{")
+    with pytest.raises(FingerprintMismatch, match=rf"{record.name}.* can't be read"):
+        written("b")
+    assert not (here / "out" / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "says"),
+    [
+        (3, TypeError, "a text, or a mapping"),
+        ({"a": object()}, TypeError, "what JSON can hold"),
+        ({"a": float("nan")}, ValueError, "what JSON can hold"),
+        ("x" * 20_000, ValueError, "too long"),
+    ],
+)
+def test_bad_fingerprints(value: Any, error: type[Exception], says: str) -> None:
+    """They are refused where they are given."""
+    with pytest.raises(error, match=f"@claimed_output: .*{says}"):
+        claimed_output("a", fingerprint=value)
+
+
+@pytest.mark.parametrize(("one", "other"), [("Image.txt", "image.TXT"), ("caf\u00e9", "cafe\u0301")])
+@pytest.mark.parametrize("same", [True, False])
+def test_names_that_a_directory_takes_for_one(
+    here: Path, one: str, other: str, same: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two items must not have the same output; where the directory tells the names apart, they have not."""
+    lexists = os.path.lexists
+
+    def seen(path: Any) -> bool:  # as in a directory that does not tell them apart
+        return any(lexists(os.path.join(os.path.dirname(path), name)) for name in (one, other))
+
+    if same:
+        monkeypatch.setattr(os.path, "lexists", seen)
+    written = parallel(backend="inline")(
+        claimed_output("out/{name}")(lambda name, output=OUTPUT: output.write_text(name))
+    )
+    if same:
+        with pytest.raises(DuplicateOutput, match=r"items 0 and 1 .* the same output"):
+            list(written.map([one, other]))
+    else:
+        assert len(list(written.map([one, other]))) == 2
+    assert [name for name in names(here / "out") if name.startswith(".manyhands")] == []
+
+
+# -- waiting ---------------------------------------------------------------------------------------------------
+
+
+def test_a_file_of_anothers_is_waited_for(tmp_path: Path, gate: Fifo) -> None:
+    """Its directory may come later too."""
+    wanted = tmp_path / "later" / "file"
+    child = os.fork()
+    if not child:
+        wait_for_fifo(gate.path)
+        wanted.parent.mkdir()
+        wanted.touch()
+        os._exit(0)
+    with pytest.raises(TimeoutError, match=r"later/file' did not appear within 0\.05 s"):
+        wait_for(wanted, timeout=0.05)
+    gate.let_go()
+    assert wait_for(str(wanted)) == wanted == wait_for(wanted, timeout=0)
+    os.waitpid(child, 0)
+
+
+def test_bad_timeouts() -> None:
+    """They are refused."""
+    with pytest.raises(ValueError, match="timeout must be a number of seconds, 0 or more, or None; not -1"):
+        wait_for("a", timeout=-1)

@@ -23,10 +23,19 @@ from manyhands.claims.decisions import (
     Seen,
     Wait,
 )
-from manyhands.claims.engine import Claims, check_directory, failures_before
-from manyhands.claims.gc import gc
+from manyhands.claims.directory import (
+    agree,
+    check_directory,
+    failures_before,
+    fingerprint_file,
+    fingerprint_text,
+    is_one_name,
+)
+from manyhands.claims.engine import Claims
+from manyhands.claims.gc import gc, remove_output
 from manyhands.claims.names import Log
 from manyhands.claims.record import Claimant, Fail
+from manyhands.claims.waiting import wait_for
 from manyhands.claims.watch import LOOKS_MIN, Watch
 
 __all__ = [
@@ -47,7 +56,13 @@ __all__ = [
     "Seen",
     "Wait",
     "Watch",
+    "agree",
     "check_directory",
     "failures_before",
+    "fingerprint_file",
+    "fingerprint_text",
     "gc",
+    "is_one_name",
+    "remove_output",
+    "wait_for",
 ]

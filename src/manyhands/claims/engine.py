@@ -7,9 +7,8 @@ and walks away from what can't be known: the claimant is rotated, and its claims
 from __future__ import annotations
 
 import errno
-import os
 from pathlib import Path
-from typing import Any, Final, NoReturn, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from manyhands.claims import protocol
 from manyhands.claims.claimant import Claimants
@@ -24,11 +23,11 @@ from manyhands.claims.decisions import (
     Recorded,
     Seen,
 )
+from manyhands.claims.directory import unusable
 from manyhands.claims.filesystem import Exists, FileSystem, Link, LocalFileSystem, Operation, Steps, run
-from manyhands.claims.names import TOKEN_LENGTH, Log, SlotName, parse, record_file
+from manyhands.claims.names import Log
 from manyhands.claims.record import Claimant, Fail
 from manyhands.claims.watch import Watch
-from manyhands.errors import OutputDirectoryError
 from manyhands.settings import LEASE, MAX_CRASHES
 
 T = TypeVar("T")
@@ -244,7 +243,7 @@ class Claims:
         self._unknown += 1
         if error.errno not in protocol.UNSETTLED or self._unknown > _UNKNOWN_MAX:
             self._unknown = 0
-            _raise(log.directory if log.final.parent.is_dir() else log.final.parent, error)
+            unusable(log.directory if log.final.parent.is_dir() else log.final.parent, error)
 
 
 class _Watched:
@@ -262,51 +261,3 @@ class _Watched:
             if error.errno == errno.EMLINK and isinstance(operation, Link):
                 self.worn = True
             raise
-
-
-def check_directory(directory: str | os.PathLike[str]) -> None:
-    """Make ``directory`` and its parents, and prove by a file that it can be written.
-
-    Raises:
-        OutputDirectoryError: it can't be; names the directory and the reason.
-    """
-    path = Path(directory)
-    probe = record_file(path, os.urandom(TOKEN_LENGTH // 2).hex(), "copy")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with open(probe, "xb") as file:
-            file.write(b"{}")
-        os.unlink(probe)
-    except OSError as error:
-        try:
-            os.unlink(probe)
-        except OSError:
-            pass
-        _raise(path, error)
-
-
-def failures_before(directory: str | os.PathLike[str]) -> dict[str, int]:
-    """The highest slot of every log in ``directory``, by ``log.prefix.name``; empty if it does not exist.
-
-    Taken when a map starts and given to ``acquire`` as ``reopen``, it reopens once the failures that were
-    recorded before, and believes those recorded since, without any clock.
-    """
-    highest: dict[str, int] = {}
-    try:
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                name = parse(entry.name)
-                if isinstance(name, SlotName):
-                    highest[name.prefix] = max(name.number, highest.get(name.prefix, -1))
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        _raise(Path(directory), error)
-    return highest
-
-
-def _raise(directory: Path, error: OSError) -> NoReturn:
-    reason = error.strerror or str(error)
-    raise OutputDirectoryError(
-        error.errno, f"the output directory {str(directory)!r} can't be used: {reason}"
-    ) from error

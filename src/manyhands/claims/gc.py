@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from manyhands.claims import protocol
-from manyhands.claims.filesystem import Judge, Link, LocalFileSystem, Remove, read, run
+from manyhands.claims.filesystem import Judge, Link, LocalFileSystem, Remove, Unlink, read, run
 from manyhands.claims.names import (
     TOKEN_LENGTH,
     Log,
@@ -36,6 +36,22 @@ def gc(directory: str | os.PathLike[str], now: bool = False) -> list[Path]:
             for path in paths:
                 collector.remove(path)
     return collector.removed
+
+
+def remove_output(log: Log) -> list[Path]:
+    """Remove an output and its log; returns which of its files were there. Call it only while nobody computes it."""
+    filesystem, removed = LocalFileSystem(), []
+    for final in reversed(log.finals):  # the one that tells of all goes first
+        if os.path.lexists(final):
+            filesystem.perform(Remove(final))
+            removed.append(final)
+    slots = run(protocol.read(log), filesystem)
+    for number in reversed(range(len(slots))):
+        record = slots[number]
+        if isinstance(record, Claim):
+            run(protocol.drop(*log.stagings(number, record.token)), filesystem)
+        filesystem.perform(Unlink(log.slot(number)))
+    return removed
 
 
 def _owners(slots: dict[int, Record | Unreadable]) -> set[str]:

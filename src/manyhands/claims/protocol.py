@@ -34,6 +34,7 @@ from manyhands.claims.record import (
     Claimant,
     Commit,
     Fail,
+    Fingerprint,
     Record,
     Release,
     Reopen,
@@ -409,7 +410,16 @@ def drop(*paths: Path) -> Steps[None]:
 # -- exclusive creation ---------------------------------------------------------------------------------------
 
 
-def note(me: Claimant, slot: Path, record: Fail | Release | Reopen) -> Steps[bool]:
+def agree(me: Claimant, path: Path, record: Fingerprint) -> Steps[Record | Unreadable | None]:
+    """What is written there once and for all: my ``record``, if nothing was."""
+    found = yield from look(path)
+    if found is None:
+        yield from note(me, path, record)
+        found = yield from look(path)
+    return found
+
+
+def note(me: Claimant, slot: Path, record: Fail | Release | Reopen | Fingerprint) -> Steps[bool]:
     """Create ``slot`` with a record of its own, written whole first: a full disk never leaves a torn slot."""
     source = record_file(slot.parent, me.token, "verdict")
     yield from write_private(source, encode(record))

@@ -116,13 +116,26 @@ class Reopen:
 
 
 @dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """By which parameters outputs are computed: ``text``, as JSON; ``template`` is theirs, ``token`` the writer's.
+
+    It stands in no slot, but in a file of its own.
+    """
+
+    kind: ClassVar[str] = "FINGERPRINT"
+    token: str
+    template: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unreadable:
     """Not a record: empty, torn, of another version, or no file at all; ``reason`` says which."""
 
     reason: str
 
 
-Record = Claim | Commit | Fail | Release | Reopen
+Record = Claim | Commit | Fail | Release | Reopen | Fingerprint
 
 
 def encode(record: Record) -> bytes:
@@ -201,6 +214,8 @@ def _read(fields: dict[str, Any]) -> Record:
             return _read_fail(fields, token)
         case "RELEASE":
             return Release(token)
+        case "FINGERPRINT":
+            return Fingerprint(token, _field(fields, "template", str), _field(fields, "text", str))
         case "REOPEN":
             return Reopen(token, _field(fields, "code_hash", str))
     raise ValueError(f"kind {kind!r}")

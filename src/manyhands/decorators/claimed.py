@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack, get_args, overload
@@ -80,6 +80,7 @@ class ClaimOptions(TypedDict, total=False):
     durable: bool
     lease: float
     max_crashes: int
+    fingerprint: str | Mapping[str, Any] | None
 
 
 @overload
@@ -129,6 +130,7 @@ def claimed_output(
     durable: bool = True,
     lease: float = LEASE,
     max_crashes: int = MAX_CRASHES,
+    fingerprint: str | Mapping[str, Any] | None = None,
 ) -> Any:
     """Makes a function's result a file that is computed once, among all processes that share its directory.
 
@@ -160,6 +162,10 @@ def claimed_output(
             each owner in a row that was.
         max_crashes: an output whose owners have died so often in a row has failed, for all: one input that takes all
             memory must not end one machine after the other.
+        fingerprint: parameters that outputs depend on and their names don't tell, as a text or as a mapping that JSON
+            can hold: ``{"threshold": 0.5, "version": 3}``. The first who computes writes them into the directory that
+            the template names before its first field; others with another fingerprint are refused there before any
+            work (see ``claims.recompute``).
 
     Raises:
         TypeError: the function neither declares OUTPUT nor has ``save``, or both; it is decorated so already.
@@ -190,8 +196,18 @@ def claimed_output(
             durable,
             float(lease),
             max_crashes,
+            None if fingerprint is None else _fingerprint(fingerprint),
         )
     )
+
+
+def _fingerprint(value: Any) -> str:
+    from manyhands.claims import fingerprint_text
+
+    try:
+        return fingerprint_text(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"@claimed_output: {error}") from None
 
 
 def _finals(final: Any) -> tuple[Template, ...]:

@@ -517,6 +517,36 @@ class OutputClaims:
 
         return output_paths(self._function, Call(args, kwargs), Path.cwd())
 
+    def recompute(
+        self,
+        items: Iterable[Any],
+        *,
+        star: bool | None = False,
+        kwstar: bool = False,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> list[Path]:
+        """Removes the outputs of items, and what is known of their failures, so that they are computed anew.
+
+        From then on the outputs in that directory may have another ``fingerprint``. Call it only while no process
+        computes any of them, and for all that were computed with the old one.
+
+        Args:
+            items, star, kwstar, args, kwargs: as those of a map.
+
+        Returns:
+            list[Path]: the outputs that were removed.
+
+        Raises:
+            ItemError, TemplateError: an item has no output; nothing was removed.
+            OSError: something can't be removed.
+        """
+        from manyhands.decorators.gate import remove_outputs
+        from manyhands.policies.star import StarRule
+
+        rule = StarRule(star, kwstar, cast("tuple[Any, ...]", args), kwargs or {})
+        return remove_outputs(self._function, [rule.call(*item) for item in enumerate(items)], Path.cwd())
+
     def __repr__(self) -> str:
         claim = self._function.task.claim
         return f"<claims of {name_of(self._function)}: {claim.final.text if claim else ''}>"

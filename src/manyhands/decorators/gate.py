@@ -5,16 +5,28 @@ from __future__ import annotations
 import errno
 import random
 import signal
+import unicodedata
 from pathlib import Path
 from typing import Any, Final
 
 from manyhands.calls import Call, Done, Failed, Later, error_text, qualified_name
-from manyhands.claims import LOOKS_MIN, Claims, Log, check_directory, failures_before
+from manyhands.claims import (
+    LOOKS_MIN,
+    Claims,
+    Log,
+    agree,
+    check_directory,
+    failures_before,
+    fingerprint_file,
+    is_one_name,
+    remove_output,
+)
 from manyhands.decorators.decorated import Decorated
 from manyhands.decorators.task import ClaimPolicy
 from manyhands.decorators.work import Entry, code_hash
 from manyhands.errors import (
     DuplicateOutput,
+    FingerprintMismatch,
     ManyhandsError,
     OutputDirectoryError,
     TaskTimeout,
@@ -63,6 +75,15 @@ def _filled(claim: ClaimPolicy, arguments: dict[str, Any], directory: Path) -> t
     return paths
 
 
+def remove_outputs(function: Decorated[..., Any], calls: list[Call], directory: Path) -> list[Path]:
+    """Removes the outputs of calls, with their logs, and then the fingerprint; returns the outputs that were there."""
+    claim, removed = _claim(function), []
+    for log in [output_log(function, call, directory) for call in calls]:
+        removed += remove_output(log)
+    fingerprint_file(*fingerprinted(claim, directory)).unlink(missing_ok=True)
+    return removed
+
+
 class ClaimGate:
     """The gate of one map of a claimed function.
 
@@ -75,7 +96,8 @@ class ClaimGate:
         self._function = function
         self._claim = _claim(function)
         self._directory = directory
-        self._owners: dict[Path, int] = {}
+        self._owners: dict[str, tuple[int, str]] = {}  # by what some filesystems take for the same path
+        self._has_agreed = self._claim.fingerprint is None
         self._before: dict[Path, dict[str, int]] = {}
         self._checked: set[Path] = set()
         self._claims = Claims()  # to give verdicts for workers that have ended; it claims nothing
@@ -84,13 +106,18 @@ class ClaimGate:
         """The output of an item; raises DuplicateOutput and what ``output_log`` raises."""
         log = output_log(self._function, call, self._directory)
         for path, template in zip(log.finals, self._claim.finals, strict=True):
-            first = self._owners.setdefault(path, index)
-            if first != index:
+            first, name = self._owners.setdefault(_folded(path), (index, path.name))
+            if first != index and (name == path.name or self._is_one_name(path, name)):
                 raise DuplicateOutput(
                     f"items {first} and {index} of {name_of(self._function)} have the same output, "
                     f"{str(path)!r}; the template {template.text!r} must tell them apart"
                 )
         return log
+
+    def _is_one_name(self, path: Path, other: str) -> bool:
+        """Whether the directory takes two names that differ in case, or in how an accent is written, for one."""
+        self._prepare(path.parent)
+        return is_one_name(path.parent, path.name, other)
 
     def refusal(self, index: int, call: Call) -> Exception | None:
         """Why the item can't have an output of its own, or None."""
@@ -104,6 +131,8 @@ class ClaimGate:
         """A finished output needs no worker; else the directory must be usable, and the item passes."""
         entry = call.memo if isinstance(call.memo, Entry) else None
         try:
+            if not self._has_agreed:
+                self._agree()
             log = self.log(index, call) if entry is None else entry.log
             if log.final.exists():
                 if self._claim.load is not None:
@@ -114,7 +143,7 @@ class ClaimGate:
                     self._prepare(path.parent)
                 self._prepare(log.directory)
                 _check_filesystem(log)
-        except OutputDirectoryError as error:
+        except (OutputDirectoryError, FingerprintMismatch) as error:
             return Failed(error, halts=True)
         except (ManyhandsError, OSError, TypeError) as error:
             return Failed(error)
@@ -163,6 +192,13 @@ class ClaimGate:
 
     # -- inside -----------------------------------------------------------------------------------------------
 
+    def _agree(self) -> None:
+        """All use the same parameters here, before any of them computes anything."""
+        directory, template = fingerprinted(self._claim, self._directory)
+        self._prepare(directory)
+        agree(directory, template, self._claim.fingerprint or "")
+        self._has_agreed = True
+
     def _prepare(self, directory: Path) -> None:
         if directory not in self._checked:
             self._before.setdefault(directory, failures_before(directory))
@@ -173,6 +209,16 @@ class ClaimGate:
         if self._claim.failed == "report":
             return -1
         return self._before.get(log.directory, {}).get(log.prefix.name, -1)
+
+
+def fingerprinted(claim: ClaimPolicy, directory: Path) -> tuple[Path, str]:
+    """The directory that holds the outputs' fingerprint, and what tells them from others there."""
+    return directory / claim.final.base, claim.final.text[len(claim.final.base) :]
+
+
+def _folded(path: Path) -> str:
+    text = str(path)
+    return text.lower() if text.isascii() else unicodedata.normalize("NFC", text.casefold())
 
 
 def _check_filesystem(log: Log) -> None:

@@ -30,6 +30,7 @@ class ClaimPolicy:
         durable: whether outputs are brought to the disk before they count as done.
         lease: seconds without a sign of life after which an owner that can't be judged is taken for dead.
         max_crashes: owners that an output may end, one after the other, before it has failed.
+        fingerprint: the parameters that outputs depend on, as a text; None: nobody asks for them.
     """
 
     finals: tuple[Template, ...]
@@ -42,6 +43,7 @@ class ClaimPolicy:
     durable: bool = True
     lease: float = LEASE
     max_crashes: int = MAX_CRASHES
+    fingerprint: str | None = None
 
     @property
     def final(self) -> Template:

@@ -1,0 +1,130 @@
+"""What is true of a directory of outputs as a whole: that it can be used, what lies there, what all must agree on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from manyhands.claims import liveness, protocol
+from manyhands.claims.filesystem import LocalFileSystem, run
+from manyhands.claims.names import TOKEN_LENGTH, SlotName, parse, record_file
+from manyhands.claims.record import SIZE_MAX, Fingerprint, encode
+from manyhands.errors import FingerprintMismatch, OutputDirectoryError
+
+
+def check_directory(directory: str | os.PathLike[str]) -> None:
+    """Make ``directory`` and its parents, and prove by a file that it can be written.
+
+    Raises:
+        OutputDirectoryError: it can't be; names the directory and the reason.
+    """
+    path = Path(directory)
+    probe = record_file(path, os.urandom(TOKEN_LENGTH // 2).hex(), "copy")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with open(probe, "xb") as file:
+            file.write(b"{}")
+        os.unlink(probe)
+    except OSError as error:
+        try:
+            os.unlink(probe)
+        except OSError:
+            pass
+        unusable(path, error)
+
+
+def failures_before(directory: str | os.PathLike[str]) -> dict[str, int]:
+    """The highest slot of every log in ``directory``, by ``log.prefix.name``; empty if it does not exist.
+
+    Taken when a map starts and given to ``acquire`` as ``reopen``, it reopens once the failures that were
+    recorded before, and believes those recorded since, without any clock.
+    """
+    highest: dict[str, int] = {}
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                name = parse(entry.name)
+                if isinstance(name, SlotName):
+                    highest[name.prefix] = max(name.number, highest.get(name.prefix, -1))
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        unusable(Path(directory), error)
+    return highest
+
+
+def is_one_name(directory: Path, one: str, other: str) -> bool:
+    """Whether these two names of a file mean the same there: case, or ways to write an accent, may not count.
+
+    Raises:
+        OutputDirectoryError: nothing can be written there.
+    """
+    probe = record_file(directory, os.urandom(TOKEN_LENGTH // 2).hex(), "copy")
+    try:
+        probe.mkdir()  # in the directory, since it may be that alone which does not tell them apart
+        (probe / one).touch()
+        return os.path.lexists(probe / other)
+    except OSError as error:
+        unusable(directory, error)
+    finally:
+        shutil.rmtree(probe, ignore_errors=True)
+
+
+def fingerprint_text(value: Any) -> str:
+    """The parameters that outputs depend on, as a text that is the same wherever they are.
+
+    Raises:
+        TypeError, ValueError: they can't be written so; says why.
+    """
+    if not isinstance(value, str | Mapping):
+        raise TypeError(f"fingerprint must be a text, or a mapping of parameters, not {value!r}")
+    try:
+        text = json.dumps(value, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"fingerprint must consist of what JSON can hold: {error}") from None
+    if len(encode(Fingerprint("0" * TOKEN_LENGTH, "", text))) > SIZE_MAX // 2:
+        raise ValueError("fingerprint is too long for a record; give a hash of it")
+    return text
+
+
+def fingerprint_file(directory: Path, template: str) -> Path:
+    """Where the fingerprint of a template's outputs is; ``template`` is what follows the name of the directory."""
+    name = hashlib.blake2b(os.fsencode(template), digest_size=TOKEN_LENGTH // 2).hexdigest()
+    return directory / f".manyhands-{name}.fingerprint"
+
+
+def agree(directory: Path, template: str, text: str) -> None:
+    """Have all who compute these outputs use the same parameters; the first says which.
+
+    Raises:
+        FingerprintMismatch: there are outputs by other ones.
+        OutputDirectoryError: that can't be read or written.
+    """
+    me = liveness.identity(os.urandom(TOKEN_LENGTH // 2).hex())
+    path = fingerprint_file(directory, template)
+    try:
+        found = run(protocol.agree(me, path, Fingerprint(me.token, template, text)), LocalFileSystem())
+    except OSError as error:
+        unusable(directory, error)
+    if not isinstance(found, Fingerprint):
+        raise FingerprintMismatch(
+            f"{str(path)!r}, which should say by which parameters its outputs were computed, can't be read"
+        )
+    if found.text != text:
+        raise FingerprintMismatch(
+            f"the outputs {template!r} in {str(directory)!r} were computed with the fingerprint {found.text}, and not "
+            f"with {text}; to compute them anew, call the function's claims.recompute(items) while nobody else does"
+        )
+
+
+def unusable(directory: Path, error: OSError) -> NoReturn:
+    """Raises OutputDirectoryError, which names the directory and the reason."""
+    reason = error.strerror or str(error)
+    raise OutputDirectoryError(
+        error.errno, f"the output directory {str(directory)!r} can't be used: {reason}"
+    ) from error
