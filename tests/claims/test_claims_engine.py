@@ -406,7 +406,7 @@ def test_the_disk_is_asked_in_order(tmp_path: Path) -> None:
             commit,
             Link(mine.staging, log.final),
             syncs[1],
-            filesystem.Unlink(mine.staging),
+            filesystem.Remove(mine.staging),
         ]
         places = [disk.operations.index(step) for step in steps]
         assert places == sorted(places)

@@ -55,7 +55,7 @@ def test_field_that_the_function_has_not() -> None:
 
 
 @pytest.mark.parametrize(
-    "template", ["", "out/", "{", "{}", "{0}", "../{item}", "a/../{item}", "{item:{log}}", "a\0b"]
+    "template", ["", "/", "{", "{}", "{0}", "../{item}", "a/../{item}", "{item:{log}}", "a\0b"]
 )
 def test_malformed_template(template: str) -> None:
     """A TemplateError at decoration."""

@@ -227,7 +227,9 @@ def _check_filesystem(log: Log) -> None:
     for here in dict.fromkeys(path.parent for path in log.finals):
         if here != there and here.stat().st_dev != there.stat().st_dev:
             raise OutputDirectoryError(
-                errno.EXDEV, f"the claim is put into {str(there)!r}, on another filesystem than {str(here)!r}"
+                errno.EXDEV,
+                f"temp, or the last of several templates, puts the claim into {str(there)!r}, on another filesystem "
+                f"than {str(here)!r}",
             )
 
 
