@@ -101,10 +101,13 @@ class RefreshDirectory:
 
 @dataclass(frozen=True, slots=True)
 class IsDead:
-    """-> "dead", "alive" or "unknown": can this claimant still act on the logs in ``directory``?"""
+    """-> "dead", "alive" or "unknown": can this claimant still act on the logs in ``directory``?
+
+    None: whatever directory that is, so its process alone is asked about.
+    """
 
     claimant: Claimant
-    directory: Path
+    directory: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +185,7 @@ class LocalFileSystem:
             case IsDead(claimant, directory):
                 from manyhands.claims import liveness
 
-                return liveness.judge(claimant, directory)
+                return liveness.life(claimant) if directory is None else liveness.judge(claimant, directory)
             case Now():
                 return time.monotonic()
         return None

@@ -13,12 +13,14 @@ import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from manyhands.claims.filesystem import Life
 from manyhands.claims.names import RECORD_FILES, record_file
 from manyhands.claims.record import Claimant
 
 _PROC = sys.platform == "linux"
+_PID_END: Final = 2**31
 
 
 def identity(token: str) -> Claimant:
@@ -44,13 +46,26 @@ def judge(claimant: Claimant, directory: Path) -> Life:
         os.lstat(record_file(directory, claimant.token, "claim"))
     except FileNotFoundError:
         return "dead"
+    found = life(claimant)
+    if found == "dead":
+        bury(claimant.token, directory)
+    return found
+
+
+def life(claimant: Claimant) -> Life:
+    """Does the process of ``claimant`` live? "dead" is said only of what surely has ended."""
     me = identity("")
     if (claimant.boot_id, claimant.pid_namespace) != (me.boot_id, me.pid_namespace):
         return "unknown"
-    if _started(claimant.pid) == claimant.start_ticks:
+    if not 0 < claimant.pid < _PID_END or not _sees_its_namespace():
+        return "unknown"
+    try:
+        started = _started(claimant.pid)
+    except PermissionError:
+        return "unknown"
+    if started == claimant.start_ticks:
         return "alive"
-    bury(claimant.token, directory)
-    return "dead"
+    return "unknown" if started is None and _is_hidden(claimant.pid) else "dead"
 
 
 def bury(token: str, directory: Path) -> None:
@@ -63,7 +78,11 @@ def bury(token: str, directory: Path) -> None:
 
 
 def _started(pid: int) -> int | None:
-    """When the process started; None if there is no such process or it has ended and is not yet reaped."""
+    """When the process started; None if there is no such process or it has ended and is not yet reaped.
+
+    Raises:
+        PermissionError: it is another user's, and the system does not tell.
+    """
     if not _PROC:
         return _started_elsewhere(pid)
     try:
@@ -72,6 +91,24 @@ def _started(pid: int) -> int | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return None if fields[0] in (b"Z", b"X", b"x") else int(fields[19])
+
+
+def _sees_its_namespace() -> bool:
+    """Whether /proc is about this pid namespace; who entered one without mounting it sees another's processes."""
+    return not _PROC or os.readlink("/proc/self") == str(os.getpid())
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether there is such a process that can't be seen: /proc mounted with hidepid shows none of other users."""
+    if not _PROC or os.path.exists(f"/proc/{pid}"):
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except ProcessLookupError:
+        pass
+    return False
 
 
 def _started_elsewhere(pid: int) -> int | None:
