@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -29,6 +32,11 @@ def test_processes_that_cant_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(liveness.os, "kill", hide)  # /proc mounted with hidepid=2
         assert liveness.life(other) == "unknown"
+        with subprocess.Popen([sys.executable, "-c", ""]) as zombie:
+            os.waitid(
+                os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT
+            )  # another user's, say: it is seen to have ended
+            assert liveness.life(replace(me, pid=zombie.pid)) == "dead"
 
     def refuse(pid: int) -> None:
         raise PermissionError

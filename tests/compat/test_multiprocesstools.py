@@ -30,6 +30,7 @@ from manyhands.compat.multiprocesstools import (
     run_func_IO_loop,
     wait_until_file_exists,
 )
+from manyhands.compat.multiprocesstools_logs import open_logger
 from tests.helpers import names
 
 LOGGERS = ["mpt_test_one", "mpt_test_two"]
@@ -181,7 +182,9 @@ def test_delete_all_and_clean_up(
     helper.cleanup()
 
 
-def test_a_file_that_cant_be_deleted(helper: MultiProcessHelper, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cant_be_deleted(
+    helper: MultiProcessHelper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The others are, loggers are closed, the error is raised, and the next try may do better."""
     for number in range(3):
         helper.create_temp_file(f"{number}.csv", f"{number}.tmp", "results")
@@ -198,7 +201,48 @@ def test_a_file_that_cant_be_deleted(helper: MultiProcessHelper, monkeypatch: py
             helper.cleanup()
     assert [Path(temp).name for temp in helper.tempfiles] == ["1.tmp"] and helper.loggers == []
     helper.cleanup()
-    assert helper.tempfiles == []
+    assert helper.tempfiles == [] and names(tmp_path / "work" / "results") == []
+
+
+@pytest.mark.parametrize("what", ["replace", "open"])
+def test_a_file_that_cant_be_made(
+    helper: MultiProcessHelper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """That is an error, after which nothing is left but what was there; the next try may do better."""
+    temp = tmp_path / "work" / "results" / "a.tmp"
+    if what == "replace":
+        temp.write_bytes(encode(Claim(gone())))
+    before = names(temp.parent)
+
+    def refuse(*_: Any, **options: Any) -> None:
+        raise PermissionError(errno.EACCES, "refused", "some path")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*((os, "replace") if what == "replace" else (fs, "_write_new")), refuse)
+        with pytest.raises(RuntimeError, match=r"can't be made: .*refused") as caught:
+            helper.create_temp_file("a.csv", "a.tmp", "results")
+        assert isinstance(caught.value.__cause__, PermissionError)
+    assert names(temp.parent) == before and len(helper.tempfiles) == 1
+    assert helper.create_temp_file("a.csv", "a.tmp", "results")
+
+
+def test_long_names(helper: MultiProcessHelper, tmp_path: Path) -> None:
+    """A name as long as names may be is taken over as any other."""
+    temp = tmp_path / "work" / "results" / ("a" * 251 + ".tmp")
+    temp.write_bytes(encode(Claim(gone())))
+    assert helper.create_temp_file("a.csv", temp.name, "results")
+
+
+def test_somebody_else_has_removed_it(
+    helper: MultiProcessHelper, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Then there is nothing to delete, which is no error."""
+    temp = tmp_path / "work" / "results" / "a.tmp"
+    assert helper.create_temp_file("a.csv", "a.tmp", "results")
+    temp.unlink()
+    helper.delete_tempfile(temp)
+    assert told(caplog)[-1] == f"{temp} was already deleted or does not exist..."
+    assert len(helper.tempfiles) == 1
 
 
 def test_a_finished_file_beside_a_stale_temp_file(
@@ -378,7 +422,9 @@ def test_unreadable_is_somebodys(
     monkeypatch.setattr(fs, "read", refuse)
     assert not helper.create_temp_file("a.csv", "a.tmp", "results")
     helper.delete_tempfile(temp)
-    assert names(temp.parent) == ["a.tmp"]
+    (temp.parent / "a.csv").touch()
+    assert not helper.create_temp_file("a.csv", "a.tmp", "results")
+    assert names(temp.parent) == ["a.csv", "a.tmp"]
 
 
 @given(
@@ -498,6 +544,40 @@ def test_no_loggers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     mph = MultiProcessHelper("a", tmp_path, [])
     assert "Instance number: 1" in told(caplog)
     mph.cleanup()
+
+
+def test_a_logger_that_is_named_twice(tmp_path: Path) -> None:
+    """It is one logger, and writes each line once."""
+    mph = MultiProcessHelper("a", tmp_path, [LOGGERS[0], LOGGERS[1], LOGGERS[0]])
+    assert mph.loggers == LOGGERS
+    logging.getLogger(LOGGERS[0]).info("a result")
+    mph.cleanup()
+    assert (tmp_path / "multiprocesstools_logs" / "a1.log").read_text().count("a result") == 1
+
+
+def test_two_helpers_of_one_number(tmp_path: Path) -> None:
+    """Those of two directories may share a logger: each has all in its log file, and none of the other's end."""
+    first, second = (MultiProcessHelper("a", tmp_path / each, LOGGERS[:1]) for each in "12")
+    logging.getLogger(LOGGERS[0]).info("a result")
+    first.cleanup()
+    logging.getLogger(LOGGERS[0]).info("another result")
+    second.cleanup()
+    texts = [(tmp_path / each / "multiprocesstools_logs" / "a1.log").read_text() for each in "12"]
+    assert [(text.count("a result"), text.count("another result")) for text in texts] == [(1, 0), (1, 1)]
+
+
+def test_a_log_that_fails_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loggers that were opened are closed, and the number is free again."""
+
+    def refuse(name: str, *rest: Any) -> None:
+        if name == LOGGERS[1]:
+            raise OSError("no more files")
+        open_logger(name, *rest)
+
+    monkeypatch.setattr("manyhands.compat.multiprocesstools.open_logger", refuse)
+    with pytest.raises(OSError, match="no more files"):
+        MultiProcessHelper("a", tmp_path, LOGGERS)
+    assert names(tmp_path) == ["multiprocesstools_logs"] and logging.getLogger(LOGGERS[0]).handlers == []
 
 
 @pytest.mark.parametrize("kind", ["FIFO", "link to nothing", "directory"])
@@ -638,6 +718,10 @@ def test_run_time_counter(clock: Clock, caplog: pytest.LogCaptureFixture) -> Non
     assert counter.get_time_left() == counter.check_runtime() == 6.0
     assert str(counter) == "RunTimeCounter created at 1000.0 with timeout 10 and 6.0 seconds left"
     clock.now += 6
+    assert counter.get_time_left() == 0.0
+    with pytest.raises(RuntimeError, match="Timeout exceeded"):
+        counter.check_runtime()
+    clock.now += 1
     assert counter.get_time_left() == 0.0
     with pytest.raises(RuntimeError, match="Timeout exceeded: 10 seconds are over"):
         counter.check_runtime()

@@ -292,8 +292,10 @@ def test_the_end_of_a_program(tmp_path: Path, begun: Fifo, gate: Fifo) -> None:
         tmp_path / "script.py",
         HEAD
         + """
-mph = MultiProcessHelper("a", root, ["log"])
+os.chdir(os.path.dirname(root))
+mph = MultiProcessHelper("a", os.path.basename(root), ["log"])
 assert mph.create_temp_file("a.csv", "a.tmp", "working_directory")
+os.chdir("/")
 raise SystemExit(3) if rest[0] == "3" else LookupError
 """,
     )

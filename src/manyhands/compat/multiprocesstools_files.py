@@ -80,10 +80,9 @@ def _is_here(maker: Claimant) -> bool:
 
 def _remove_all() -> None:
     """Other machines can't know that this process has ended."""
-    for path, maker in list(_made.items()):
-        if _is_here(maker):
-            with suppress(OSError):
-                remove(path)
+    for path in list(_made):
+        with suppress(OSError):
+            remove(path)
 
 
 atexit.register(_remove_all)
@@ -108,22 +107,17 @@ def making(temp: Path, final: Path | None, me: Claimant) -> Steps[Answer]:
 
 def take(path: Path, me: Claimant) -> Steps[bool]:
     """Makes the file, with my record, or replaces that of who is gone; False: it is somebody's."""
-    for _ in range(protocol.TRIES):
-        try:
-            found = yield from protocol.look(path)
-            if found is None and (yield from create(path, me)):
-                return True
-        except PermissionError:  # another user's, which can't be read; or nothing can be made here
-            if not (yield fs.Exists(path)):
-                raise
-            return False
-        if found is not None:
-            if not (yield from is_left(found)):
-                return False
-            answer = yield from locked(path, me, replacing(path, found, me))
-            if answer != "missing":
-                return answer == "done"
-    return False  # it comes and goes: others are at work
+    try:
+        found = yield from protocol.look(path)
+        if found is None:
+            return (yield from create(path, me))
+    except PermissionError:  # another user's, which can't be read; or nothing can be made here
+        if not (yield fs.Exists(path)):
+            raise
+        return False
+    if not (yield from is_left(found)):
+        return False
+    return (yield from locked(path, me, replacing(path, found, me))) == "done"
 
 
 def create(path: Path, me: Claimant) -> Steps[bool]:
@@ -155,9 +149,8 @@ def locked(path: Path, me: Claimant, steps: Steps[Change]) -> Steps[Change]:
 
 def replacing(path: Path, left: Content, me: Claimant) -> Steps[Change]:
     """Puts mine in the place of the file, if it is still the one that was ``left``."""
-    found = yield from protocol.look(path)
-    if found is None or found != left:
-        return "missing" if found is None else "changed"
+    if (yield from protocol.look(path)) != left:
+        return "changed"
     source = record_file(path.parent, me.token, "claim")
     yield from protocol.write_private(source, encode(Claim(me)))
     try:

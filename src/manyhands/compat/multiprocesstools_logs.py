@@ -37,8 +37,6 @@ class Console(logging.StreamHandler):  # type: ignore[type-arg]
 def open_logger(name: str, log_file: str, instance_number: int, owner: str) -> None:
     """Has what the logger ``name`` is told written to the file, from INFO on, and to the console.
 
-    Handlers of the same names are replaced.
-
     Raises:
         OSError: the file can't be written, or is no regular one.
     """
@@ -53,9 +51,6 @@ def open_logger(name: str, log_file: str, instance_number: int, owner: str) -> N
         handler.setFormatter(logging.Formatter(FORMAT))
         handler.setLevel(level)
         handler.owner = owner
-        for other in [other for other in logger.handlers if other.get_name() == handler.get_name()]:
-            logger.warning("%s already exists in logger %s, replacing...", handler.get_name(), name)
-            _close(logger, other)
         logger.addHandler(handler)
     logger.info("Created log file: %s", log_file)
 
@@ -66,12 +61,8 @@ def close_logger(name: str, owner: str) -> None:
     logger.info("Closing loggers")
     for handler in logger.handlers[:]:
         if isinstance(handler, LogFile | Console) and handler.owner == owner:
-            _close(logger, handler)
-
-
-def _close(logger: logging.Logger, handler: logging.Handler) -> None:
-    logger.removeHandler(handler)
-    handler.close()
+            logger.removeHandler(handler)
+            handler.close()
 
 
 def _regular(path: str, flags: int) -> int:
