@@ -315,7 +315,7 @@ def link_to_stale(path: Path) -> None:
 
 def huge(path: Path) -> None:
     with open(path, "wb") as file:
-        file.truncate(1 << 40)
+        file.truncate(1 << 30)
 
 
 def writing(data: bytes) -> Callable[[Path], object]:
