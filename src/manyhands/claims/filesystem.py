@@ -111,10 +111,13 @@ class RefreshDirectory:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """-> Life: can this claimant still act on the logs in ``directory``?"""
+    """-> Life: can this claimant still act on the logs in ``directory``?
+
+    None: whatever directory that is, so its process alone is asked about.
+    """
 
     claimant: Claimant
-    directory: Path
+    directory: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +206,7 @@ class LocalFileSystem:
             case Judge(claimant, directory):
                 from manyhands.claims import liveness
 
-                return liveness.judge(claimant, directory)
+                return liveness.life(claimant) if directory is None else liveness.judge(claimant, directory)
             case Pulse(path):
                 return _pulse(path)
             case Now():

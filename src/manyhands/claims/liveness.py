@@ -21,6 +21,7 @@ from manyhands.claims.record import Claimant
 from manyhands.settings import LEASE
 
 _PROC = sys.platform == "linux"
+_PID_END: Final = 2**31
 
 BURIED: Final[tuple[RecordFile, ...]] = ("copy", "verdict", "commit", "claim")
 """What a claimant leaves, in the order in which it is removed: the last marks it dead."""
@@ -53,13 +54,26 @@ def judge(claimant: Claimant, directory: Path) -> Life:
     if not _is_there(record_file(directory, claimant.token, "claim")):
         # Before that was renamed to this, it was there.
         return "released" if _is_there(record_file(directory, claimant.token, "released")) else "dead"
+    found = life(claimant)
+    if found == "dead":
+        bury(claimant.token, directory)
+    return found
+
+
+def life(claimant: Claimant) -> Life:
+    """Does the process of ``claimant`` live? "dead" is said only of what surely has ended."""
     me = identity("")
     if (claimant.boot_id, claimant.pid_namespace) != (me.boot_id, me.pid_namespace):
         return "unknown"
-    if _started(claimant.pid) == claimant.start_ticks:
+    if not 0 < claimant.pid < _PID_END or not _sees_its_namespace():
+        return "unknown"
+    try:
+        started = _started(claimant.pid)
+    except PermissionError:
+        return "unknown"
+    if started == claimant.start_ticks:
         return "unknown"  # it may be stopped for good
-    bury(claimant.token, directory)
-    return "dead"
+    return "unknown" if started is None and _is_hidden(claimant.pid) else "dead"
 
 
 def _is_there(path: Path) -> bool:
@@ -80,7 +94,11 @@ def bury(token: str, directory: Path) -> None:
 
 
 def _started(pid: int) -> int | None:
-    """When the process started; None if there is no such process or it has ended and is not yet reaped."""
+    """When the process started; None if there is no such process or it has ended and is not yet reaped.
+
+    Raises:
+        PermissionError: it is another user's, and the system does not tell.
+    """
     if not _PROC:
         return _started_elsewhere(pid)
     try:
@@ -89,6 +107,24 @@ def _started(pid: int) -> int | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return None if fields[0] in (b"Z", b"X", b"x") else int(fields[19])
+
+
+def _sees_its_namespace() -> bool:
+    """Whether /proc is about this pid namespace; who entered one without mounting it sees another's processes."""
+    return not _PROC or os.readlink("/proc/self") == str(os.getpid())
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether there is such a process that can't be seen: /proc mounted with hidepid shows none of other users."""
+    if not _PROC or os.path.exists(f"/proc/{pid}"):
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except ProcessLookupError:
+        pass
+    return False
 
 
 def _started_elsewhere(pid: int) -> int | None:
