@@ -170,6 +170,9 @@ class World:
     def enter(self, index: int, call: Call) -> Pass:
         return Pass()
 
+    def order(self, due: list[int]) -> list[int]:
+        return due
+
     def died(self, index: int, call: Call, error: WorkerDied | TaskTimeout) -> None:
         return None
 

@@ -148,16 +148,24 @@ class Log:
         """
         path = Path(os.path.abspath(final))
         mark = _MARK_OF_SEVERAL if parts else _MARK
-        place = Path(os.path.abspath(temp)) if temp is not None else path.with_name(f".{path.name}{_MARK}")
-        start = place.name.removesuffix(_MARK)
-        way = os.path.relpath(path.parent, place.parent)
-        where = "" if way == "." else f"@{_hash(way)}"
-        bodies = [path.name, _short(path.name)]
-        bodies = [f".{body}" if start == f".{path.name}" else f"{start}~{body}" for body in bodies]
-        bodies = [*(body + where for body in bodies), f".{_hash(bodies[0])}{where}"]
-        body = next((body for body in bodies if len(os.fsencode(body)) <= _BODY_MAX), bodies[-1])
+        if temp is None:
+            place, start, where = path, f".{path.name}", ""
+        else:
+            place = Path(os.path.abspath(temp))
+            start = place.name.removesuffix(_MARK)
+            way = os.path.relpath(path.parent, place.parent)
+            where = "" if way == "." else f"@{_hash(way)}"
+
+        def body_of(name: str) -> str:
+            return (f".{name}" if start == f".{path.name}" else f"{start}~{name}") + where
+
+        body = whole = body_of(path.name)
+        if len(os.fsencode(body)) > _BODY_MAX:
+            body = body_of(_short(path.name))
+            if len(os.fsencode(body)) > _BODY_MAX:
+                body = f".{_hash(whole)}{where}"
         others = [Path(os.path.abspath(part)) for part in parts]
-        for name in (path.name, bodies[0], body, *(part.name for part in others)):
+        for name in (path.name, whole, body, *(part.name for part in others)):
             if not name or _slot_mark.search(name) or _record_file.match(name):
                 raise TemplateError(
                     f"{path.name!r} can't be the name of an output (nor of its temp): manyhands calls the "

@@ -204,10 +204,10 @@ def commit(me: Claimant, mine: Mine, *, durable: bool = True) -> Steps[Published
     Raises:
         OutputMissing: there is no staging; the claim is still held.
     """
-    log, successor = mine.log, mine.log.slot(mine.slot + 1)
+    log, successor, stagings = mine.log, mine.log.slot(mine.slot + 1), mine.stagings
     if mine.token != me.token:
         return Fenced()  # that claim was given up
-    for staging, final in zip(mine.stagings, log.finals, strict=True):
+    for staging, final in zip(stagings, log.finals, strict=True):
         try:
             if durable:
                 yield fs.Sync(staging)
@@ -218,9 +218,9 @@ def commit(me: Claimant, mine: Mine, *, durable: bool = True) -> Steps[Published
                 return Fenced()
             raise OutputMissing(f"the function returned without writing {str(final)!r}") from None
     if not (yield from create(me, successor, Commit(me), "commit")):
-        yield from drop(*mine.stagings)
+        yield from drop(*stagings)
         return Fenced()
-    if not (yield from publish(log, mine.stagings, durable=durable)):
+    if not (yield from publish(log, stagings, durable=durable)):
         return Fenced()  # somebody published it and then removed it
     yield from sweep(mine)
     return Published()

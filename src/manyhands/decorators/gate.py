@@ -6,6 +6,7 @@ import errno
 import random
 import signal
 import unicodedata
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,6 +42,10 @@ from manyhands.policies.validation import Refused
 FIRST_LOOK: Final = 0.02
 LAST_LOOK: Final = 1.0
 """Seconds after which an output that is claimed elsewhere is looked at again: at first, and at most."""
+
+
+_ASKED_MAX: Final = 100_000
+"""Outputs that are remembered between the check of a list and their turn."""
 
 
 def output_paths(function: Decorated[..., Any], call: Call, directory: Path) -> tuple[Path, ...]:
@@ -100,6 +105,9 @@ class ClaimGate:
         self._has_agreed = self._claim.fingerprint is None
         self._before: dict[Path, dict[str, int]] = {}
         self._checked: set[Path] = set()
+        self._asked: dict[int, Log] = {}  # what was asked about before anything began
+        self._has_met_others = False
+        self._random = random.Random()  # the user's own sequence is left alone
         self._claims = Claims()  # to give verdicts for workers that have ended; it claims nothing
 
     def log(self, index: int, call: Call) -> Log:
@@ -122,10 +130,18 @@ class ClaimGate:
     def refusal(self, index: int, call: Call) -> Exception | None:
         """Why the item can't have an output of its own, or None."""
         try:
-            self.log(index, call)
+            log = self.log(index, call)
+            if len(self._asked) < _ASKED_MAX:
+                self._asked[index] = log
         except (ManyhandsError, TypeError) as error:
             return error
         return None
+
+    def order(self, due: list[int]) -> list[int]:
+        """Each process has its own, once it has met another: so that they do not go after the same outputs together."""
+        if self._has_met_others:
+            self._random.shuffle(due)
+        return due
 
     def enter(self, index: int, call: Call) -> Pass | Done[Any] | Failed:
         """A finished output needs no worker; else the directory must be usable, and the item passes."""
@@ -133,7 +149,10 @@ class ClaimGate:
         try:
             if not self._has_agreed:
                 self._agree()
-            log = self.log(index, call) if entry is None else entry.log
+            if entry is not None:
+                log = entry.log
+            else:
+                log = self._asked.pop(index) if index in self._asked else self.log(index, call)
             if log.final.exists():
                 if self._claim.load is not None:
                     return Pass(entry or Entry(log))
@@ -151,6 +170,7 @@ class ClaimGate:
 
     def later(self, index: int, answer: Later, looks: int) -> float | Away:
         """Soon at first, then less and less often, with jitter so that processes fall out of step."""
+        self._has_met_others = self._has_met_others or answer.failed is None
         if answer.wait is not None:
             return answer.wait
         if not self._claim.wait:
@@ -158,7 +178,7 @@ class ClaimGate:
         # An owner that is watched must be seen to be quiet some times within its lease.
         last: float = min(LAST_LOOK, self._claim.lease / LOOKS_MIN)
         seconds: float = min(last, FIRST_LOOK * 1.5 ** min(looks, 20))
-        return seconds * random.uniform(0.5, 1.0)
+        return seconds * self._random.uniform(0.5, 1.0)
 
     def died(self, index: int, call: Call, error: WorkerDied | TaskTimeout) -> Failed | Later | None:
         """For a claim that the worker held, this process gives the verdict, so that all others hear of it."""
@@ -167,7 +187,7 @@ class ClaimGate:
             isinstance(error, WorkerDied) and error.exitcode == -signal.SIGTERM
         ):
             return None  # it was asked to end, and its guard has given the claim up
-        code = code_hash(self._function)
+        code = self._code_hash
         orphan = self._claims.orphaned(entry.log, error.pid, reopen=entry.reopen, code_hash=code)
         if orphan is None:
             return None
@@ -191,6 +211,10 @@ class ClaimGate:
         self._claims.close()
 
     # -- inside -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _code_hash(self) -> str:
+        return code_hash(self._function)
 
     def _agree(self) -> None:
         """All use the same parameters here, before any of them computes anything."""

@@ -179,6 +179,10 @@ class _GatePerCall:
         self._make = make
         self._gates: dict[int, Gate] = {}
 
+    def order(self, due: list[int]) -> list[int]:
+        """As they were submitted."""
+        return due
+
     def enter(self, index: int, call: Call) -> Pass | Done[Any] | Failed:
         """As the call's own gate says."""
         if index not in self._gates:

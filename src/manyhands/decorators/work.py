@@ -12,7 +12,7 @@ import threading
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -126,6 +126,10 @@ class Work:
         except Exception as error:
             return self.failed(error)
 
+    @cached_property
+    def _code_hash(self) -> str:
+        return code_hash(self._function)
+
     def close(self) -> None:
         """Lets go of the claims' files."""
         while self._claims:
@@ -147,7 +151,7 @@ class Work:
             decision = claims.acquire(
                 log,
                 reopen=entry.reopen,
-                code_hash=code_hash(self._function),
+                code_hash=self._code_hash,
                 seen=entry.seen,
                 watch=entry.watch,
             )
@@ -185,13 +189,14 @@ class Work:
         return self._finished(mine.log, claim, computed=True)
 
     def _produce(self, call: Call, claim: ClaimPolicy, mine: Mine) -> None:
-        output = claim.answer(mine.stagings)
+        stagings = mine.stagings
+        output = claim.answer(stagings)
         if claim.final.is_directory:
-            mine.staging.mkdir()
+            stagings[-1].mkdir()
         value = self._attempt(call, output)
         if claim.save is not None:
             claim.save(self._checked(value), output)
-        for staging, final in zip(mine.stagings, mine.log.finals, strict=True):
+        for staging, final in zip(stagings, mine.log.finals, strict=True):
             if not staging.exists() or (claim.final.is_directory and not any(staging.iterdir())):
                 who = name_of(self._function if claim.save is None else claim.save)
                 what = self._function._parameters.output if claim.save is None else "its path"
@@ -218,7 +223,7 @@ class Work:
             traceback=failed.traceback,
             backoff=again,
             discarded=failed.discard and again is None,
-            code_hash=code_hash(self._function),
+            code_hash=self._code_hash,
         )
         if isinstance(recorded, Fenced):
             return Later(0.0, entry, where=str(mine.log.final))  # taken over: the verdict is the new owner's

@@ -31,6 +31,10 @@ class Pass:
 class Gate(Protocol):
     """Asked in the consumer's thread, so it must not block for long."""
 
+    def order(self, due: list[int]) -> list[int]:
+        """In which order items are sent whose time has come; ``due`` is theirs in the input."""
+        ...
+
     def enter(self, index: int, call: Call) -> Pass | Done[Any] | Failed:
         """Before an item is sent: it may pass, or it has its result already, or it must fail."""
         ...
@@ -53,6 +57,10 @@ class OpenGate:
     """Lets every item pass."""
 
     _pass: Pass = field(default_factory=Pass)
+
+    def order(self, due: list[int]) -> list[int]:
+        """Theirs."""
+        return due
 
     def enter(self, index: int, call: Call) -> Pass | Done[Any] | Failed:
         """It passes."""

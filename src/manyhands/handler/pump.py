@@ -381,9 +381,15 @@ class Pump:
         self._held.append(held)
         return type(held) is Held and held.large
 
-    def _send_due(self) -> None:
-        now = self._clock()
+    def _due(self) -> list[int]:
+        """The items whose time has come; each is sent or ends now."""
+        now, due = self._clock(), []
         while (index := self.stream.pop_due(now)) is not None:
+            due.append(index)
+        return due
+
+    def _send_due(self) -> None:
+        for index in self._gate.order(self._due()):
             # What was in a block has no call yet; it goes round on its own now.
             item = self.stream.item(index)
             call = item.call or self._remake(index, item.arguments)
