@@ -397,16 +397,23 @@ class Explorer:
             )
         return self._next[key]
 
+    def _looked(self, steps: Round, operation: fs.Operation | Write) -> fs.Operation | Write:
+        """What comes after a look at clocks and at the signs of life, which tell the same in every state."""
+        while isinstance(operation, fs.Pulse | fs.Now):
+            operation = steps.send(self._model.perform(operation))
+        return operation
+
     def _replayed(self, steps: Round, replies: tuple[Any, ...]) -> _Next:
         refreshed = False
         try:
-            operation = next(steps)
+            operation = self._looked(steps, next(steps))
             for reply in replies:
                 refreshed = refreshed or isinstance(operation, fs.RefreshDirectory)
                 if isinstance(reply, _Raised):
                     operation = steps.throw(OSError(reply.number, os.strerror(reply.number)))
                 else:
                     operation = steps.send(reply)
+                operation = self._looked(steps, operation)
         except StopIteration as end:
             return _Next(None, end.value)
         return _Next(operation, refreshed=refreshed)

@@ -107,8 +107,7 @@ class ModelFileSystem:
         match operation:
             case fs.Judge(claimant):
                 return self.judge(claimant)
-            case fs.Pulse(path):
-                self._number(path)
+            case fs.Pulse():
                 return Stamp(0, 0, 0)
         return Moment("model", self.clock)
 
