@@ -1,4 +1,58 @@
-"""Tools for tests: of manyhands itself, and of those who use it.
+"""Tools for tests: of functions with these decorators, and of manyhands itself. ``docs/testing.md`` shows them.
+
+    History, RecordedClaims     what processes say that they did
+    check, Verdict              whether that keeps the promises of claimed outputs
 
 ``model`` is a filesystem in memory, ``explorer`` runs the claim protocol on it in every order.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from manyhands.testing.checker import Problem as Problem
+    from manyhands.testing.checker import Verdict as Verdict
+    from manyhands.testing.checker import check as check
+    from manyhands.testing.events import Event as Event
+    from manyhands.testing.history import History as History
+    from manyhands.testing.history import digest as digest
+    from manyhands.testing.history import listing as listing
+    from manyhands.testing.history import read_histories as read_histories
+    from manyhands.testing.recorded import RecordedClaims as RecordedClaims
+
+_HOMES: Final = {
+    "Event": "events",
+    "History": "history",
+    "Problem": "checker",
+    "RecordedClaims": "recorded",
+    "Verdict": "checker",
+    "check": "checker",
+    "digest": "history",
+    "listing": "history",
+    "read_histories": "history",
+}
+"""Where each public name is: its module is loaded when it is asked for."""
+
+__all__ = [
+    "Event",
+    "History",
+    "Problem",
+    "RecordedClaims",
+    "Verdict",
+    "check",
+    "digest",
+    "listing",
+    "read_histories",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
