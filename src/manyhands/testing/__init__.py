@@ -2,6 +2,7 @@
 
     History, RecordedClaims     what processes say that they did
     check, Verdict              whether that keeps the promises of claimed outputs
+    Nemesis                     kills and stops processes, fills disks; undoes it
 
 ``model`` is a filesystem in memory, ``explorer`` runs the claim protocol on it in every order.
 """
@@ -20,11 +21,17 @@ if TYPE_CHECKING:
     from manyhands.testing.history import digest as digest
     from manyhands.testing.history import listing as listing
     from manyhands.testing.history import read_histories as read_histories
+    from manyhands.testing.nemesis import Deed as Deed
+    from manyhands.testing.nemesis import Move as Move
+    from manyhands.testing.nemesis import Nemesis as Nemesis
     from manyhands.testing.recorded import RecordedClaims as RecordedClaims
 
 _HOMES: Final = {
+    "Deed": "nemesis",
     "Event": "events",
     "History": "history",
+    "Move": "nemesis",
+    "Nemesis": "nemesis",
     "Problem": "checker",
     "RecordedClaims": "recorded",
     "Verdict": "checker",
@@ -36,8 +43,11 @@ _HOMES: Final = {
 """Where each public name is: its module is loaded when it is asked for."""
 
 __all__ = [
+    "Deed",
     "Event",
     "History",
+    "Move",
+    "Nemesis",
     "Problem",
     "RecordedClaims",
     "Verdict",
