@@ -2,6 +2,7 @@
 
     History, RecordedClaims     what processes say that they did
     check, Verdict              whether that keeps the promises of claimed outputs
+    race                        real processes that start at the same instant
     Nemesis                     kills and stops processes, fills disks; undoes it
 
 ``model`` is a filesystem in memory, ``explorer`` runs the claim protocol on it in every order.
@@ -24,36 +25,48 @@ if TYPE_CHECKING:
     from manyhands.testing.nemesis import Deed as Deed
     from manyhands.testing.nemesis import Move as Move
     from manyhands.testing.nemesis import Nemesis as Nemesis
+    from manyhands.testing.races import Lap as Lap
+    from manyhands.testing.races import RacerDied as RacerDied
+    from manyhands.testing.races import RacerHung as RacerHung
+    from manyhands.testing.races import race as race
     from manyhands.testing.recorded import RecordedClaims as RecordedClaims
 
 _HOMES: Final = {
     "Deed": "nemesis",
     "Event": "events",
     "History": "history",
+    "Lap": "races",
     "Move": "nemesis",
     "Nemesis": "nemesis",
     "Problem": "checker",
+    "RacerDied": "races",
+    "RacerHung": "races",
     "RecordedClaims": "recorded",
     "Verdict": "checker",
     "check": "checker",
     "digest": "history",
     "listing": "history",
+    "race": "races",
     "read_histories": "history",
 }
-"""Where each public name is: its module is loaded when it is asked for."""
+"""Where each public name is: its module is loaded when it is asked for. No module is called as a public name is."""
 
 __all__ = [
     "Deed",
     "Event",
     "History",
+    "Lap",
     "Move",
     "Nemesis",
     "Problem",
+    "RacerDied",
+    "RacerHung",
     "RecordedClaims",
     "Verdict",
     "check",
     "digest",
     "listing",
+    "race",
     "read_histories",
 ]
 
