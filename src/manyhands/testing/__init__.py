@@ -3,6 +3,7 @@
     History, RecordedClaims     what processes say that they did
     check, Verdict              whether that keeps the promises of claimed outputs
     race                        real processes that start at the same instant
+    crash_at, pause_at, …       what happens at a point of the claim protocol, in one process
     Nemesis                     kills and stops processes, fills disks; undoes it
 
 ``model`` is a filesystem in memory, ``explorer`` runs the claim protocol on it in every order.
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
     from manyhands.testing.nemesis import Deed as Deed
     from manyhands.testing.nemesis import Move as Move
     from manyhands.testing.nemesis import Nemesis as Nemesis
+    from manyhands.testing.points import POINTS as POINTS
+    from manyhands.testing.points import AtPoint as AtPoint
+    from manyhands.testing.points import call_at as call_at
+    from manyhands.testing.points import crash_at as crash_at
+    from manyhands.testing.points import fail_at as fail_at
+    from manyhands.testing.points import pause_at as pause_at
+    from manyhands.testing.points import point_of as point_of
     from manyhands.testing.races import Lap as Lap
     from manyhands.testing.races import RacerDied as RacerDied
     from manyhands.testing.races import RacerHung as RacerHung
@@ -32,26 +40,35 @@ if TYPE_CHECKING:
     from manyhands.testing.recorded import RecordedClaims as RecordedClaims
 
 _HOMES: Final = {
+    "AtPoint": "points",
     "Deed": "nemesis",
     "Event": "events",
     "History": "history",
     "Lap": "races",
     "Move": "nemesis",
     "Nemesis": "nemesis",
+    "POINTS": "points",
     "Problem": "checker",
     "RacerDied": "races",
     "RacerHung": "races",
     "RecordedClaims": "recorded",
     "Verdict": "checker",
+    "call_at": "points",
     "check": "checker",
+    "crash_at": "points",
     "digest": "history",
+    "fail_at": "points",
     "listing": "history",
+    "pause_at": "points",
+    "point_of": "points",
     "race": "races",
     "read_histories": "history",
 }
 """Where each public name is: its module is loaded when it is asked for. No module is called as a public name is."""
 
 __all__ = [
+    "POINTS",
+    "AtPoint",
     "Deed",
     "Event",
     "History",
@@ -63,9 +80,14 @@ __all__ = [
     "RacerHung",
     "RecordedClaims",
     "Verdict",
+    "call_at",
     "check",
+    "crash_at",
     "digest",
+    "fail_at",
     "listing",
+    "pause_at",
+    "point_of",
     "race",
     "read_histories",
 ]
