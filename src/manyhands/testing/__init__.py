@@ -2,6 +2,7 @@
 
     History, RecordedClaims     what processes say that they did
     check, Verdict              whether that keeps the promises of claimed outputs
+    inline                      maps run here, in order, without waiting
     race                        real processes that start at the same instant
     crash_at, pause_at, …       what happens at a point of the claim protocol, in one process
     Nemesis                     kills and stops processes, fills disks; undoes it
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from manyhands.testing.history import digest as digest
     from manyhands.testing.history import listing as listing
     from manyhands.testing.history import read_histories as read_histories
+    from manyhands.testing.inlining import VirtualTime as VirtualTime
+    from manyhands.testing.inlining import inline as inline
     from manyhands.testing.nemesis import Deed as Deed
     from manyhands.testing.nemesis import Move as Move
     from manyhands.testing.nemesis import Nemesis as Nemesis
@@ -53,11 +56,13 @@ _HOMES: Final = {
     "RacerHung": "races",
     "RecordedClaims": "recorded",
     "Verdict": "checker",
+    "VirtualTime": "inlining",
     "call_at": "points",
     "check": "checker",
     "crash_at": "points",
     "digest": "history",
     "fail_at": "points",
+    "inline": "inlining",
     "listing": "history",
     "pause_at": "points",
     "point_of": "points",
@@ -80,11 +85,13 @@ __all__ = [
     "RacerHung",
     "RecordedClaims",
     "Verdict",
+    "VirtualTime",
     "call_at",
     "check",
     "crash_at",
     "digest",
     "fail_at",
+    "inline",
     "listing",
     "pause_at",
     "point_of",
