@@ -6,8 +6,11 @@
     race                        real processes that start at the same instant
     crash_at, pause_at, …       what happens at a point of the claim protocol, in one process
     Nemesis                     kills and stops processes, fills disks; undoes it
+    PlannedTask                 a function that fails as planned, attempt by attempt
 
-``model`` is a filesystem in memory, ``explorer`` runs the claim protocol on it in every order.
+``strategies`` draws items, plans and schedules by Hypothesis, if that is installed. The fixtures for pytest are found
+by it without being imported. ``model`` is a filesystem in memory, ``explorer`` runs the claim
+protocol on it in every order.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from manyhands.testing.nemesis import Deed as Deed
     from manyhands.testing.nemesis import Move as Move
     from manyhands.testing.nemesis import Nemesis as Nemesis
+    from manyhands.testing.planned import PlannedTask as PlannedTask
     from manyhands.testing.points import POINTS as POINTS
     from manyhands.testing.points import AtPoint as AtPoint
     from manyhands.testing.points import call_at as call_at
@@ -51,6 +55,7 @@ _HOMES: Final = {
     "Move": "nemesis",
     "Nemesis": "nemesis",
     "POINTS": "points",
+    "PlannedTask": "planned",
     "Problem": "checker",
     "RacerDied": "races",
     "RacerHung": "races",
@@ -80,6 +85,7 @@ __all__ = [
     "Lap",
     "Move",
     "Nemesis",
+    "PlannedTask",
     "Problem",
     "RacerDied",
     "RacerHung",
