@@ -34,12 +34,12 @@ def items(
 
     Args:
         star, kwstar: the rule, as for ``.map``.
-        values: of arguments; None: whole numbers and texts.
+        values: of arguments; None: whole numbers and short texts.
         names: of the keywords that an item may have.
         most: positional arguments that an item may have.
     """
     if values is None:
-        values = st.integers() | st.text(max_size=5)
+        values = st.integers() | st.text("abc", max_size=5)  # all of Unicode takes a second to be made
     several = st.lists(values, max_size=most)
     sequences = several.map(tuple) | several
     keywords = st.dictionaries(st.sampled_from(list(names)), values)
