@@ -474,6 +474,21 @@ def test_lines_that_are_missing_leave_doubts(run: Run, data: st.DataObject) -> N
     assert any(history[place] in doubt.events for doubt in verdict.doubts)
 
 
+def test_a_history_that_is_missing_leaves_a_doubt() -> None:
+    """Slots are won in order: if nobody tells who won one below another, somebody's history is not there."""
+    claim = Event("p", 0, "ok", "claim", "a", 2, "t", 1)
+    verdict = check([stranger(claim)])
+    assert (verdict.result, [doubt.rule for doubt in verdict.doubts]) == ("unknown", ["slots"])
+    begun = Event("q", 0, "invoke", "claim", "a", token="u")
+    assert check([stranger(claim), [begun]]).valid  # it may have been this one's
+
+
+def test_two_events_of_one_number_are_wrong() -> None:
+    """A thread counts its events; two histories of one name are no history."""
+    said = stranger(Event("p", 0, "ok", "claim", "a", 0, "t", 1))
+    assert named(check([said, said[:1]]), "order") == [{said[0]}]
+
+
 def test_an_output_of_nobody_is_in_doubt() -> None:
     """An output that was expected and is there, without any history of it, may have been there before."""
     verdict = check([], {"a.csv": "bytes"}, outputs=["a.csv"])
