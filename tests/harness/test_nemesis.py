@@ -39,7 +39,9 @@ def start() -> Waiter:
 
 
 def answers(waiter: Waiter) -> bool:
-    """Whether it is up: waits for its answer."""
+    """Whether it is up: waits for its answer, unless it stands still."""
+    if is_stopped(waiter):
+        return False
     waiter.stdin.write("\n")
     waiter.stdin.flush()
     return waiter.stdout.readline() == "alive\n"
@@ -231,8 +233,11 @@ def test_a_full_disk_is_emptied_at_the_end(small_disk: Path) -> None:
     assert names(small_disk) == []
 
 
-def test_a_large_disk_is_refused(tmp_path: Path, nemesis: Nemesis) -> None:
+def test_a_large_disk_is_refused(tmp_path: Path, nemesis: Nemesis, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that others may need is not touched."""
+    monkeypatch.setattr(
+        "manyhands.testing.nemesis._write_until_full", lambda *_: pytest.fail("it would be full")
+    )
     with pytest.raises(ValueError, match="give a small disk"):
         nemesis.fill(tmp_path, most=4096)
     assert names(tmp_path) == []

@@ -281,15 +281,14 @@ class _Judge:
 
     def _check_commits(self, output: _Output) -> None:
         commits, publications = output.done("commit"), output.done("publish")
-        if len(commits) > 1:
-            self._wrong("commits", f"{output.name!r} was committed twice", *(deed.known for deed in commits))
         if len(publications) > 1:
             told = [deed.known for deed in publications]
             self._wrong("publications", f"{output.name!r} was published twice", *told)
         for commit in commits[:1]:
             for deed in output.done("claim", *_ENDS):
                 if deed.known.slot > commit.known.slot:
-                    self._wrong("commits", "a slot above a COMMIT was won", commit.known, deed.known)
+                    wrong = f"a {deed.action} of {output.name!r} above its COMMIT"
+                    self._wrong("commits", wrong, commit.known, deed.known)
         for publication in publications:
             event = publication.known
             mine = [deed for deed in commits if deed.known.token == event.token]
