@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import time
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, fields, replace
@@ -325,6 +326,40 @@ def configure(*, workers: int | None = None, start_method: StartMethod | None = 
     global configured
     MapOptions(workers=workers, start_method=start_method)  # checks both
     configured = Configuration(workers, start_method)
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What ``manyhands.testing.inline`` puts in the place of processes, of time and of the filesystem of claims.
+
+    Attributes:
+        clock: seconds that never go back.
+        sleep: lets so many of them pass.
+        filesystem: performs the operations of claims.
+    """
+
+    clock: Callable[[], float]
+    sleep: Callable[[float], object]
+    filesystem: Any
+
+
+_rehearsal: Rehearsal | None = None
+
+
+def rehearse(rehearsal: Rehearsal | None) -> None:
+    """Maps and calls that begin from now on run in the thread that asks for them, with these; None: as ever."""
+    global _rehearsal
+    _rehearsal = rehearsal
+
+
+def current_rehearsal() -> Rehearsal | None:
+    """What maps and calls that begin now take."""
+    return _rehearsal
+
+
+def current_clock() -> Callable[[], float]:
+    """Tells the time to maps and calls that begin now."""
+    return time.monotonic if _rehearsal is None else _rehearsal.clock
 
 
 def resolve_workers(workers: int | None, name: str = "workers") -> int:

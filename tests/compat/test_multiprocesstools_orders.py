@@ -221,6 +221,7 @@ SEARCHES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "search",
     [
@@ -307,6 +308,7 @@ BREAKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "variant", "search"), BREAKS.values(), ids=BREAKS)
 def test_a_weakened_variant_is_found(
     name: str, variant: Any, search: Search, monkeypatch: pytest.MonkeyPatch

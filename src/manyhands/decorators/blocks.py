@@ -23,7 +23,7 @@ from manyhands.handler.runner import Runner
 from manyhands.outcome import Failure, Outcome
 from manyhands.policies.parameters import name_of
 from manyhands.policies.star import StarRule, checked_keywords, short_repr
-from manyhands.settings import MapOptions, check_positive, is_foreign
+from manyhands.settings import MapOptions, check_positive, current_rehearsal, is_foreign
 from manyhands.workers.place import in_task
 from manyhands.workers.rows import Blocks, Canvas, check_piece, is_special, on_memory
 
@@ -170,7 +170,7 @@ class _Plan:
         done = len(first)
         if done >= self._length:
             return np.array(first, order="C")
-        if self._options.backend in ("inline", "threads") or in_task():
+        if self._options.backend in ("inline", "threads") or in_task() or current_rehearsal() is not None:
             canvas = Canvas(self._begun(np.empty((self._length, *first.shape[1:]), first.dtype), first))
             for _ in self._map(self._blocks(canvas), self._spans(done, self._length)):
                 pass

@@ -30,7 +30,7 @@ from manyhands.policies.retry import RetryBudget, Wait
 from manyhands.policies.star import StarRule, checked_keywords, short_repr
 from manyhands.policies.validation import Invalid
 from manyhands.policies.verdict import HandleError
-from manyhands.settings import check_names, option_names
+from manyhands.settings import check_names, current_clock, option_names
 from manyhands.shutdown import at_end, ends_by_error
 
 if TYPE_CHECKING:
@@ -300,7 +300,8 @@ class _Flow:
         runner = with_checks(function, own, discards=True)
         stream = Stream(buffersize=_UNBOUNDED, ordered=options.ordered, budgets=function.task.retries)
         prepare = preparation(function, rule, discards=True)
-        pump = Pump(iter(()), prepare, stream, runner, gate, observer_for(function, options, None))
+        observer = observer_for(function, options, None)
+        pump = Pump(iter(()), prepare, stream, runner, gate, observer, clock=current_clock())
         self._driver = Driver(pump, self)
         self._runs_here = getattr(own, "runs_here", bool)
         self._stepping = threading.Lock() if isinstance(own, InlineRunner) else None

@@ -23,7 +23,15 @@ from manyhands.outcome import Failure, Outcome, add_attempts
 from manyhands.policies.parameters import name_of
 from manyhands.policies.star import StarRule, short_repr
 from manyhands.policies.validation import Refused, ResultCheck, answers, checked
-from manyhands.settings import MapOptions, is_dask, is_foreign, is_here, resolve_workers
+from manyhands.settings import (
+    MapOptions,
+    current_clock,
+    current_rehearsal,
+    is_dask,
+    is_foreign,
+    is_here,
+    resolve_workers,
+)
 from manyhands.workers.place import in_task, own_name
 
 if TYPE_CHECKING:
@@ -94,6 +102,7 @@ def start_map(
         sift=_sift(function, rule, prepare, discards=True),
         remake=preparation(function, rule, discards=True, checks=False),
         adapts=options.buffersize is None and not inline,
+        clock=current_clock(),
     )
     results: Results[Any] = Results(pump, options.on_error, name_of(function), total, naming)
     # A generator may be slow, or wait for what its consumer does: draw no more of it than gets everybody going.
@@ -108,7 +117,7 @@ def call_here(function: Decorated[..., Any], call: Call) -> Any:
     prepare = preparation(function, rule, discards=False)
     runner = with_checks(function, start_runner(function, _INLINE, discards=False), discards=False)
     stream = Stream(buffersize=1, budgets=function.task.retries)
-    pump = Pump(iter([item]), prepare, stream, runner, gate)
+    pump = Pump(iter([item]), prepare, stream, runner, gate, clock=current_clock())
     try:
         outcome = pump.next_outcome()
     except Halted as halted:
@@ -211,6 +220,9 @@ def start_runner(
 ) -> Runner:
     """Who runs the calls of a map with these options; raises TypeError if the function can't be sent."""
     work = Work(function, discards, rule)
+    rehearsal = current_rehearsal()
+    if rehearsal is not None:
+        return InlineRunner(work, rehearsal.sleep, own_name())
     if options.backend == "inline" or in_task():  # a map inside a task takes no more than its worker
         return InlineRunner(work, name=own_name())
     if options.backend == "threads":

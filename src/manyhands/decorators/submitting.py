@@ -35,7 +35,7 @@ from manyhands.handler.runner import Runner
 from manyhands.handler.stream import Stream
 from manyhands.outcome import Outcome, add_attempts, explain
 from manyhands.policies.star import StarRule
-from manyhands.settings import MapOptions, is_foreign
+from manyhands.settings import MapOptions, current_rehearsal, is_foreign
 from manyhands.shutdown import at_end, ends_by_error
 from manyhands.workers.place import in_task
 
@@ -81,7 +81,7 @@ def submit(function: ParallelFunction[..., Any], call: Call) -> Future[Any]:
     """A future of one call of ``function``."""
     future: Future[Any] = Future()
     options = function._options
-    if options.backend == "inline" or in_task():
+    if options.backend == "inline" or in_task() or current_rehearsal() is not None:
         _run_here(function, call, future)
         return future
     foreign = is_foreign(options.backend)

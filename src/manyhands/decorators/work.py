@@ -33,6 +33,7 @@ from manyhands.policies.parameters import name_of
 from manyhands.policies.retry import budget_of
 from manyhands.policies.star import StarRule
 from manyhands.policies.validation import Check, ItemCheck, Refused, ResultCheck, checked
+from manyhands.settings import current_rehearsal
 from manyhands.workers.plain import Plain, calling
 
 if TYPE_CHECKING:
@@ -143,8 +144,12 @@ class Work:
         me = threading.get_ident()
         claims = self._claims.get(me)
         if claims is None:
+            rehearsal = current_rehearsal()
             claims = self._claims[me] = Claims(
-                durable=claim.durable, lease=claim.lease, max_crashes=claim.max_crashes
+                durable=claim.durable,
+                lease=claim.lease,
+                max_crashes=claim.max_crashes,
+                filesystem=None if rehearsal is None else rehearsal.filesystem,
             )
         log = entry.log
         try:
