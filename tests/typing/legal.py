@@ -38,6 +38,7 @@ from manyhands import (
     parallel,
     retry_on,
     validated,
+    wait_for,
     worker_info,
 )
 from manyhands.compat.parmapper import ParEval, ReturnProcess, parmap, parmapper
@@ -570,6 +571,7 @@ def pools_and_settings(directory: Path) -> None:
         assert_type(pool.workers, int)
     configure(workers=-2, start_method="forkserver")
     gc(directory, now=True)
+    assert_type(wait_for("a", timeout=1), Path)
 
 
 def a_pool_is_an_executor(pool: Controller, names: list[str]) -> None:
