@@ -286,7 +286,7 @@ def test_what_waits_behind_a_long_call_goes_elsewhere(begun: Fifo, gate: Fifo) -
     """Calls that were sent together with one that turns out to be long are run by others when it has ended."""
     with ThreadPoolExecutor(2) as pool:
         slow = parallel(lambda x: tasks.meet(x, begun.path, gate.path) if x == 500 else x)
-        with slow.map(range(1000), backend=pool) as results:
+        with slow.map(range(1000), backend=pool, buffersize=240) as results:  # so chunks of 60 at most
             values = [next(results) for _ in range(400)]
             begun.line()
             gate.let_go()
