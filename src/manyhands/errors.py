@@ -107,7 +107,8 @@ class _Ended(ManyhandsError):
         index: the item's position in the input, from 0; None for a single call.
         item: the item, or None; it stays in this process, since not every item can be pickled.
         pid: the process id of the worker that ran it.
-        seconds: for how long it ran, within some hundredths, as seen from outside; 0 if unknown.
+        seconds: for how long it ran, within some hundredths, as seen from outside; in another executor, since it was
+            handed to that. 0 if unknown.
     """
 
     index: int | None = None

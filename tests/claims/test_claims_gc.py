@@ -9,6 +9,7 @@ import pytest
 
 from manyhands.claims import Claims, FailedBefore, Finished, Log, Mine, gc, liveness, protocol
 from manyhands.claims.filesystem import Link, LocalFileSystem, Operation, run
+from manyhands.claims.names import record_file
 from manyhands.claims.record import Claim, Claimant, Commit, Fail, Record, Release, encode
 
 
@@ -81,6 +82,23 @@ def test_otherwise_only_what_the_dead_left(tmp_path: Path, state: str, left: lis
     slot = 0 if state == "claimed by the living" else 1
     meant = {"record": f".manyhands-{ALIVE.token}.claim-record", "staging": log.staging(slot, ALIVE.token).name}
     assert names(tmp_path) == sorted(meant.get(name, name) for name in left)
+
+
+def test_the_word_of_who_gave_up_stays(tmp_path: Path) -> None:
+    """While a log stays in which it was at work, that it left is no crash; then it goes too."""
+    log = Log.of(tmp_path / "a.csv")
+    write_log(log, *LOGS["failed"], Claim(DEAD))
+    word = record_file(tmp_path, DEAD.token, "released")
+    record_file(tmp_path, DEAD.token, "claim").rename(word)
+    gc(tmp_path)
+    assert word.exists()
+    with Claims(max_crashes=1) as claims:
+        mine = claims.acquire(log, reopen=1)
+        assert isinstance(mine, Mine) and mine.slot == 4, "above a RELEASE"
+        mine.staging.write_text("whole")
+        claims.commit(mine)
+    gc(tmp_path)
+    assert names(tmp_path) == ["a.csv"]
 
 
 def test_failures_beside_an_output_go(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -369,12 +370,15 @@ def test_a_process_that_dies_breaks_its_pool(gate: Fifo) -> None:
         return x
 
     with processes() as pool:
+        begin = time.monotonic()
         outcomes = list(die_or_wait.map(range(30), chunksize=1, backend=pool).outcomes())
+        took = time.monotonic() - begin
         assert [outcome.index for outcome in outcomes] == list(range(30))
         kinds = [type(outcome.failure.error) if outcome.failure else int for outcome in outcomes]
         assert int in kinds[:20] and kinds[20] is WorkerDied and kinds[-1] is PoolBroken
         assert kinds.count(WorkerDied) <= 4 and int not in kinds[20:]
         died = outcomes[20].failure.error
+        assert 0 < died.seconds == outcomes[20].attempts[0].seconds <= took
         assert died.index == 20 and died.item == 20 and "nobody can tell whose fault" in str(died)
         assert "takes no more calls" in str(outcomes[29].failure.error)
         with pytest.raises(PoolBroken):
@@ -448,7 +452,9 @@ def test_a_call_that_kills_its_workers_in_dask(dask_address: str) -> None:
 def test_a_death_in_dask_may_be_tried_again(dask_address: str, tmp_path: Path) -> None:
     """WorkerDied has its budget there, too."""
     die_twice = parallel(retry_on(WorkerDied, attempts=2, wait=0)(_die_at_first))
+    begin = time.monotonic()
     (outcome,) = die_twice.map([str(tmp_path / "calls")], backend=dask_address).outcomes()
+    assert 0 < outcome.attempts[0].seconds <= time.monotonic() - begin
     assert outcome.value == 3 and [attempt.type_name for attempt in outcome.attempts] == [
         "manyhands.errors.WorkerDied"
     ]

@@ -34,6 +34,8 @@ def gc(directory: str | os.PathLike[str], now: bool = False) -> list[Path]:
     for token, paths in sorted(found.records.items()):
         if collector.is_dead(token):
             for path in paths:
+                if path.name.endswith(".released-record") and token in collector.remembered:
+                    continue  # without it that claim would count as a crash
                 collector.remove(path)
     return collector.removed
 
@@ -95,6 +97,7 @@ class _Collector:
         self.found = found
         self.removed: list[Path] = []
         self.filesystem = LocalFileSystem()
+        self.remembered: set[str] = set()  # owners in logs that stay
         self._dead: dict[str, bool] = {}
         self._links: bool | None = None
 
@@ -109,6 +112,8 @@ class _Collector:
         if kept is None and (self.now or (all_dead and self._may_go(prefix, slots, stagings))):
             for number in sorted(slots, reverse=True):
                 self.remove(self._slot(prefix, number))
+        else:
+            self.remembered |= _owners(slots)
         for path, name in stagings.items():
             if name.token in idle and (name.number, name.token) != kept:
                 self.remove(path)

@@ -32,6 +32,7 @@ class Chunk:
         patience: what has not begun after so many seconds is to come back.
         refused: whether the engine did not take it.
         future: of its answers.
+        sent, back: when it was handed to the engine, and when its future was done, by ``time.monotonic``.
     """
 
     tickets: list[int]
@@ -41,6 +42,8 @@ class Chunk:
     patience: float = LONG_SECONDS
     refused: bool = False
     future: Future[Any] | None = None
+    sent: float = 0.0
+    back: float = 0.0
 
 
 class Engine(Protocol):

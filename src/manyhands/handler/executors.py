@@ -215,6 +215,7 @@ class ExecutorRunner:
                     return
                 self._feeding = True
                 self._running[chunk.tickets[0]] = chunk
+            chunk.sent = time.monotonic()
             future: Future[Any]
             try:
                 future = self._engine.start(chunk, self._is_open)
@@ -255,6 +256,7 @@ class ExecutorRunner:
 
     def _settled(self, chunk: Chunk, future: Future[Any]) -> None:
         """Called when a future is done, in whatever thread."""
+        chunk.back = time.monotonic()
         with self._lock:
             self._running.pop(chunk.tickets[0], None)
         self._arrived.put((chunk, future))
@@ -320,7 +322,8 @@ class ExecutorRunner:
                     for ticket, call in zip(chunk.tickets, chunk.calls, strict=True):
                         self._again.append(Chunk([ticket], [call], alone=True, with_work=True))
                 return []
-            return [self._ended(Died(ticket, _death(engine, error))) for ticket in chunk.tickets]
+            seconds = chunk.back - chunk.sent
+            return [self._ended(Died(ticket, _death(engine, error, seconds))) for ticket in chunk.tickets]
         fault = engine.fault(error)
         if fault is not None:
             self._break(fault)
@@ -349,9 +352,11 @@ class ExecutorRunner:
         return Failed(type(self._broken)(*self._broken.args), halts=self._halts)
 
 
-def _death(engine: Engine, error: BaseException) -> WorkerDied:
+def _death(engine: Engine, error: BaseException, seconds: float) -> WorkerDied:
     if engine.steady:
         why = "each worker that ran it ended"
     else:
         why = "a process of the executor ended while this was one of its calls, and nobody can tell whose fault that is"
-    return WorkerDied(f"{engine.name}: {why} ({qualified_name(type(error))}: {error_text(error)})")
+    died = WorkerDied(f"{engine.name}: {why} ({qualified_name(type(error))}: {error_text(error)})")
+    died.seconds = seconds
+    return died

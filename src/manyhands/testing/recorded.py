@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from manyhands.claims import Busy, Claims, Decision, Fenced, Log, Mine, Published, Recorded, Seen
+from manyhands.claims import Busy, Claims, Decision, Fenced, Log, Mine, Published, Recorded, Seen, Watch
 from manyhands.errors import OutputMissing
 from manyhands.testing.events import Action
 from manyhands.testing.history import History, digest
@@ -31,13 +31,21 @@ class RecordedClaims:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def acquire(self, log: Log, *, reopen: int = -1, code_hash: str = "", seen: Seen | None = None) -> Decision:
+    def acquire(
+        self,
+        log: Log,
+        *,
+        reopen: int = -1,
+        code_hash: str = "",
+        seen: Seen | None = None,
+        watch: Watch | None = None,
+    ) -> Decision:
         """As ``Claims.acquire``."""
         name, known = log.final.name, {"reopen": reopen, "code": code_hash}
         record = self._history.record
         record("invoke", "claim", name, token=self._claims.claimant.token, **known)
         try:
-            decision = self._claims.acquire(log, reopen=reopen, code_hash=code_hash, seen=seen)
+            decision = self._claims.acquire(log, reopen=reopen, code_hash=code_hash, seen=seen, watch=watch)
         except BaseException as error:
             record("unknown", "claim", name, note=type(error).__name__, **known)
             raise
