@@ -121,8 +121,7 @@ def ask(log: Log, me: Claimant, question: Question, slots: Slots) -> Steps[Decis
             return Busy(None, len(slots) - 1)
         case Fail() as head:
             return (yield from heed(log, me, question, slots, head))
-    verdict, slot = binding(slots, question)
-    return "free" if verdict is None or verdict.backoff is not None else FailedBefore(verdict, slot)
+    return unless_failed(slots, question)
 
 
 def challenge(log: Log, me: Claimant, question: Question, slots: Slots) -> Steps[Decision | Way]:
@@ -146,8 +145,7 @@ def challenge(log: Log, me: Claimant, question: Question, slots: Slots) -> Steps
         )
         yield from note(me, log.slot(slot + 1), killed)
         return "moved"
-    verdict, at = binding(slots, question)
-    return "free" if verdict is None or verdict.backoff is not None else FailedBefore(verdict, at)
+    return unless_failed(slots, question)
 
 
 def look_again(log: Log, watch: Watch | None, slots: Slots) -> Steps[Watch | None]:
@@ -298,6 +296,12 @@ def binding(slots: Slots, question: Question) -> tuple[Fail | None, int]:
         elif isinstance(record, Reopen) and record.code_hash in ("", question.code_hash):
             verdict, at = None, -1
     return verdict, at
+
+
+def unless_failed(slots: Slots, question: Question) -> FailedBefore | Literal["free"]:
+    """Nothing is in my way but a failure for good, if there is one that binds me."""
+    verdict, slot = binding(slots, question)
+    return "free" if verdict is None or verdict.backoff is not None else FailedBefore(verdict, slot)
 
 
 def second_look(log: Log) -> Steps[bool]:
