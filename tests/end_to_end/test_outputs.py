@@ -383,6 +383,18 @@ def test_names_that_a_directory_takes_for_one(
     assert [name for name in names(here / "out") if name.startswith(".manyhands")] == []
 
 
+def test_names_that_differ_in_case(here: Path) -> None:
+    """Where that is a difference, in files and in directories, each has its output; and two of a kind are found."""
+    written = parallel(backend="inline")(
+        claimed_output("out/{name}")(lambda name, output=OUTPUT: output.write_text(name))
+    )
+    items = ["X/a", "x/a", "X/A", "b", "B"]
+    assert [path.read_text() for path in written.map(items)] == items
+    for twice in (["A", "a", "a"], ["X/a", "x/a", "y", "X/a"]):
+        with pytest.raises(DuplicateOutput, match=rf"items {twice.index(twice[-1])} and {len(twice) - 1} of"):
+            list(written.map(twice))
+
+
 # -- waiting ---------------------------------------------------------------------------------------------------
 
 

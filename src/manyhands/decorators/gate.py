@@ -101,7 +101,8 @@ class ClaimGate:
         self._function = function
         self._claim = _claim(function)
         self._directory = directory
-        self._owners: dict[str, tuple[int, str]] = {}  # by what some filesystems take for the same path
+        # By what some filesystems take for the same path.
+        self._owners: dict[str, tuple[tuple[int, Path], ...]] = {}
         self._has_agreed = self._claim.fingerprint is None
         self._before: dict[Path, dict[str, int]] = {}
         self._checked: set[Path] = set()
@@ -114,18 +115,27 @@ class ClaimGate:
         """The output of an item; raises DuplicateOutput and what ``output_log`` raises."""
         log = output_log(self._function, call, self._directory)
         for path, template in zip(log.finals, self._claim.finals, strict=True):
-            first, name = self._owners.setdefault(_folded(path), (index, path.name))
-            if first != index and (name == path.name or self._is_one_name(path, name)):
-                raise DuplicateOutput(
-                    f"items {first} and {index} of {name_of(self._function)} have the same output, "
-                    f"{str(path)!r}; the template {template.text!r} must tell them apart"
-                )
+            key = _folded(path)
+            owners = self._owners.get(key, ())
+            for first, other in owners:
+                if first != index and self._is_same(path, other):
+                    raise DuplicateOutput(
+                        f"items {first} and {index} of {name_of(self._function)} have the same output, "
+                        f"{str(path)!r}; the template {template.text!r} must tell them apart"
+                    )
+            if (index, path) not in owners:
+                self._owners[key] = (*owners, (index, path))
         return log
 
-    def _is_one_name(self, path: Path, other: str) -> bool:
-        """Whether the directory takes two names that differ in case, or in how an accent is written, for one."""
+    def _is_same(self, path: Path, other: Path) -> bool:
+        """Whether they are one, also if they differ in case, or in how an accent is written."""
+        if path == other:
+            return True
         self._prepare(path.parent)
-        return is_one_name(path.parent, path.name, other)
+        self._prepare(other.parent)
+        if not path.parent.samefile(other.parent):
+            return False
+        return path.name == other.name or is_one_name(path.parent, path.name, other.name)
 
     def refusal(self, index: int, call: Call) -> Exception | None:
         """Why the item can't have an output of its own, or None."""
