@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from manyhands.calls import Call
@@ -227,6 +227,10 @@ def test_the_short_form_asks_the_same(
     prefix = (Host(),) if function is method else ()
     rule = StarRule(star, kwstar, tuple(args), kwargs)
     validation = Validation(arguments=predicate)
+    try:
+        validation.fits(parameters, "f")
+    except TypeError:
+        reject()  # it asks for what the function has not, which is told when it is decorated
     short = validation.item_check(rule, parameters, prefix)
     if star is not False or kwstar or function is only_rest:
         assert short is None
