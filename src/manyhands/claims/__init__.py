@@ -30,6 +30,7 @@ from manyhands.claims.directory import (
     fingerprint_file,
     fingerprint_text,
     is_one_name,
+    others_at_work,
 )
 from manyhands.claims.engine import Claims
 from manyhands.claims.gc import gc, remove_output
@@ -63,6 +64,7 @@ __all__ = [
     "fingerprint_text",
     "gc",
     "is_one_name",
+    "others_at_work",
     "remove_output",
     "wait_for",
 ]

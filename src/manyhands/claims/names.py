@@ -47,6 +47,8 @@ The last is what "claim" is renamed to when the claimant is gone, and its claims
 RECORD_FILES: Final[tuple[RecordFile, ...]] = get_args(RecordFile)
 
 _kinds: Final[dict[str, RecordFile]] = {kind: kind for kind in RECORD_FILES}
+_NORMAL: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[ -.0-~]+)+\Z")
+_SUSPECT: Final = re.compile(r"\.claim|\A\.manyhands-")
 _slot_mark = re.compile(r"(\.claims?)-(0|[1-9][0-9]*)(?=-|\Z)")
 _staging_tail = re.compile(rf"-([0-9a-f]{{{TOKEN_LENGTH}}})(?:\.(0|[1-9][0-9]*))?-(.+)\Z", re.DOTALL)
 _record_file = re.compile(rf"\.manyhands-([0-9a-f]{{{TOKEN_LENGTH}}})\.({'|'.join(RECORD_FILES)})-record\Z")
@@ -146,6 +148,8 @@ class Log:
         Raises:
             TemplateError: the name of ``final`` or ``temp`` would be taken for a file of a claim.
         """
+        if temp is None and not parts and type(final) is str and (quick := _quick(final)):
+            return cls(Path(final), Path(quick))
         path = Path(os.path.abspath(final))
         mark = _MARK_OF_SEVERAL if parts else _MARK
         if temp is None:
@@ -180,7 +184,7 @@ class Log:
 
     def slot(self, number: int) -> Path:
         """The path of slot ``number``."""
-        return self.prefix.with_name(f"{self.prefix.name}-{number}")
+        return Path(f"{self.prefix}-{number}")
 
     @property
     def finals(self) -> tuple[Path, ...]:
@@ -200,9 +204,17 @@ class Log:
         return (*parts, self.staging(number, token))
 
     def _staging(self, claim: str, final: Path) -> Path:
-        start = f"{self.prefix.name}-{claim}-"
-        fits = len(os.fsencode(start + final.name)) <= NAME_MAX
-        return self.prefix.with_name(start + (final.name if fits else _short(final.name)))
+        name = final.name
+        fits = len(os.fsencode(f"{self.prefix.name}-{claim}-{name}")) <= NAME_MAX
+        return Path(f"{self.prefix}-{claim}-{name if fits else _short(name)}")
+
+
+def _quick(final: str) -> str | None:
+    """The prefix for most absolute paths; None for those that must be looked at closely."""
+    directory, slash, name = final.rpartition("/")
+    if not slash or not name or not _NORMAL.match(final) or _SUSPECT.search(name) or len(name) >= _BODY_MAX:
+        return None
+    return f"{directory}/.{name}{_MARK}"
 
 
 def _hash(text: str) -> str:

@@ -54,6 +54,7 @@ class Entry:
     Attributes:
         log: the output and its log.
         reopen: failures up to this slot were recorded before the map began.
+        loads: whether the answer is to bring the value that ``load`` makes of the output, if there is one.
         seen: the failure whose back-off is being waited for.
         watch: what is known of the claim that is in the way.
         unreadable: how many looks in a row found a slot that can't be read.
@@ -61,6 +62,7 @@ class Entry:
 
     log: Log
     reopen: int = -1
+    loads: bool = True
     seen: Seen | None = None
     watch: Watch | None = None
     unreadable: int = 0
@@ -162,7 +164,7 @@ class Work:
             )
             match decision:
                 case Finished():
-                    return self._finished(log, claim, computed=False)
+                    return self._finished(entry, claim, computed=False)
                 case Busy(None, slot) if slot >= 0:
                     return _unreadable(entry, slot)
                 case Busy(_, _, watch):
@@ -191,7 +193,7 @@ class Work:
             raise
         if isinstance(outcome, Fenced):
             return Later(0.0, entry, where=str(mine.log.final))
-        return self._finished(mine.log, claim, computed=True)
+        return self._finished(entry, claim, computed=True)
 
     def _produce(self, call: Call, claim: ClaimPolicy, mine: Mine) -> None:
         stagings = mine.stagings
@@ -248,8 +250,9 @@ class Work:
         error.type_name, error.traceback = record.type_name, record.traceback
         return Failed(error, record.traceback)
 
-    def _finished(self, log: Log, claim: ClaimPolicy, computed: bool) -> Done[Any] | Failed:
-        if claim.load is None:
+    def _finished(self, entry: Entry, claim: ClaimPolicy, computed: bool) -> Done[Any] | Failed:
+        log = entry.log
+        if claim.load is None or not entry.loads:
             return Done(claim.answer(log.finals), computed)
         try:
             return Done(claim.load(claim.answer(log.finals)), computed)

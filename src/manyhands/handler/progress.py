@@ -23,7 +23,7 @@ class ProgressBar:
 
     def __init__(self, label: str, total: int | None, unit: str = "item") -> None:
         self._bar: Any = None
-        self._marks = {"failed": 0, "discarded": 0, "retried": 0}
+        self._marks = {"elsewhere": 0, "failed": 0, "discarded": 0, "retried": 0}
         with self._drawing():
             self._bar = _bar_class()(total=total, desc=label, unit=unit, dynamic_ncols=True)
 
@@ -38,6 +38,11 @@ class ProgressBar:
     def returned(self, values: Sequence[Any]) -> None:
         """So many more, without a fault."""
         self.more(len(values))
+
+    def found(self, count: int) -> None:
+        """So many more, by others."""
+        self._mark("elsewhere", count)
+        self.more(count)
 
     def more(self, count: int) -> None:
         """So many more."""
@@ -55,8 +60,8 @@ class ProgressBar:
             with self._drawing():
                 self._bar.close()
 
-    def _mark(self, what: str) -> None:
-        self._marks[what] += 1
+    def _mark(self, what: str, count: int = 1) -> None:
+        self._marks[what] += count
         if self._bar is not None:
             marks = {name: number for name, number in self._marks.items() if number}
             with self._drawing():

@@ -57,6 +57,9 @@ class Observer(Protocol):
     def returned(self, values: Sequence[Any]) -> None:
         """Items have ended, each with a value."""
 
+    def found(self, count: int) -> None:
+        """So many items need not be computed, others have done that."""
+
     def retried(self) -> None:
         """An attempt failed and is to be repeated."""
 
@@ -128,6 +131,11 @@ class Pump:
         self._is_cancelled = False
         self._source_error: Exception | None = None
         self._closed = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether the input has ended and every outcome was taken."""
+        return self.stream.finished
 
     def prime(self, items: int) -> None:
         """Draws and sends up to ``items`` items."""
