@@ -200,8 +200,10 @@ class Walk:
             index = self._due
         elif self._ended:
             index = self._ended.popleft()
+        elif self._loads:
+            return None
         else:
-            found = None if self._loads else self._find(FOUND, self._due)
+            found = self._find(FOUND, self._due)
             index = self._due = len(self._marks) if found is None else found
         mark = self._marks[index] if index < len(self._marks) else OPEN
         if mark == KEPT:
