@@ -43,7 +43,9 @@ def test_what_is_there_is_found_by_listing(here: Path, log: Path, looks: list[st
     assert len([path for path in looks if path.endswith(".txt")]) < 100
 
 
-def test_a_directory_with_much_else_is_not_listed(here: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_with_much_else_is_not_listed(
+    here: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a few items are about is looked for in another way there."""
     monkeypatch.setattr("manyhands.decorators.listed._ENTRIES_MIN", 20)
     monkeypatch.setattr("manyhands.decorators.listed._ENTRIES_PER_ITEM", 2)
@@ -125,7 +127,7 @@ def test_who_meets_others_keeps_out_of_their_way(here: Path) -> None:
         order.append(number)
         output.touch()
 
-    def other(round: int, racer: int) -> None:
+    def other(lap: int, racer: int) -> None:
         with Claims() as claims:
             assert isinstance(claims.acquire(Log.of("another.txt")), Mine)
             tell("claimed", "yes")
@@ -149,7 +151,7 @@ def test_a_list_shared_by_processes(here: Path, log: Path) -> None:
     """Each has the whole list in order, and each output is computed once."""
     items = [f"item {n}" for n in range(60)]
 
-    def share(round: int, racer: int) -> list[str]:
+    def share(lap: int, racer: int) -> list[str]:
         return [path.stem for path in tasks.write.map(items, args=(log,), backend="inline")]
 
     for lap in race(share, processes=3)[0]:
@@ -168,7 +170,7 @@ def test_an_output_claimed_elsewhere_is_left_alone(here: Path, log: Path) -> Non
         tell("end", "now")
         assert [outcome.elsewhere is not None for outcome in outcomes] == [False, True, False]
 
-    def other(round: int, racer: int) -> None:
+    def other(lap: int, racer: int) -> None:
         with Claims() as claims:
             assert isinstance(claims.acquire(Log.of(here / "out" / "b.txt")), Mine)
             tell("claimed", "yes")
@@ -185,7 +187,9 @@ def test_the_same_output_twice_is_told(here: Path, log: Path) -> None:
     (here / "out" / "a.txt").touch()
     with pytest.raises(DuplicateOutput, match="items 0 and 2"):
         tasks.write.map(["a", "b", "a"], args=(log,), backend="inline")
-    outcomes = list(tasks.write.map(["a", "b", "a"], args=(log,), backend="inline", on_error="return").outcomes())
+    outcomes = list(
+        tasks.write.map(["a", "b", "a"], args=(log,), backend="inline", on_error="return").outcomes()
+    )
     assert [type(outcome.failure and outcome.failure.error) for outcome in outcomes] == [
         type(None),
         type(None),
@@ -207,7 +211,7 @@ def test_the_bar_tells_what_others_do(here: Path, log: Path, monkeypatch: pytest
     for item in ("a", "b"):
         (here / "out" / f"{item}.txt").touch()
 
-    def other(round: int, racer: int) -> None:
+    def other(lap: int, racer: int) -> None:
         with Claims() as claims:
             mine = claims.acquire(Log.of(here / "out" / "c.txt"))
             assert isinstance(mine, Mine)

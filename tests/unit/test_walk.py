@@ -189,6 +189,24 @@ def test_who_meets_others_goes_in_an_order_of_its_own() -> None:
     assert rest != list(range(10, 100))
     assert sorted(rest) == list(range(10, 100))  # type: ignore[type-var]
     assert walk.draw() is None
+    another = Walk(100)
+    another.meet()
+    assert [index for _ in range(100) if (index := another.draw()) in rest] != rest
+
+
+def test_what_is_far_ahead_comes_without_its_value() -> None:
+    """It would have to be kept; it is loaded when it is nearly due."""
+    walk = Walk(20, loads=True, room=3, shuffle=lambda _: None)
+    walk.meet()
+    drawn = [(index, walk.brings_value(index)) for _ in range(20) if (index := walk.draw()) is not None]
+    assert drawn == [(index, index < 3) for index in reversed(range(20))]
+    walk.ended(made(19))
+    assert walk.draw() is None
+    for index in range(17):
+        walk.ended(made(index, "value" if index < 3 else None))
+        assert (walk.take() is not None) == (index < 3)
+    assert [walk.draw(), walk.draw(), walk.draw(), walk.draw()] == [3, 4, 5, None]
+    assert walk.brings_value(3)
 
 
 def test_no_more_than_room_is_kept_far_ahead() -> None:
@@ -232,6 +250,18 @@ def test_what_was_found_is_given_out_together() -> None:
     assert walk.take() == Ready(1, 3)
     assert walk.take() == Ready(4, 1, True, (), 4.0, "host:4")
     assert walk.take() == Ready(5, 1)
+
+
+def test_what_is_found_later_is_given_out_too() -> None:
+    """Unordered, wherever it is, once each."""
+    walk = Walk(4, ordered=False)
+    walk.found([3])
+    assert walk.take() == Ready(3)
+    walk.found([1, 2])
+    assert [walk.take(), walk.take()] == [Ready(1, 2), None]
+    assert walk.draw() == 0
+    walk.was_there(0)
+    assert [walk.take(), walk.finished] == [Ready(0), True]
 
 
 def test_what_was_not_drawn_can_not_end() -> None:

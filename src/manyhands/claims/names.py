@@ -48,7 +48,7 @@ RECORD_FILES: Final[tuple[RecordFile, ...]] = get_args(RecordFile)
 
 _kinds: Final[dict[str, RecordFile]] = {kind: kind for kind in RECORD_FILES}
 _NORMAL: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[ -.0-~]+)+\Z")
-_SUSPECT: Final = re.compile(r"\.claim|\A\.manyhands-")
+_SUSPECT: Final = re.compile(r"\.claim|\.manyhands-")
 _slot_mark = re.compile(r"(\.claims?)-(0|[1-9][0-9]*)(?=-|\Z)")
 _staging_tail = re.compile(rf"-([0-9a-f]{{{TOKEN_LENGTH}}})(?:\.(0|[1-9][0-9]*))?-(.+)\Z", re.DOTALL)
 _record_file = re.compile(rf"\.manyhands-([0-9a-f]{{{TOKEN_LENGTH}}})\.({'|'.join(RECORD_FILES)})-record\Z")
@@ -110,6 +110,11 @@ def parse(name: str) -> SlotName | StagingName | RecordName | None:
 def record_file(directory: Path, token: str, kind: RecordFile) -> Path:
     """Where the claimant ``token`` keeps its ``kind`` file for the logs in ``directory``."""
     return directory / f".manyhands-{token}.{kind}-record"
+
+
+def is_plain(path: str) -> bool:
+    """Whether nothing in this path looks like a file of a claim."""
+    return _SUSPECT.search(path) is None
 
 
 def final_name(staging: StagingName) -> str | None:

@@ -101,6 +101,7 @@ class ClaimGate:
         self.has_met_others = False
         self.are_distinct = False  # once no two items are known to have the same output
         self.brings_value: Callable[[int], bool] = lambda _: True
+        self.missed = -1  # the item whose output was just looked for in vain
         # By what some filesystems take for the same path.
         self._owners: dict[str, tuple[tuple[int, Path], ...]] = {}
         self._has_agreed = self._claim.fingerprint is None
@@ -159,12 +160,13 @@ class ClaimGate:
             self._agree()
             log = self.log(index, call) if entry is None else entry.log
             loads = self._claim.load is not None and self.brings_value(index)
-            if log.final.exists():
+            if index != self.missed and log.final.exists():
                 if loads:
                     return Pass(entry or Entry(log))
                 return Done(self.answer(log.finals), computed=False)
             if entry is None:
                 self._ready(log)
+            self.missed = -1
         except (OutputDirectoryError, FingerprintMismatch) as error:
             return Failed(error, halts=True)
         except (ManyhandsError, OSError, TypeError) as error:

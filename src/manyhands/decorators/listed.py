@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from manyhands.calls import Call, Failed
-from manyhands.claims import others_at_work
+from manyhands.claims import is_plain, others_at_work
 from manyhands.decorators.decorated import Decorated
 from manyhands.decorators.gate import ClaimGate
 from manyhands.handler.pump import Prepare
@@ -85,6 +85,9 @@ class ListedOutputs:
             return False
         try:
             os.lstat(self._quick(self._items[index]))
+        except FileNotFoundError:
+            self._gate.missed = index
+            return False
         except OSError:
             return False
         return True
@@ -103,7 +106,7 @@ class ListedOutputs:
             names = {folded(name(item)) for item in self._items}
         except Exception:  # it will be told of the item when its turn has come
             return False
-        return len(names) == len(self._items)
+        return len(names) == len(self._items) and all(map(is_plain, names))
 
 
 def _quick_name(function: Decorated[..., Any], rule: StarRule, gate: ClaimGate) -> Callable[[Any], str] | None:

@@ -161,6 +161,8 @@ class Work:
                 code_hash=self._code_hash,
                 seen=entry.seen,
                 watch=entry.watch,
+                # The gate has. If more is known, there is a log.
+                looked=entry.seen is None and entry.watch is None and not entry.unreadable,
             )
             match decision:
                 case Finished():
@@ -183,7 +185,11 @@ class Work:
 
         try:
             self._produce(call, claim, mine)
-            outcome = claims.commit(mine)
+            try:
+                outcome = claims.commit(mine)
+            except OutputMissing:
+                self._check_written(claim, mine)
+                raise
         except OutputDirectoryError:
             raise
         except Exception as error:
@@ -203,13 +209,18 @@ class Work:
         value = self._attempt(call, output)
         if claim.save is not None:
             claim.save(self._checked(value), output)
-        for staging, final in zip(stagings, mine.log.finals, strict=True):
+        checks_files = claim.save is None and self._checks_result
+        if claim.final.is_directory or checks_files:  # else the commit sees whether there is one
+            self._check_written(claim, mine)
+        if checks_files:
+            self._checked(output, annotated=False)
+
+    def _check_written(self, claim: ClaimPolicy, mine: Mine) -> None:
+        for staging, final in zip(mine.stagings, mine.log.finals, strict=True):
             if not staging.exists() or (claim.final.is_directory and not any(staging.iterdir())):
                 who = name_of(self._function if claim.save is None else claim.save)
                 what = self._function._parameters.output if claim.save is None else "its path"
                 raise OutputMissing(f"{who} returned without having written {what}, for {str(final)!r}")
-        if claim.save is None:
-            self._checked(output, annotated=False)
 
     def _give_up(self, error: Exception, entry: Entry, claims: Claims, mine: Mine) -> Answer:
         """A failed attempt under a claim: recorded for everybody, unless it says nothing about the item."""
