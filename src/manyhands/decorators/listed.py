@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -48,6 +48,7 @@ class ListedOutputs:
         self._prepare = prepare
         self._gate = gate
         self._quick = _quick_name(function, rule, gate)
+        self._paths: list[str] = []  # until they have been looked for
         gate.are_distinct = self._quick is not None and self._all_distinct(self._quick)
 
     @property
@@ -72,10 +73,15 @@ class ListedOutputs:
         if name is None or not self.are_distinct or not len(self._items) or not self._gate.has_agreed():
             return Found()
         every = range(len(self._items)) if items is None else items
+        paths = self._paths if items is None and self._paths else [name(self._items[index]) for index in every]
+        self._paths = []
         listings, finished = _Listings(max(_ENTRIES_MIN, _ENTRIES_PER_ITEM * len(every))), []
-        for index in every:
-            directory, _, entry = name(self._items[index]).rpartition("/")
-            if entry in listings.of(directory):
+        last, present = None, set[str]()
+        for index, path in zip(every, paths, strict=True):
+            directory, _, entry = path.rpartition("/")
+            if directory != last:
+                last, present = directory, listings.of(directory)
+            if entry in present:
                 finished.append(index)
         return Found(finished, listings.entries, items is None and listings.show_others())
 
@@ -103,10 +109,14 @@ class ListedOutputs:
 
     def _all_distinct(self, name: Callable[[Any], str]) -> bool:
         try:
-            names = {folded(name(item)) for item in self._items}
+            paths = [name(item) for item in self._items]
         except Exception:  # it will be told of the item when its turn has come
             return False
-        return len(names) == len(self._items) and all(map(is_plain, names))
+        # Of texts that are equal the hashes are too; the other way round, a closer look is taken for nothing.
+        if len(set(map(hash, map(folded, paths)))) < len(paths) or not all(map(is_plain, paths)):
+            return False
+        self._paths = paths
+        return True
 
 
 def _quick_name(function: Decorated[..., Any], rule: StarRule, gate: ClaimGate) -> Callable[[Any], str] | None:
@@ -122,13 +132,7 @@ def _quick_name(function: Decorated[..., Any], rule: StarRule, gate: ClaimGate) 
     parameters = [name for name, value in arguments.items() if value is _ITEM]
     if len(parameters) != 1:
         return None
-    parameter, fill, directory = parameters[0], gate.template.fill_text, str(gate.directory)
-
-    def quick_name(item: Any) -> str:
-        arguments[parameter] = item
-        return fill(arguments, directory)
-
-    return quick_name
+    return gate.template.filler(parameters[0], arguments, str(gate.directory))
 
 
 class _Listings:
@@ -138,15 +142,12 @@ class _Listings:
         self.entries = 0
         self._left = most
         self._names: dict[str, set[str]] = {}
-        self._last: tuple[str, set[str]] = ("", set())
 
     def of(self, directory: str) -> set[str]:
         """The names in there."""
-        if self._last[0] != directory:
-            if directory not in self._names:
-                self._names[directory] = self._listed(directory)
-            self._last = directory, self._names[directory]
-        return self._last[1]
+        if directory not in self._names:
+            self._names[directory] = self._listed(directory)
+        return self._names[directory]
 
     def show_others(self) -> bool:
         """Whether somebody else is at work in one of them."""
@@ -155,13 +156,9 @@ class _Listings:
     def _listed(self, directory: str) -> set[str]:
         try:
             with os.scandir(directory) as entries:
-                names = set(islice(_names(entries), self._left + 1))
+                names = {entry.name for entry in islice(entries, self._left + 1)}
         except OSError:
             return set()
         self.entries += len(names)
         self._left -= len(names)
         return names if self._left >= 0 else set()
-
-
-def _names(entries: Iterator[os.DirEntry[str]]) -> Iterator[str]:
-    return (entry.name for entry in entries)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -121,6 +121,28 @@ class Template:
         if os.sep == "/" and _plain_path.match(inside[1:] if self._is_absolute else inside):
             return inside if self._is_absolute else f"{directory}/{inside}"
         return str(self._checked(text, Path(directory)))
+
+    def filler(self, parameter: str, arguments: Mapping[str, Any], directory: str) -> Callable[[Any], str]:
+        """``fill_text`` as a function of one argument, with all others given."""
+        filled = dict(arguments)
+
+        def fill(value: Any) -> str:
+            filled[parameter] = value
+            return self.fill_text(filled, directory)
+
+        first, *more = self._pieces
+        last = more[0][0] if more else ""
+        only = (first[1:], [piece[1] for piece in more]) == ((parameter, "", None), [None] * bool(more))
+        if not only or self.is_directory or not _plain_path.match(f"{first[0].removeprefix('/')}x{last}"):
+            return fill
+        start = first[0] if self._is_absolute else f"{directory}/{first[0]}"
+
+        def fill_quickly(value: Any) -> str:
+            if type(value) is str and value.strip(".") and "/" not in value and "\0" not in value:
+                return f"{start}{value}{last}"
+            return fill(value)
+
+        return fill_quickly if os.sep == "/" else fill
 
     @cached_property
     def _is_absolute(self) -> bool:
