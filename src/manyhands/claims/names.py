@@ -16,8 +16,9 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from manyhands.errors import TemplateError
 
@@ -107,9 +108,10 @@ def parse(name: str) -> SlotName | StagingName | RecordName | None:
     return StagingName(prefix, number, staging[1], staging[3], int(staging[2]) if staging[2] else None)
 
 
+@lru_cache(maxsize=64)
 def record_file(directory: Path, token: str, kind: RecordFile) -> Path:
     """Where the claimant ``token`` keeps its ``kind`` file for the logs in ``directory``."""
-    return directory / f".manyhands-{token}.{kind}-record"
+    return Path(f"{directory}/.manyhands-{token}.{kind}-record")
 
 
 def is_plain(path: str) -> bool:
@@ -124,7 +126,7 @@ def final_name(staging: StagingName) -> str | None:
     return staging.tail
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Log:
     """The write-once log of one output.
 
@@ -182,16 +184,19 @@ class Log:
                 )
         return cls(path, place.with_name(body + mark), tuple(others))
 
-    @property
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Log, (self.final, self.prefix, self.parts)
+
+    @cached_property
     def directory(self) -> Path:
         """Where the slots, the stagings and the claimants' records are."""
         return self.prefix.parent
 
     def slot(self, number: int) -> Path:
         """The path of slot ``number``."""
-        return Path(f"{self.prefix}-{number}")
+        return _slot(str(self.prefix), number)
 
-    @property
+    @cached_property
     def finals(self) -> tuple[Path, ...]:
         """All that the output is, in the order in which it is published."""
         return (*self.parts, self.final)
@@ -212,6 +217,13 @@ class Log:
         name = final.name
         fits = len(os.fsencode(f"{self.prefix.name}-{claim}-{name}")) <= NAME_MAX
         return Path(f"{self.prefix}-{claim}-{name if fits else _short(name)}")
+
+
+@lru_cache(
+    maxsize=64
+)  # one who is at an output comes back to its slots, and to make a Path takes longer than a stat
+def _slot(prefix: str, number: int) -> Path:
+    return Path(f"{prefix}-{number}")
 
 
 def _quick(final: str) -> str | None:

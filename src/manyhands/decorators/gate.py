@@ -56,7 +56,7 @@ def output_paths(function: Decorated[..., Any], call: Call, directory: Path) -> 
             call = function.converted(call)
         except Refused as refused:
             raise refused.error from None
-    return _filled(_claim(function), function.bind_arguments(call), directory)
+    return tuple(map(Path, _filled(_claim(function), function.bind_arguments(call), directory)))
 
 
 def output_log(function: Decorated[..., Any], call: Call, directory: Path) -> Log:
@@ -67,13 +67,11 @@ def output_log(function: Decorated[..., Any], call: Call, directory: Path) -> Lo
     return Log.of(final, None if claim.temp is None else claim.temp.fill(arguments, directory), parts)
 
 
-def _filled(claim: ClaimPolicy, arguments: dict[str, Any], directory: Path) -> tuple[Path, ...]:
-    paths = tuple(template.fill(arguments, directory) for template in claim.finals)
+def _filled(claim: ClaimPolicy, arguments: dict[str, Any], directory: Path) -> tuple[str, ...]:
+    paths = tuple(template.fill_text(arguments, str(directory)) for template in claim.finals)
     if len(set(paths)) < len(paths):
         texts = ", ".join(repr(template.text) for template in claim.finals)
-        raise TemplateError(
-            f"the templates {texts} give the same file, {str(paths[-1])!r}, for several outputs"
-        )
+        raise TemplateError(f"the templates {texts} give the same file, {paths[-1]!r}, for several outputs")
     return paths
 
 
