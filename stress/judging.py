@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from tasks import Entry
+if TYPE_CHECKING:
+    from tasks import Entry
 
 
 @dataclass(frozen=True, slots=True)

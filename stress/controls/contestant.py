@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import tasks
 
@@ -110,7 +110,7 @@ class Contestant:
     distribution = ""
     remedy = ""
     litter_by_design = ""
-    deeds: dict[str, int] = {"kill parent": 50, "stop parent": 50}
+    deeds: ClassVar[dict[str, int]] = {"kill parent": 50, "stop parent": 50}
 
     def version(self) -> str | None:
         """Of what it needs; "" if that is nothing, None if it is not installed."""

@@ -2,14 +2,15 @@
 
 import os
 
+from jug import TaskGenerator
+
 from controls.contestant import Job
 from controls.with_jug import JOB
-from jug import TaskGenerator
 
 job = Job.from_json(os.environ[JOB])
 
 
-@TaskGenerator
+@TaskGenerator  # type: ignore[untyped-decorator]  # jug has no types
 def output(number: int) -> bytes:
     """The output of an item."""
     return job.produced(number)

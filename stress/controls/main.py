@@ -8,6 +8,7 @@ import traceback
 from collections import Counter
 
 from arena import Arena
+
 from controls.contestant import Contestant
 from controls.contestants import ALL, find
 from controls.scenes import BROKEN, COLUMNS, SCENES, play
@@ -64,8 +65,8 @@ def main(arguments: list[str]) -> int:
         rounds += 1
         if (time.monotonic() - began) * (1 + 1 / rounds) > options.seconds:
             break
-    print(f"\n{rounds} rounds in {time.monotonic() - began:.0f} s\n")
-    print(table(sums))
+    print(f"\nrounds: {rounds}, in {time.monotonic() - began:.0f} s")
+    print(table(sums), end="\n\n")
     for problem in problems:
         print(f"FAIL {problem}")
     return 1 if problems else 0
@@ -104,8 +105,14 @@ def play_one(
 
 
 def table(sums: dict[tuple[str, str], Counter[str]]) -> str:
-    """The figures, in Markdown."""
-    head = ("scene", "contestant", *COLUMNS)
-    lines = [head, tuple("---" if column in head[:2] else "---:" for column in head)]
-    lines += [(*key, *(str(figures[column]) for column in COLUMNS)) for key, figures in sums.items()]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    """The figures, in Markdown: a table for each scene, without columns in which nobody has anything."""
+    lines = []
+    for scene in dict.fromkeys(scene for scene, _ in sums):
+        rows = {name: figures for (of, name), figures in sums.items() if of == scene}
+        columns = [column for column in COLUMNS if any(figures[column] for figures in rows.values())]
+        lines += ["", f"| {' | '.join((scene, *columns))} |", f"| --- |{' ---: |' * len(columns)}"]
+        lines += [
+            f"| {' | '.join((name, *(str(figures[column]) for column in columns)))} |"
+            for name, figures in rows.items()
+        ]
+    return "\n".join(lines)

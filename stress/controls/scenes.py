@@ -8,19 +8,19 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import psutil
-from arena import Arena, Figures, Member, Nemesis
+from arena import Arena, Figures, Member, Nemesis, some
 from claims_storm import Trapped
-from controls.contestant import OUTPUTS, Contestant, Job
-from controls.small_disk import small_disk
 from judging import repeated
 
 import manyhands.testing
+from controls.contestant import OUTPUTS, Contestant, Job
+from controls.small_disk import small_disk
 
 LEASE: Final = 2.0
 """Seconds, in scenes in which owners fall silent."""
@@ -63,6 +63,7 @@ class Stage:
         self.figures = dict.fromkeys(COLUMNS, 0)
         self.figures["outputs"] = self.job.items
         self.workers: list[Member] = []
+        self.left: list[str] = []
         self.nemesis: Nemesis | None = None
         (self.arena.directory / "interrupted").mkdir()
         (self.arena.directory / OUTPUTS).mkdir()
@@ -158,11 +159,13 @@ def play(
             return None
         with watched(stage):
             is_played = SCENES[scene](stage)
+    if stage.left:
+        print(f"left by {contestant.name}: {some(stage.left)}")
     return stage.figures if is_played else None
 
 
 @contextmanager
-def any_disk(directory: Path) -> Iterator[bool]:
+def any_disk(_: Path) -> Iterator[bool]:
     """The one that the directory is on."""
     yield True
 
@@ -180,6 +183,7 @@ def conclude(stage: Stage, is_judging_repeats: bool = True) -> bool:
     stage.act("clean")
     state = stage.judge()
     figures["torn in the end"], figures["left"] = len(state["torn"]), len(state["left"])
+    stage.left = state["left"]
     figures["processes"] = len(stage.workers)
     killed = {member.number for member in arena.members if member.killed}
     workers: set[int] = set()
@@ -191,9 +195,7 @@ def conclude(stage: Stage, is_judging_repeats: bool = True) -> bool:
         figures["computed twice"] = len(
             repeated(arena.look(), lambda entry: entry.scope in killed or entry.pid in workers)
         )
-        figures["crashed"] = sum(
-            not member.killed and member.popen.returncode != 0 for member in stage.workers
-        )
+        figures["crashed"] = sum(not member.killed and member.popen.returncode != 0 for member in stage.workers)
     return True
 
 
@@ -207,7 +209,7 @@ def race(stage: Stage) -> bool:
 
 
 def kill(stage: Stage) -> bool:
-    """Processes are killed and stopped at random moments, some when their output is nearly written; others replace them."""
+    """Processes are killed and stopped, at random and where an output is nearly written; others replace them."""
     nemesis = stage.nemesis = Nemesis(stage.arena, stage.contestant.deeds, (0.05, 0.25))
     trapped = Trapped(stage.arena)
     stage.enter(stage.processes)
@@ -241,8 +243,9 @@ def stop(stage: Stage) -> bool:
 
     def continue_all() -> None:
         for process in arena.tagged():
-            if process.status() == psutil.STATUS_STOPPED:
-                process.send_signal(signal.SIGCONT)
+            with suppress(psutil.NoSuchProcess):
+                if process.status() == psutil.STATUS_STOPPED:
+                    process.send_signal(signal.SIGCONT)
 
     arena.until(lambda: time.monotonic() - began > HOLD_SECONDS and stopped() > 0)
     stage.count("missing meanwhile", len(stage.judge()["missing"]))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import tasks
+
 from controls.contestant import OUTPUTS, Contestant, Job
 
 
@@ -13,7 +15,12 @@ class Manyhands(Contestant):
 
     name = "manyhands"
     distribution = "manyhands"
-    deeds = {"kill parent": 25, "kill worker": 25, "stop parent": 25, "stop worker": 25}
+    deeds: ClassVar = {"kill parent": 25, "kill worker": 25, "stop parent": 25, "stop worker": 25}
+
+    def version(self) -> str:
+        from manyhands import __version__
+
+        return __version__
 
     def work(self, job: Job) -> None:
         from manyhands import OUTPUT, WorkerDied, claimed_output, parallel, retry_on
