@@ -64,6 +64,7 @@ class Stage:
         self.figures["outputs"] = self.job.items
         self.workers: list[Member] = []
         self.left: list[str] = []
+        self.waiting: set[int] = set()
         self.nemesis: Nemesis | None = None
         (self.arena.directory / "interrupted").mkdir()
         (self.arena.directory / OUTPUTS).mkdir()
@@ -88,22 +89,27 @@ class Stage:
         self.arena.until(lambda: not member.alive)
         return member
 
-    def settle(self, members: Sequence[Member]) -> None:
-        """Wait for the end of all of these; who waits for ever is counted, and ended."""
-        progress, heard = self.arena.began, -1
+    def settle(self, each: Callable[[], None] | None = None) -> None:
+        """Wait for the end of all who work, doing ``each`` meanwhile; who waits for ever is counted, and ended."""
+        since, heard = time.monotonic(), -1
 
         def is_over() -> bool:
-            nonlocal progress, heard
+            nonlocal since, heard
             if (entries := len(self.arena.look())) != heard:
-                progress, heard = time.monotonic(), entries
-            return time.monotonic() - progress > WAIT_SECONDS
+                since, heard = time.monotonic(), entries
+            return not self.alive or time.monotonic() - since > WAIT_SECONDS
 
-        self.arena.until(lambda: not any(member.alive for member in members) or is_over())
-        for member in members:
-            if member.alive:
-                self.figures["stood waiting"] += 1
-                self.arena.kill_parent(member)
-        self.arena.until(lambda: not any(member.alive for member in members))
+        self.arena.until(is_over, each)
+        for member in self.alive:
+            self.figures["stood waiting"] += 1
+            self.waiting.add(member.number)
+            self.arena.kill_parent(member)
+        self.arena.until(lambda: not self.alive)
+
+    @property
+    def alive(self) -> list[Member]:
+        """Those who work, or are stopped."""
+        return [member for member in self.workers if member.alive]
 
     def _start(self, deed: str, spared: bool, prefix: Sequence[str]) -> Member:
         return self.arena.start(
@@ -173,12 +179,14 @@ def any_disk(_: Path) -> Iterator[bool]:
 def conclude(stage: Stage, is_judging_repeats: bool = True) -> bool:
     """One more process comes when all is quiet; then the remedy, if it is needed; then cleaning up, and counting."""
     arena, figures = stage.arena, stage.figures
-    stage.settle(stage.enter(1, spared=True))
+    stage.enter(1, spared=True)
+    stage.settle()
     state = stage.judge()
     figures["missing"] = figures["missing after its remedy"] = len(state["missing"])
     if state["missing"] and stage.contestant.remedy:
         stage.act("heal")
-        stage.settle(stage.enter(1, spared=True))
+        stage.enter(1, spared=True)
+        stage.settle()
         figures["missing after its remedy"] = len(stage.judge()["missing"])
     stage.act("clean")
     state = stage.judge()
@@ -190,7 +198,7 @@ def conclude(stage: Stage, is_judging_repeats: bool = True) -> bool:
     if stage.nemesis is not None:
         workers = stage.nemesis.killed_workers
         stage.count("stopped", stage.nemesis.figures["stops"])
-    figures["killed"] = len(killed) + len(workers)
+    figures["killed"] = len(killed - stage.waiting) + len(workers)
     if is_judging_repeats:
         figures["computed twice"] = len(
             repeated(arena.look(), lambda entry: entry.scope in killed or entry.pid in workers)
@@ -204,7 +212,8 @@ def conclude(stage: Stage, is_judging_repeats: bool = True) -> bool:
 
 def race(stage: Stage) -> bool:
     """All begin together, on outputs that take no time; nobody is disturbed."""
-    stage.settle(stage.enter(stage.processes))
+    stage.enter(stage.processes)
+    stage.settle()
     return conclude(stage)
 
 
@@ -222,12 +231,12 @@ def kill(stage: Stage) -> bool:
         if killed() < stage.kills:
             nemesis.step()
         else:
-            nemesis.rest()
+            nemesis.rest()  # of who is stopped, nobody stays so
         gone = sum(member.killed for member in stage.workers)
         if (absent := stage.processes + gone - len(stage.workers)) > 0:
             stage.enter(absent)
 
-    stage.arena.until(lambda: not any(member.alive for member in stage.workers), each)
+    stage.settle(each)
     nemesis.rest()
     return conclude(stage)
 
@@ -249,7 +258,7 @@ def stop(stage: Stage) -> bool:
 
     arena.until(lambda: time.monotonic() - began > HOLD_SECONDS and stopped() > 0)
     stage.count("missing meanwhile", len(stage.judge()["missing"]))
-    arena.until(lambda: not any(member.alive for member in stage.workers), continue_all)
+    stage.settle(continue_all)
     stage.count("stopped", stopped())
     return conclude(stage)
 
@@ -258,16 +267,15 @@ def full(stage: Stage) -> bool:
     """The disk is full for a while; processes that end for that are started again when there is room."""
     arena = stage.arena
     outputs = arena.directory / OUTPUTS
-    members = stage.enter(stage.processes)
+    stage.enter(stage.processes)
     arena.until(lambda: len(arena.look()) > stage.job.items // 2)
     with manyhands.testing.Nemesis(arena.seed) as nemesis:
         nemesis.fill(outputs)
         filled = time.monotonic()
-        arena.until(
-            lambda: not any(member.alive for member in members) or time.monotonic() - filled > FULL_SECONDS
-        )
-    stage.settle(members)
-    stage.settle(stage.enter(stage.processes))
+        arena.until(lambda: not stage.alive or time.monotonic() - filled > FULL_SECONDS)
+    stage.settle()
+    stage.enter(stage.processes)
+    stage.settle()
     return conclude(stage, is_judging_repeats=False)
 
 
@@ -284,7 +292,8 @@ def vanish(stage: Stage) -> bool:
 
         stage.arena.until(is_due)
         stage.arena.kill_parent(member)
-    stage.settle(stage.enter(stage.processes))
+    stage.enter(stage.processes)
+    stage.settle()
     return conclude(stage)
 
 
