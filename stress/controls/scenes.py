@@ -25,8 +25,8 @@ from controls.small_disk import small_disk
 LEASE: Final = 2.0
 """Seconds, in scenes in which owners fall silent."""
 
-HOLD_SECONDS: Final = 6 * LEASE
-"""For how long after the beginning owners stay stopped."""
+HOLD_SECONDS: Final = 5 * LEASE
+"""For how long owners stay stopped after the others have come to the end of what they can do."""
 
 FULL_SECONDS: Final = 10.0
 """How long the disk stays full, if not all have ended for that before."""
@@ -91,20 +91,25 @@ class Stage:
 
     def settle(self, each: Callable[[], None] | None = None) -> None:
         """Wait for the end of all who work, doing ``each`` meanwhile; who waits for ever is counted, and ended."""
-        since, heard = time.monotonic(), -1
-
-        def is_over() -> bool:
-            nonlocal since, heard
-            if (entries := len(self.arena.look())) != heard:
-                since, heard = time.monotonic(), entries
-            return not self.alive or time.monotonic() - since > WAIT_SECONDS
-
-        self.arena.until(is_over, each)
+        is_quiet = self.quiet_for(WAIT_SECONDS)
+        self.arena.until(lambda: not self.alive or is_quiet(), each)
         for member in self.alive:
             self.figures["stood waiting"] += 1
             self.waiting.add(member.number)
             self.arena.kill_parent(member)
         self.arena.until(lambda: not self.alive)
+
+    def quiet_for(self, seconds: float) -> Callable[[], bool]:
+        """Whether the journal, looked at again and again, has got nothing new for so long."""
+        since, heard = time.monotonic(), -1
+
+        def is_quiet() -> bool:
+            nonlocal since, heard
+            if (entries := len(self.arena.look())) != heard:
+                since, heard = time.monotonic(), entries
+            return time.monotonic() - since > seconds
+
+        return is_quiet
 
     @property
     def alive(self) -> list[Member]:
@@ -245,7 +250,7 @@ def stop(stage: Stage) -> bool:
     """Three owners stop when their output is nearly written, for longer than any lease, and go on."""
     stage.enter(stage.processes)
     arena = stage.arena
-    began = time.monotonic()
+    is_quiet = stage.quiet_for(HOLD_SECONDS)
 
     def stopped() -> int:
         return sum(entry.kind == "s" for entry in arena.look())
@@ -256,7 +261,7 @@ def stop(stage: Stage) -> bool:
                 if process.status() == psutil.STATUS_STOPPED:
                     process.send_signal(signal.SIGCONT)
 
-    arena.until(lambda: time.monotonic() - began > HOLD_SECONDS and stopped() > 0)
+    arena.until(lambda: is_quiet() and stopped() > 0)
     stage.count("missing meanwhile", len(stage.judge()["missing"]))
     stage.settle(continue_all)
     stage.count("stopped", stopped())
