@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import psutil
-from arena import Arena, Figures, Member, Nemesis, some
+from arena import Arena, Figures, Member, Nemesis, describe, some
 from claims_storm import Trapped
 from judging import repeated
 
@@ -95,9 +95,19 @@ class Stage:
         self.arena.until(lambda: not self.alive or is_quiet(), each)
         for member in self.alive:
             self.figures["stood waiting"] += 1
+            self._ask_why(member)
             self.waiting.add(member.number)
             self.arena.kill_parent(member)
         self.arena.until(lambda: not self.alive)
+
+    def _ask_why(self, member: Member) -> None:
+        """Print what a process that waits for ever is at, and what it has started."""
+        for process in self.arena.descendants(member):
+            print(f"waiting: {describe(process)}")
+        member.popen.send_signal(signal.SIGCONT)
+        member.popen.send_signal(signal.SIGUSR1)
+        time.sleep(1.0)  # for the threads' tracebacks, which nothing announces
+        print(f"waiting: member {member.number} of {self.contestant.name}\n{member.last_words()}", flush=True)
 
     def quiet_for(self, seconds: float) -> Callable[[], bool]:
         """Whether the journal, looked at again and again, has got nothing new for so long."""
