@@ -99,15 +99,23 @@ class Arena:
 
     # -- processes ------------------------------------------------------------------------------------------
 
-    def start(self, script: str, *arguments: object, spared: bool = False) -> Member:
-        """Start one of the scripts beside this file, in the round's directory."""
+    def start(
+        self, script: str, *arguments: object, spared: bool = False, prefix: Sequence[str] = ()
+    ) -> Member:
+        """Start one of the scripts beside this file, in the round's directory; ``prefix`` is the command to do it."""
         number = len(self.members)
         errors = self.directory / f"stderr-{number}"
         report = self.directory / f"report-{number}"
         environment = {**os.environ, tasks.TAG: self.tag, tasks.MEMBER: str(number)}
         with open(errors, "wb") as stderr:
             popen = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name(script)), str(report), *map(str, arguments)],
+                [
+                    *prefix,
+                    sys.executable,
+                    str(Path(__file__).with_name(script)),
+                    str(report),
+                    *map(str, arguments),
+                ],
                 cwd=self.directory,
                 env=environment,
                 stdin=subprocess.PIPE,
