@@ -109,7 +109,8 @@ class ClaimGate:
         self._asked: dict[int, Log] = {}  # what was asked about before anything began
         self._has_met_others = False
         self._random = random.Random()  # the user's own sequence is left alone
-        self._claims = Claims()  # to give verdicts for workers that have ended; it claims nothing
+        # To give verdicts for workers that have ended; it claims nothing.
+        self._claims: Claims = (self._claim.claims or Claims)()
 
     def log(self, index: int, call: Call) -> Log:
         """The output of an item; raises DuplicateOutput and what ``output_log`` raises."""

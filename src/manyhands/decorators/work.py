@@ -145,7 +145,7 @@ class Work:
         claims = self._claims.get(me)
         if claims is None:
             rehearsal = current_rehearsal()
-            claims = self._claims[me] = Claims(
+            claims = self._claims[me] = (claim.claims or Claims)(
                 durable=claim.durable,
                 lease=claim.lease,
                 max_crashes=claim.max_crashes,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final, Literal
 
-from manyhands.testing.events import Action, Event
+from manyhands.testing.events import FOR_ANOTHER, WAS_THERE, Action, Event
 
 _ENDS: Final = ("commit", "failure", "release")
 """What ends a claim, by winning the slot next to it."""
@@ -81,7 +81,8 @@ def check(
     - *order*: a thread does one thing after the other; it computes, commits, fails or releases what it has claimed,
       as long as the claim has not ended, in the slot next to it.
     - *slots*: each slot is won once, by one token. So claims don't overlap, and who was taken over can't commit.
-    - *commits*, *publications*: there is one at most; nothing is won above a COMMIT; only who committed publishes.
+    - *commits*, *publications*: there is one at most; nothing is won above a COMMIT; only who committed publishes, and
+      nobody writes to the output's place before.
     - *attempts*: a claim after a failure is for a later attempt, any other for the same one; unless failures may have
       been reopened, or the code is another.
     - *finished*: who has seen the output finished claims it no more.
@@ -284,6 +285,9 @@ class _Judge:
         if len(publications) > 1:
             told = [deed.known for deed in publications]
             self._wrong("publications", f"{output.name!r} was published twice", *told)
+        for commit in commits:
+            if commit.known.note == WAS_THERE:
+                self._wrong("publications", f"{output.name!r} was there before it was committed", commit.known)
         for commit in commits[:1]:
             for deed in output.done("claim", *_ENDS):
                 if deed.known.slot > commit.known.slot:
@@ -319,7 +323,7 @@ class _Judge:
                         self._wrong("finished", "claimed after it was seen finished", finished, event)
                 elif event.kind == "fail" and event.note == "finished":
                     finished = event
-            elif judges_claims and deed.action != "publish":
+            elif judges_claims and deed.action != "publish" and event.note != FOR_ANOTHER:
                 if key not in held:
                     self._wrong("order", f"a {deed.action} without a claim", event)
                 elif key in ended and (deed.is_done or deed.action == "compute"):
