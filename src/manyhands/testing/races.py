@@ -263,6 +263,10 @@ class Racer:
         data, self._data = self._data[SIZE.size : SIZE.size + size], self._data[SIZE.size + size :]
         return _opened(kind, data)
 
+    def status(self) -> int | None:
+        """How it has ended; None: it runs. It is reaped."""
+        return self._popen.poll()
+
     def kill(self) -> None:
         """Ends it now."""
         self._popen.send_signal(signal.SIGKILL)
@@ -320,15 +324,20 @@ def _opened(kind: bytes, data: bytes) -> tuple[bytes, Any]:
     return kind, value.error if kind == ERROR else value
 
 
-def packed(function: Callable[[int, int], object]) -> bytes:
-    """The function as maps send it; by value where another process would not find its module, as pytest does."""
+def packed(function: Callable[[int, int], object], written: object = None) -> bytes:
+    """The function as maps send it; by value where another process would not find its module, as pytest does.
+
+    Args:
+        function: what racers call.
+        written: whose module that is; None: that of the function itself.
+    """
     import cloudpickle
 
     from manyhands.workers import payload
 
     if not callable(function):
         raise TypeError(f"race takes a function of (round, racer), not {function!r}")
-    module = sys.modules.get(getattr(function, "__module__", None) or "")
+    module = sys.modules.get(getattr(written or function, "__module__", None) or "")
     try:
         if module is None or module.__name__ == "__main__" or _can_be_imported(module.__name__):
             return payload.dumps(function)
