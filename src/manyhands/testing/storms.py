@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import statistics
 import tempfile
 import time
 from collections import Counter
@@ -320,12 +321,12 @@ class _Told:
     Attributes:
         failures: which items failed, and how, but for what is retried.
         discarded: which were.
-        slowest: seconds.
+        seconds: of each call, 0 where there was none.
     """
 
     failures: tuple[str, ...]
     discarded: tuple[int, ...]
-    slowest: float
+    seconds: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -341,15 +342,15 @@ class _Mapping:
         os.chdir(self.directory)
         job, retries = self.job, self.job.function.task.retries
         options = {} if self.backend is None else {"backend": self.backend}
-        failures, discarded, slowest = [], [], 0.0
+        failures, discarded, seconds = [], [], []
         for outcome in job.function.map(job.items, star=job.star, **options).outcomes():
-            slowest = max(slowest, outcome.seconds)
+            seconds.append(outcome.seconds)
             failure = outcome.failure
             if outcome.discarded is not None:
                 discarded.append(outcome.index)
             elif failure is not None and (self.backend or not _is_retried(failure, retries)):
                 failures.append(_failed(failure))
-        return _Told(tuple(failures), tuple(discarded), slowest)
+        return _Told(tuple(failures), tuple(discarded), tuple(seconds))
 
 
 def _is_retried(failure: Failure, retries: tuple[RetryBudget, ...]) -> bool:
@@ -373,13 +374,14 @@ class _Reference:
         outputs: those that are made; items that ``@validated`` discards have none.
         digests: of each.
         others: what else it leaves.
-        slowest: seconds that the longest item took.
+        usual, slowest: seconds that items took: the median, and the longest.
         discarded: items that are.
     """
 
     outputs: Outputs
     digests: dict[str, str]
     others: set[str]
+    usual: float
     slowest: float
     discarded: tuple[int, ...]
     problems: list[Problem]
@@ -388,9 +390,12 @@ class _Reference:
     @classmethod
     def of(cls, job: _Job, outputs: Outputs, place: Path, options: _Options) -> _Reference:
         """Two runs, one after the other, that must leave the same; raises SerialRunFailed."""
-        first, second = (cls._run(job, outputs, _Room(place / name), options) for name in ("serial-1", "serial-2"))
+        first = cls._run(job, outputs, _Room(place / "serial-1"), options)
+        if options.vary or first.problems:
+            return first
+        second = cls._run(job, outputs, _Room(place / "serial-2"), options)
         for name, found in first.digests.items():
-            if not options.vary and not first.problems and second.digests.get(name) != found:
+            if second.digests.get(name) != found:
                 raise SerialRunFailed(
                     f"{name_of(job.function)} is not deterministic: the output {name!r} differs between two runs of one "
                     f"process alone, so nothing tells which bytes are right; with vary=True (--vary) outputs are only "
@@ -419,15 +424,14 @@ class _Reference:
                     f"items (it runs in another directory than this: are paths absolute?): {told.failures[0]}"
                 )
             problems = [Problem("process", f"left by a run of one process: {each}") for each in crew.left(options.patience)]
-        keys = list(outputs)
         made = {key: files for at, (key, files) in enumerate(outputs.items()) if at not in told.discarded}
-        assert len(keys) == len(job.items)
         found = _found(room.outputs, made)
-        verdict = check(read_histories(room.history), found, made, found.keys() - made.keys())
+        verdict = check(read_histories(room.history), found, made, set(found) - set(made))
         problems += verdict.problems
-        others = found.keys() - made.keys()
+        others = set(found) - set(made)
         digests = {name: found[name] for name in made if name in found}
-        return cls(made, digests, others, told.slowest, told.discarded, problems, room)
+        usual = statistics.median(told.seconds)
+        return cls(made, digests, others, usual, max(told.seconds), told.discarded, problems, room)
 
 
 def _found(directory: Path, outputs: Outputs) -> dict[str, str]:
@@ -509,7 +513,7 @@ class _Round:
             self._until_all(crew, lambda: all(member.is_ready for member in crew.members), "come to the start")
         finally:
             os.close(start)
-        pause = max(_LEAST_PAUSE, 2 * self._reference.slowest)
+        pause = max(_LEAST_PAUSE, 2 * self._reference.usual)
         with Nemesis() as nemesis:
             blows = Blows(nemesis, self._seed, pause, 3 * self._options.lease)
 
