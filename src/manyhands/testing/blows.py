@@ -19,6 +19,9 @@ _PLAN: Final[dict[tuple[Blow, Literal["parent", "worker"]], int]] = {
 }
 """How often it does what, to whom, as weights."""
 
+_LONG: Final = 0.4
+"""How many of the workers that are stopped are stopped for long."""
+
 
 class Blows:
     """One blow after the other, as long as ``step`` is called.
@@ -27,14 +30,15 @@ class Blows:
         nemesis: does it.
         seed: says what, to whom in the order of their start, and how long to wait. What that hits is the machine's.
         pause: seconds between two blows, on average.
-        stop: seconds that a process stands still, at most.
+        lease: seconds after which others take over from who is stopped. Some workers are stopped for less, some for so
+            long that this will happen, in the end at the latest; then they go on, and find out.
     """
 
-    def __init__(self, nemesis: Nemesis, seed: str, pause: float, stop: float) -> None:
+    def __init__(self, nemesis: Nemesis, seed: str, pause: float, lease: float) -> None:
         self._nemesis = nemesis
         self._luck = random.Random(seed)
         self._pause = pause
-        self._stop = stop
+        self._lease = lease
         self._stopped: list[tuple[float, int]] = []
         self._next = time.monotonic() + self._wait()
 
@@ -49,7 +53,7 @@ class Blows:
             return
         self._next = now + self._wait()
         blow, whom = self._luck.choices(list(_PLAN), list(_PLAN.values()))[0]
-        which, stop = self._luck.random(), self._luck.uniform(0.1, 1.0) * self._stop
+        which, short, is_long = self._luck.random(), self._luck.uniform(0.1, 3.0), self._luck.random() < _LONG
         pids = parents if whom == "parent" else workers
         if not pids:
             return
@@ -58,8 +62,13 @@ class Blows:
             self._nemesis.kill(pid)
         elif blow == "terminate":
             self._nemesis.terminate(pid)
-        elif all(pid != other for _, other in self._stopped) and self._nemesis.stop(pid):
-            self._stopped.append((now + stop, pid))
+        elif self._may_stop(pid, len(parents) + len(workers)) and self._nemesis.stop(pid):
+            leases = 10 * short if is_long and whom == "worker" else short
+            self._stopped.append((now + leases * self._lease, pid))
+
+    def _may_stop(self, pid: int, of: int) -> bool:
+        """Most must go on."""
+        return all(pid != other for _, other in self._stopped) and 3 * len(self._stopped) < of
 
     def _wait(self) -> float:
         return self._pause * self._luck.uniform(0.5, 1.5)

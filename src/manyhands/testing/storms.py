@@ -34,7 +34,7 @@ from manyhands.testing.recorded import Recording
 Outputs = Mapping[str, Sequence[str]]
 """The files of each output, by the last of them: ways from the directory in which the function runs."""
 
-LEASE: Final = 1.0
+LEASE: Final = 0.5
 """Seconds after which who is stopped is taken for dead; a storm has no patience for more."""
 
 _NEVER: Final = 1_000_000
@@ -515,7 +515,7 @@ class _Round:
             os.close(start)
         pause = max(_LEAST_PAUSE, 2 * self._reference.usual)
         with Nemesis() as nemesis:
-            blows = Blows(nemesis, self._seed, pause, 3 * self._options.lease)
+            blows = Blows(nemesis, self._seed, pause, self._options.lease)
 
             began: list[float] = []
 
