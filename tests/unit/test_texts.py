@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import enum
 import functools
 from decimal import Decimal
@@ -34,8 +34,8 @@ class Colour(enum.Enum):
         ("Yes", bool, True),
         ("0", bool, False),
         ("1.10", Decimal, Decimal("1.10")),
-        ("2026-02-03", datetime.date, datetime.date(2026, 2, 3)),
-        ("2026-02-03T04:05", datetime.datetime, datetime.datetime(2026, 2, 3, 4, 5)),  # noqa: DTZ001
+        ("2026-02-03", dt.date, dt.date(2026, 2, 3)),
+        ("2026-02-03T04:05", dt.datetime, dt.datetime(2026, 2, 3, 4, 5)),  # noqa: DTZ001
         ("RED", Colour, Colour.RED),
         ("2", Literal["1", 2], 2),
         ("7", int | str, 7),

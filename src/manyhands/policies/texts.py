@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import enum
 import inspect
 import types
@@ -21,16 +21,17 @@ _READERS: Final[dict[Any, Callable[[str], Any]]] = {
     **{kind: kind for kind in (int, float, complex, Path, PurePath, Decimal)},
     **{kind: lambda text: text for kind in (str, Any, object, inspect.Parameter.empty)},
     bool: lambda text: _BOOLS[text.lower()],
-    datetime.date: datetime.date.fromisoformat,
-    datetime.datetime: datetime.datetime.fromisoformat,
+    dt.date: dt.date.fromisoformat,
+    dt.datetime: dt.datetime.fromisoformat,
 }
 
 
 def from_text(text: str, annotation: Any) -> Any:
     """What a text says, for a parameter with this annotation.
 
-    Numbers, ``bool`` (true, yes, 1; false, no, 0), paths, dates and times in ISO format, members of an ``Enum`` by their
-    names, and of a ``Literal``; of a union the first that takes it. Without an annotation, and for ``str``, it stays.
+    Numbers, ``bool`` (true, yes, 1; false, no, 0), paths, dates and times in ISO format, members of an ``Enum`` by
+    their names, and of a ``Literal``; of a union the first that takes it. Without an annotation it stays
+    as it is.
 
     Raises:
         ValueError: it says no such thing.
@@ -105,7 +106,9 @@ class Texts:
             return parameter.name, hints.get(parameter.name, inspect.Parameter.empty)
 
         positional = [parameter for parameter in parameters if parameter.kind in _POSITIONAL]
-        more = [known(parameter) for parameter in parameters if parameter.kind is inspect.Parameter.VAR_POSITIONAL]
+        more = [
+            known(parameter) for parameter in parameters if parameter.kind is inspect.Parameter.VAR_POSITIONAL
+        ]
         required = sum(parameter.default is parameter.empty for parameter in positional)
         return cls(name, tuple(map(known, positional)), more[0] if more else None, required)
 
@@ -114,7 +117,9 @@ class Texts:
         most = "" if self.more else f", not {len(texts)}"
         if len(texts) < self.required or (len(texts) > len(self.parameters) and self.more is None):
             names = ", ".join(name for name, _ in self.parameters) or "none"
-            raise ValueError(f"{self.function} takes the arguments {names}{most or ' and more'}; got {list(texts)!r}")
+            raise ValueError(
+                f"{self.function} takes the arguments {names}{most or ' and more'}; got {list(texts)!r}"
+            )
         found = []
         for position, text in enumerate(texts):
             named = self.parameters[position] if position < len(self.parameters) else self.more

@@ -8,7 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
-from manyhands.claims import Busy, Claims, Decision, Fail, Fenced, Log, Mine, Orphan, Published, Recorded, Seen, Watch
+from manyhands.claims import (
+    Busy,
+    Claims,
+    Decision,
+    Fail,
+    Fenced,
+    Log,
+    Mine,
+    Orphan,
+    Published,
+    Recorded,
+    Seen,
+    Watch,
+)
 from manyhands.claims.filesystem import FileSystem, Link, LocalFileSystem, Operation, RenameNew, WriteNew, read
 from manyhands.claims.names import SlotName, parse
 from manyhands.claims.record import Claim, Record, Release, Unreadable, decode
@@ -96,7 +109,9 @@ class RecordedClaims:
     def commit(self, mine: Mine) -> Published | Fenced:
         """As ``Claims.commit``; what was published is read once more."""
         finals = mine.log.finals
-        was_there = os.path.lexists(mine.log.final)  # before anybody has committed it, if this commit is the one
+        was_there = os.path.lexists(
+            mine.log.final
+        )  # before anybody has committed it, if this commit is the one
         written = digest(*mine.stagings)
         note = WAS_THERE if was_there else ""
         answer = self._end("commit", mine, lambda: self._claims.commit(mine), note, digest=written)

@@ -57,11 +57,12 @@ class Onlooker(threading.Thread):
             there = [name for name in self._unseen if os.path.lexists(self._paths[name][-1])]
             for name in there:
                 self._unseen.remove(name)
-                self._look(name)
+                self.look(name)
             for name in self._luck.sample(list(self._seen), min(_AGAIN, len(self._seen))):
-                self._look(name)
+                self.look(name)
 
-    def _look(self, name: str) -> None:
+    def look(self, name: str) -> None:
+        """Once, at an output that has been there."""
         self.looks += 1
         paths = self._paths[name]
         try:

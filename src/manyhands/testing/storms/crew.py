@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Self
 
-from manyhands.testing.races import READY, Racer, packed
+from manyhands.testing.racer import ERROR, READY
+from manyhands.testing.races import Racer, packed
 
 if TYPE_CHECKING:
     import psutil
@@ -40,6 +41,7 @@ class Member:
         value: what its function returned.
         error: what it raised.
         has_answered: whether it did either.
+        has_ended: whether its process has, and all that it said was heard.
     """
 
     racer: Racer
@@ -47,16 +49,12 @@ class Member:
     value: Any = None
     error: BaseException | None = None
     has_answered: bool = False
+    has_ended: bool = False
 
     @property
     def pid(self) -> int:
         """Its process id."""
         return self.racer.pid
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether its process has."""
-        return self.racer.status() is not None
 
 
 class Crew:
@@ -70,7 +68,7 @@ class Crew:
         self._tag = uuid.uuid4().hex
         self._born = time.time() - 5.0  # of what is older nothing is ours; clocks may be a little apart
         self._open = ExitStack()
-        self._log = self._open.enter_context(open(log, "ab"))
+        self._log = self._open.enter_context(log.open("ab"))
         self.members: list[Member] = []
 
     def __enter__(self) -> Self:
@@ -81,7 +79,7 @@ class Crew:
 
     def program(self, function: Callable[[int, int], object], written: object) -> IO[bytes]:
         """A function, as members get it; ``written`` is what its module is that of."""
-        file = self._open.enter_context(tempfile.TemporaryFile())
+        file = self._open.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  # so it is
         file.write(packed(function, written))
         file.flush()
         return file
@@ -110,21 +108,36 @@ class Crew:
         else:
             time.sleep(seconds)
         for member in self.members:
-            while not member.has_answered and (answer := member.racer.read()) is not None:
-                kind, value = answer
-                if kind == READY:
-                    member.is_ready = True
-                    continue
-                member.has_answered = True
-                member.value, member.error = (None, value) if isinstance(value, BaseException) else (value, None)
-                member.racer.let_go()
+            if not member.has_ended:
+                ended = member.racer.status() is not None  # before it is heard for the last time
+                self._hear(member)
+                member.has_ended = ended
+
+    @staticmethod
+    def _hear(member: Member) -> None:
+        while not member.has_answered and (answer := member.racer.read()) is not None:
+            kind, value = answer
+            if kind == READY:
+                member.is_ready = True
+                continue
+            member.has_answered = True
+            member.value, member.error = (None, value) if kind == ERROR else (value, None)
+            member.racer.let_go()
 
     def alive(self) -> list[Member]:
         """Those that run, or are stopped."""
         return [member for member in self.members if not member.has_ended]
 
-    def carries_tag(self, process: psutil.Process) -> bool:
-        """Whether a process is of this crew, and has not ended."""
+    def has(self, pid: int) -> bool:
+        """Whether that is a process of this crew, which has not ended."""
+        import psutil
+
+        try:
+            return self._carries_tag(psutil.Process(pid))
+        except psutil.NoSuchProcess:
+            return False
+
+    def _carries_tag(self, process: psutil.Process) -> bool:
         import psutil
 
         try:
@@ -142,7 +155,7 @@ class Crew:
         while True:
             for member in self.members:
                 member.racer.status()  # a zombie is nobody
-            found = [process for process in psutil.process_iter() if self.carries_tag(process)]
+            found = [process for process in psutil.process_iter() if self._carries_tag(process)]
             if not found or time.monotonic() > deadline:
                 return [_described(process) for process in found]
             time.sleep(10 * TICK)
@@ -153,7 +166,7 @@ class Crew:
 
         for member in self.members:
             member.racer.end()
-        while found := [process for process in psutil.process_iter() if self.carries_tag(process)]:
+        while found := [process for process in psutil.process_iter() if self._carries_tag(process)]:
             for process in found:
                 try:
                     process.kill()
@@ -165,7 +178,7 @@ class Crew:
 
 def absolute_path() -> None:
     """Makes Python find modules where it has found them, wherever this process goes."""
-    sys.path[:] = [os.path.abspath(place) for place in sys.path]
+    sys.path[:] = [os.path.abspath(place) for place in sys.path]  # noqa: PTH100  # links stay
 
 
 def _described(process: psutil.Process) -> str:
