@@ -13,9 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 import manyhands.cli.stress
-from manyhands.cli.commands import cli
 from manyhands.errors import DuplicateOutput
-from manyhands.testing import Event, Nemesis, SerialRunFailed, storm
+from manyhands.testing import Event, Nemesis, SerialRunFailed, digest, storm
 from manyhands.testing.storms.blows import Blows
 from manyhands.testing.storms.crew import TAG
 from manyhands.testing.storms.onlooker import Onlooker
@@ -24,12 +23,12 @@ from tests.harness import storm_tasks as tasks
 from tests.helpers import Fifo, started
 
 TASKS = tasks.__name__
+command = manyhands.cli.stress.stress
 
 
 def stress(*arguments: object, stdin: str = "") -> Result:
     """The command, in this process."""
-    assert manyhands.cli.stress  # which adds it
-    return CliRunner().invoke(cli, ["stress", *map(str, arguments)], input=stdin)
+    return CliRunner().invoke(command, [*map(str, arguments)], input=stdin)
 
 
 def of_storms() -> list[int]:
@@ -210,7 +209,7 @@ def test_an_onlooker_sees_what_is_torn_replaced_or_gone(tmp_path: Path) -> None:
         (tmp_path / name).write_text("whole")
     (tmp_path / "wrong").write_text("half")
     expected = dict.fromkeys(outputs, "") | {}
-    digests = {name: manyhands.testing.digest(tmp_path / "right") for name in expected}
+    digests = {name: digest(tmp_path / "right") for name in expected}
     onlooker = Onlooker(tmp_path, outputs, digests)
     for name in outputs:
         onlooker.look(name)
