@@ -189,6 +189,13 @@ class _Output:
         return set(), []
 
 
+def _may_count(claim: Event, failures: list[_Deed], reopened: int) -> bool:
+    """Whether the attempt is the right one if failures up to a slot have been reopened."""
+    later = [deed for deed in failures if reopened < deed.known.slot < claim.slot or deed.claim < 0]
+    done = sum(deed.is_done for deed in later)
+    return done < claim.attempt <= 1 + done + sum(deed.may_be_done for deed in later)
+
+
 class _Judge:
     def __init__(self) -> None:
         self.problems: list[Problem] = []
@@ -334,9 +341,9 @@ class _Judge:
     def _check_attempts(self, output: _Output) -> None:
         claims = output.done("claim")
         failures = output.by_action["failure"]
-        reopened = max(
-            (event.reopen for deed in output.by_action["claim"] for event in deed.events), default=-1
-        )
+        # For who reopens failures those up to a slot don't count; for others, who claim after it, they do.
+        reopened = {event.reopen for deed in output.by_action["claim"] for event in deed.events}
+        reopened = set() if reopened <= {-1} else reopened | {-1}
         codes = {event.code for deed in output.by_action["claim"] for event in deed.events}
         for first, second in pairwise(deed.known for deed in claims):
             if first.attempt < 1 or second.attempt < 1:
@@ -346,8 +353,7 @@ class _Judge:
             ]
             failed = [deed.known for deed in between if deed.is_done]
             most = first.attempt + len(failed) + sum(deed.may_be_done for deed in between)
-            starts_afresh = second.attempt == 1 and (reopened > first.slot or len(codes) > 1)
-            if starts_afresh or len(codes) > 1:
+            if any(_may_count(second, failures, slot) for slot in reopened) or len(codes) > 1:
                 continue  # failures of other code count for neither
             wrong = f"those of {output.name!r} don't count what failed"
             if second.attempt < first.attempt + len(failed):

@@ -19,7 +19,7 @@ _PLAN: Final[dict[tuple[Blow, Literal["parent", "worker"]], int]] = {
 }
 """How often it does what, to whom, as weights."""
 
-_LONG: Final = 0.4
+_LONG: Final = 0.7
 """How many of the workers that are stopped are stopped for long."""
 
 

@@ -246,11 +246,11 @@ def figures_of(events: Iterable[Event]) -> dict[str, int]:
     published: set[str] = set()
     fenced = 0
     for event in events:
+        fenced += event.kind == "fail" and event.note == "fenced"
         if event.action == "claim" and event.kind == "ok":
             claims.setdefault(event.output, set()).add(event.slot)
         elif event.action == "commit":
             committed.add(event.output)
-            fenced += event.note == "fenced"
         elif event.action == "publish" and event.kind == "ok":
             published.add(event.output)
     return {
