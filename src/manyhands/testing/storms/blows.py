@@ -13,7 +13,7 @@ _PLAN: Final[dict[tuple[Blow, Literal["parent", "worker"]], int]] = {
     ("kill", "parent"): 2,
     ("kill", "worker"): 6,
     ("stop", "parent"): 2,
-    ("stop", "worker"): 5,
+    ("stop", "worker"): 8,
     ("terminate", "parent"): 1,
     ("terminate", "worker"): 2,
 }
@@ -54,21 +54,18 @@ class Blows:
         self._next = now + self._wait()
         blow, whom = self._luck.choices(list(_PLAN), list(_PLAN.values()))[0]
         which, short, is_long = self._luck.random(), self._luck.uniform(0.1, 3.0), self._luck.random() < _LONG
-        pids = parents if whom == "parent" else workers
-        if not pids:
+        stopped = {pid for _, pid in self._stopped}
+        pids = [pid for pid in (parents if whom == "parent" else workers) if pid not in stopped]
+        if not pids:  # whose workers are stopped may be killed, but they themselves are to go on once more
             return
         pid = pids[int(which * len(pids))]
         if blow == "kill":
             self._nemesis.kill(pid)
         elif blow == "terminate":
             self._nemesis.terminate(pid)
-        elif self._may_stop(pid, len(parents) + len(workers)) and self._nemesis.stop(pid):
+        elif 3 * len(stopped) < len(parents) + len(workers) and self._nemesis.stop(pid):
             leases = 10 * short if is_long and whom == "worker" else short
             self._stopped.append((now + leases * self._lease, pid))
-
-    def _may_stop(self, pid: int, of: int) -> bool:
-        """Most must go on."""
-        return all(pid != other for _, other in self._stopped) and 3 * len(self._stopped) < of
 
     def _wait(self) -> float:
         return self._pause * self._luck.uniform(0.5, 1.5)
