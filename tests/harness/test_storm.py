@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,6 @@ import manyhands.cli.stress
 from manyhands.errors import DuplicateOutput
 from manyhands.testing import Event, Nemesis, SerialRunFailed, digest, storm
 from manyhands.testing.storms.blows import Blows
-from manyhands.testing.storms.crew import TAG
 from manyhands.testing.storms.onlooker import Onlooker
 from manyhands.testing.storms.round import figures_of
 from tests.harness import storm_tasks as tasks
@@ -24,6 +25,7 @@ from tests.helpers import Fifo, started
 
 TASKS = tasks.__name__
 command = manyhands.cli.stress.stress
+MARK = "MANYHANDS_TEST_OF_STORMS"
 
 
 def stress(*arguments: object, stdin: str = "") -> Result:
@@ -31,21 +33,25 @@ def stress(*arguments: object, stdin: str = "") -> Result:
     return CliRunner().invoke(command, [*map(str, arguments)], input=stdin)
 
 
-def of_storms() -> list[int]:
-    """The processes that carry a storm's tag."""
-    found = []
+@pytest.fixture
+def nobody_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Of all that the test has started nothing runs when it has ended, in whatever session."""
+    monkeypatch.setenv(MARK, str(tmp_path))
+    yield
+    left = []
     for process in psutil.process_iter():
         try:
-            if TAG in process.environ():
-                found.append(process.pid)
+            if process.pid != os.getpid() and process.environ().get(MARK) == str(tmp_path):
+                left.append(process.cmdline())
         except (psutil.Error, OSError):
             continue
-    return found
+    assert not left
 
 
 # -- functions ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("nobody_left")
 def test_a_function_that_keeps_the_rules_passes(tmp_path: Path) -> None:
     """All is there in the end, the figures say what was done, and nothing is left in the directory."""
     arguments = ("--processes", 2, "--workers", 1, "--minutes", 0.02, "--rounds", 1, "--seed", 1, "--directory")
@@ -61,6 +67,7 @@ def test_a_function_that_keeps_the_rules_passes(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("nobody_left")
 @pytest.mark.parametrize(
     ("function", "rule", "message"),
     [
@@ -79,7 +86,6 @@ def test_what_is_wrong_already_alone_is_told_at_once(
     assert (report.directory / "outputs" / "out" / "0.txt").exists()
     assert f"WRONG {rule}" in str(report)
     assert_matches(message, report.problems[0].message)
-    assert not of_storms()
 
 
 def assert_matches(pattern: str, text: str) -> None:
@@ -88,6 +94,7 @@ def assert_matches(pattern: str, text: str) -> None:
         raise AssertionError(text)
 
 
+@pytest.mark.usefixtures("nobody_left")
 def test_outputs_that_depend_on_the_process_are_caught(tmp_path: Path) -> None:
     """They are the same in each run of one process alone, and others in the storm."""
     options = {"processes": 1, "workers": 1, "rounds": 1, "seconds": 0.0}
@@ -97,7 +104,6 @@ def test_outputs_that_depend_on_the_process_are_caught(tmp_path: Path) -> None:
     assert "'out/0.txt' differs from that of a serial run" in str(report)
     assert report.directory is not None
     assert report.directory.parent.parent == tmp_path.resolve()
-    assert not of_storms()
 
 
 @pytest.mark.parametrize(
@@ -114,19 +120,19 @@ def test_what_gives_nothing_to_compare_with_is_refused(tmp_path: Path, function:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("nobody_left")
 def test_an_interrupted_storm_leaves_nothing(tmp_path: Path, begun: Fifo, gate: Fifo) -> None:
     """Ctrl-C ends all its processes, and the status tells."""
     script = tmp_path / "script.py"
     script.write_text("from manyhands.cli import main; main()")
     row = f"{begun.path},{gate.path}"
     arguments = ("stress", f"{TASKS}:hanging", "--star", "--inputs", row, "--directory", tmp_path)
-    environment = {"PYTHONPATH": ":".join(filter(None, sys.path))}
+    environment = {MARK: str(tmp_path), "PYTHONPATH": ":".join(filter(None, sys.path))}
     with started(script, *arguments, env=environment) as process:
         worker = psutil.Process(int(begun.line()))
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
         worker.wait(60)
-    assert not of_storms()
     assert not list(tmp_path.glob("manyhands-storm-*"))
 
 
