@@ -611,10 +611,14 @@ def where_a_call_runs() -> None:
         assert_type((info.name, info.pid, info.number, info.thread), tuple[str, int, int, int])
 
 
-def a_storm_is_reported(function: Callable[[Path], None], path: Path) -> None:
+def a_storm_is_reported(path: Path) -> None:
+    @claimed_output("{image.name}")
+    def write(image: Path, output: Path = OUTPUT) -> None:
+        output.write_text(image.name)
+
     try:
         report = storm(
-            claimed_output("{image.name}")(lambda image, output=OUTPUT: function(output)),
+            write,
             [path],
             star=False,
             processes=4,

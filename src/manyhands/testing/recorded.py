@@ -109,9 +109,8 @@ class RecordedClaims:
     def commit(self, mine: Mine) -> Published | Fenced:
         """As ``Claims.commit``; what was published is read once more."""
         finals = mine.log.finals
-        was_there = os.path.lexists(
-            mine.log.final
-        )  # before anybody has committed it, if this commit is the one
+        # Before anybody has committed it, if this commit is the one.
+        was_there = os.path.lexists(mine.log.final)
         written = digest(*mine.stagings)
         note = WAS_THERE if was_there else ""
         answer = self._end("commit", mine, lambda: self._claims.commit(mine), note, digest=written)
