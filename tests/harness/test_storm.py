@@ -234,19 +234,22 @@ def test_blows_follow_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same seed does the same to the same, in the same order; another one does not; who is stopped goes on."""
 
     class Noting(Nemesis):
+        def __init__(self) -> None:
+            super().__init__()
+            self.done: list[tuple[str, int]] = []
+
         def _blow(self, blow: str, pid: int) -> bool:
             self.done.append((blow, pid))
             return True
 
     def blows(seed: str) -> list[tuple[str, int]]:
         nemesis, now = Noting(), 0.0
-        nemesis.done = []  # type: ignore[attr-defined]
         monkeypatch.setattr("time.monotonic", lambda: now)
         plan = Blows(nemesis, seed, 0.1, 0.5)
         for _ in range(400):
             now += 0.1
             plan.step([1, 2, 3], [11, 12, 13])
-        return nemesis.done  # type: ignore[attr-defined, no-any-return]
+        return nemesis.done
 
     first = blows("a")
     assert first == blows("a") != blows("b")
