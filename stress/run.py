@@ -16,13 +16,14 @@ from pathlib import Path
 import claims_storm
 import controls.main
 import failing_items
+import function_storm
 import handler_schedule
 import handler_storm
 import pool_storm
 import schedule
 from arena import Arena, Figures, Stuck
 
-NAMES = ("claims", "pool", "handler", "failing")
+NAMES = ("claims", "pool", "handler", "failing", "functions")
 FAILING_PROCESSES = 3
 FAILING_ITEMS = 60
 
@@ -56,10 +57,11 @@ def scenarios(options: argparse.Namespace) -> list[Scenario]:
         again = schedule.loads(text)
         return [Scenario("pool", 1.0, lambda arena: pool_storm.play_again(arena, again))]
     every = [
-        Scenario("claims", 0.4, lambda arena: claims_storm.play(arena, options.processes, options.items)),
+        Scenario("claims", 0.3, lambda arena: claims_storm.play(arena, options.processes, options.items)),
         Scenario("pool", 0.2, pool_storm.play),
         Scenario("handler", 0.2, handler_storm.play),
-        Scenario("failing", 0.2, lambda arena: failing_items.play(arena, FAILING_PROCESSES, FAILING_ITEMS)),
+        Scenario("failing", 0.15, lambda arena: failing_items.play(arena, FAILING_PROCESSES, FAILING_ITEMS)),
+        Scenario("functions", 0.15, function_storm.play),
     ]
     return [scenario for scenario in every if not options.scenarios or scenario.name in options.scenarios]
 

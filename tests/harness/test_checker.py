@@ -525,6 +525,10 @@ def test_failures_that_were_reopened_start_afresh() -> None:
     failure = Event("p", 0, "ok", "failure", "a", 1, "t", 1)
     again = replace(claim, slot=3, token="u", reopen=1)
     assert check([stranger(claim, failure, again)]).valid
+    taken_over = replace(claim, slot=2, token="v", attempt=2)
+    assert check([stranger(claim, failure, taken_over, again)]).valid
+    assert check([stranger(claim, failure, again, replace(taken_over, slot=4))]).valid
+    assert named(check([stranger(claim, failure, replace(again, attempt=3))]), "attempts")
     late = replace(again, slot=2, reopen=-1)
     assert named(check([stranger(claim, failure, late)]), "attempts")
     assert check([stranger(claim, failure, replace(late, attempt=2))]).valid

@@ -51,6 +51,7 @@ from manyhands.decorators.decorated import (
     ParallelClaimedFunction,
     ParallelFunction,
 )
+from manyhands.testing import SerialRunFailed, StormReport, storm
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -608,6 +609,37 @@ def where_a_call_runs() -> None:
     info = worker_info()
     if info is not None:
         assert_type((info.name, info.pid, info.number, info.thread), tuple[str, int, int, int])
+
+
+def a_storm_is_reported(path: Path) -> None:
+    @claimed_output("{image.name}")
+    def write(image: Path, output: Path = OUTPUT) -> None:
+        output.write_text(image.name)
+
+    try:
+        report = storm(
+            write,
+            [path],
+            star=False,
+            processes=4,
+            workers=1,
+            seconds=5.0,
+            rounds=None,
+            seed=1,
+            lease=0.5,
+            vary=True,
+            patience=10,
+            directory=path,
+            tell=print,
+        )
+    except SerialRunFailed as error:
+        print(error)
+    else:
+        assert_type(report, StormReport)
+        assert_type(report.ok, bool)
+        assert_type((report.seed, report.rounds, report.seconds), tuple[int, int, float])
+        assert_type(report.figures["kills"], int)
+        assert_type(report.directory, Path | None)
 
 
 def errors_say_what_was_ended(died: WorkerDied, late: TaskTimeout) -> None:

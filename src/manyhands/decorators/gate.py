@@ -107,7 +107,8 @@ class ClaimGate:
         self._checked: set[Path] = set()
         self._same_device: set[tuple[Path, ...]] = set()
         self._random = random.Random()  # the user's own sequence is left alone
-        self._claims = Claims()  # to give verdicts for workers that have ended; it claims nothing
+        # To give verdicts for workers that have ended; it claims nothing.
+        self._claims: Claims = (self._claim.claims or Claims)()
 
     def log(self, index: int, call: Call) -> Log:
         """The output of an item; raises DuplicateOutput and what ``output_log`` raises."""

@@ -31,6 +31,7 @@ class ClaimPolicy:
         lease: seconds without a sign of life after which an owner that can't be judged is taken for dead.
         max_crashes: owners that an output may end, one after the other, before it has failed.
         fingerprint: the parameters that outputs depend on, as a text; None: nobody asks for them.
+        claims: makes what stands for the ``Claims`` of each thread: a storm has them recorded; None: plain ones.
     """
 
     finals: tuple[Template, ...]
@@ -44,6 +45,7 @@ class ClaimPolicy:
     lease: float = LEASE
     max_crashes: int = MAX_CRASHES
     fingerprint: str | None = None
+    claims: Callable[..., Any] | None = None
 
     @property
     def final(self) -> Template:

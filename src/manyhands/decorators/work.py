@@ -147,7 +147,8 @@ class Work:
         claims = self._claims.get(me)
         if claims is None:
             rehearsal = current_rehearsal()
-            claims = self._claims[me] = Claims(
+            make: Callable[..., Claims] = claim.claims or Claims
+            claims = self._claims[me] = make(
                 durable=claim.durable,
                 lease=claim.lease,
                 max_crashes=claim.max_crashes,

@@ -6,6 +6,7 @@
     race                        real processes that start at the same instant
     crash_at, pause_at, …       what happens at a point of the claim protocol, in one process
     Nemesis                     kills and stops processes, fills disks; undoes it
+    storm                       a claimed function in processes that a nemesis disturbs, and what is wrong
     PlannedTask                 a function that fails as planned, attempt by attempt
 
 ``strategies`` draws items, plans and schedules by Hypothesis, if that is installed. The fixtures for pytest are found
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
     from manyhands.testing.races import RacerHung as RacerHung
     from manyhands.testing.races import race as race
     from manyhands.testing.recorded import RecordedClaims as RecordedClaims
+    from manyhands.testing.storms import SerialRunFailed as SerialRunFailed
+    from manyhands.testing.storms import StormReport as StormReport
+    from manyhands.testing.storms import storm as storm
 
 _HOMES: Final = {
     "AtPoint": "points",
@@ -60,6 +64,8 @@ _HOMES: Final = {
     "RacerDied": "races",
     "RacerHung": "races",
     "RecordedClaims": "recorded",
+    "SerialRunFailed": "storms",
+    "StormReport": "storms",
     "Verdict": "checker",
     "VirtualTime": "inlining",
     "call_at": "points",
@@ -73,6 +79,7 @@ _HOMES: Final = {
     "point_of": "points",
     "race": "races",
     "read_histories": "history",
+    "storm": "storms",
 }
 """Where each public name is: its module is loaded when it is asked for. No module is called as a public name is."""
 
@@ -90,6 +97,8 @@ __all__ = [
     "RacerDied",
     "RacerHung",
     "RecordedClaims",
+    "SerialRunFailed",
+    "StormReport",
     "Verdict",
     "VirtualTime",
     "call_at",
@@ -103,6 +112,7 @@ __all__ = [
     "point_of",
     "race",
     "read_histories",
+    "storm",
 ]
 
 

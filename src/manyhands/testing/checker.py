@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final, Literal
 
-from manyhands.testing.events import Action, Event
+from manyhands.testing.events import FOR_ANOTHER, WAS_THERE, Action, Event
 
 _ENDS: Final = ("commit", "failure", "release")
 """What ends a claim, by winning the slot next to it."""
@@ -81,7 +81,8 @@ def check(
     - *order*: a thread does one thing after the other; it computes, commits, fails or releases what it has claimed,
       as long as the claim has not ended, in the slot next to it.
     - *slots*: each slot is won once, by one token. So claims don't overlap, and who was taken over can't commit.
-    - *commits*, *publications*: there is one at most; nothing is won above a COMMIT; only who committed publishes.
+    - *commits*, *publications*: there is one at most; nothing is won above a COMMIT; only who committed publishes, and
+      nobody writes to the output's place before.
     - *attempts*: a claim after a failure is for a later attempt, any other for the same one; unless failures may have
       been reopened, or the code is another.
     - *finished*: who has seen the output finished claims it no more.
@@ -188,6 +189,13 @@ class _Output:
         return set(), []
 
 
+def _may_count(claim: Event, failures: list[_Deed], reopened: int) -> bool:
+    """Whether the attempt is the right one if failures up to a slot have been reopened."""
+    later = [deed for deed in failures if reopened < deed.known.slot < claim.slot or deed.claim < 0]
+    done = sum(deed.is_done for deed in later)
+    return done < claim.attempt <= 1 + done + sum(deed.may_be_done for deed in later)
+
+
 class _Judge:
     def __init__(self) -> None:
         self.problems: list[Problem] = []
@@ -284,6 +292,9 @@ class _Judge:
         if len(publications) > 1:
             told = [deed.known for deed in publications]
             self._wrong("publications", f"{output.name!r} was published twice", *told)
+        for commit in commits:
+            if commit.known.note == WAS_THERE:
+                self._wrong("publications", f"{output.name!r} was there before it was committed", commit.known)
         for commit in commits[:1]:
             for deed in output.done("claim", *_ENDS):
                 if deed.known.slot > commit.known.slot:
@@ -319,7 +330,7 @@ class _Judge:
                         self._wrong("finished", "claimed after it was seen finished", finished, event)
                 elif event.kind == "fail" and event.note == "finished":
                     finished = event
-            elif judges_claims and deed.action != "publish":
+            elif judges_claims and deed.action != "publish" and event.note != FOR_ANOTHER:
                 if key not in held:
                     self._wrong("order", f"a {deed.action} without a claim", event)
                 elif key in ended and (deed.is_done or deed.action == "compute"):
@@ -330,9 +341,9 @@ class _Judge:
     def _check_attempts(self, output: _Output) -> None:
         claims = output.done("claim")
         failures = output.by_action["failure"]
-        reopened = max(
-            (event.reopen for deed in output.by_action["claim"] for event in deed.events), default=-1
-        )
+        # For who reopens failures those up to a slot don't count; for others, who claim after it, they do.
+        reopened = {event.reopen for deed in output.by_action["claim"] for event in deed.events}
+        reopened = set() if reopened <= {-1} else reopened | {-1}
         codes = {event.code for deed in output.by_action["claim"] for event in deed.events}
         for first, second in pairwise(deed.known for deed in claims):
             if first.attempt < 1 or second.attempt < 1:
@@ -342,8 +353,7 @@ class _Judge:
             ]
             failed = [deed.known for deed in between if deed.is_done]
             most = first.attempt + len(failed) + sum(deed.may_be_done for deed in between)
-            starts_afresh = second.attempt == 1 and (reopened > first.slot or len(codes) > 1)
-            if starts_afresh or len(codes) > 1:
+            if any(_may_count(second, failures, slot) for slot in reopened) or len(codes) > 1:
                 continue  # failures of other code count for neither
             wrong = f"those of {output.name!r} don't count what failed"
             if second.attempt < first.attempt + len(failed):

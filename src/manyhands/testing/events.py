@@ -14,6 +14,12 @@ Action = Literal["claim", "compute", "commit", "publish", "failure", "release"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
 
+FOR_ANOTHER: Final = "for another"
+"""The note of a failure or release that another thread than the owner of the claim has recorded."""
+
+WAS_THERE: Final = "was there"
+"""The note of a commit that found the output in its place before."""
+
 
 @dataclass(frozen=True, slots=True)
 class Event:

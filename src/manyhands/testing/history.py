@@ -117,8 +117,13 @@ def read_histories(directory: str | os.PathLike[str]) -> list[list[Event]]:
     return histories
 
 
-def digest(path: str | os.PathLike[str]) -> str:
-    """Of a file's bytes, or of a directory's names and files; "" if there is no such thing."""
+def digest(path: str | os.PathLike[str], *more: str | os.PathLike[str]) -> str:
+    """Of a file's bytes, or of a directory's names and files; "" if there is no such thing.
+
+    Of an output of several files, those of all of them.
+    """
+    if more:
+        return "+".join(map(digest, (path, *more)))
     path = Path(path)
     seen = hashlib.blake2b(digest_size=16)
     try:

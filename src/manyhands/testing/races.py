@@ -110,19 +110,19 @@ def race(
     for name, number in (("processes", processes), ("rounds", rounds)):
         if not isinstance(number, int) or number < 1:
             raise ValueError(f"{name} must be a whole number of 1 or more, not {number!r}")
-    field: list[_Racer] = []
+    field: list[Racer] = []
     with tempfile.TemporaryFile() as program:
-        program.write(_packed(function))
+        program.write(packed(function))
         program.flush()
         try:
             laps = []
             for number in range(rounds):
                 for place in range(processes):
                     if place == len(field):
-                        field.append(_Racer(place, program))
+                        field.append(Racer(place, program))
                     elif field[place].has_ended:
                         field[place].end()
-                        field[place] = _Racer(place, program)
+                        field[place] = Racer(place, program)
                 laps.append(_run_round(field, number, deadline, meanwhile))
             for racer in field:
                 racer.let_go()
@@ -135,7 +135,7 @@ def race(
 
 
 def _run_round(
-    field: Sequence[_Racer], number: int, deadline: float, meanwhile: Callable[[list[int]], object] | None
+    field: Sequence[Racer], number: int, deadline: float, meanwhile: Callable[[list[int]], object] | None
 ) -> list[Lap[Any]]:
     gate, start = os.pipe()
     try:
@@ -162,10 +162,10 @@ def _run_round(
                 os.close(end)
 
 
-def _answers(field: Sequence[_Racer], deadline: float) -> dict[_Racer, tuple[bytes, Any]]:
+def _answers(field: Sequence[Racer], deadline: float) -> dict[Racer, tuple[bytes, Any]]:
     """One answer of each; ``RacerDied`` and ``RacerHung`` stand for those that give none."""
     until = time.monotonic() + deadline
-    answers: dict[_Racer, tuple[bytes, Any]] = {}
+    answers: dict[Racer, tuple[bytes, Any]] = {}
     waiting = list(field)
     while waiting:
         left = until - time.monotonic()
@@ -187,10 +187,23 @@ def _answers(field: Sequence[_Racer], deadline: float) -> dict[_Racer, tuple[byt
     return {racer: answers[racer] for racer in field}
 
 
-class _Racer:
-    """A racer, as seen from here."""
+class Racer:
+    """A racer, as seen from here.
 
-    def __init__(self, number: int, program: IO[bytes]) -> None:
+    Args:
+        number: from 0.
+        program: the file that holds the function, packed.
+        environment: of its process; None: this one's.
+        output: where it writes what goes to its standard output and error; None: where this process does.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        program: IO[bytes],
+        environment: dict[str, str] | None = None,
+        output: IO[bytes] | None = None,
+    ) -> None:
         self.number = number
         self.is_mute = False
         self.socket, theirs = socket.socketpair()
@@ -202,6 +215,9 @@ class _Racer:
                 [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {life}"],
                 pass_fds=[theirs.fileno(), program.fileno()],
                 stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
                 start_new_session=True,
             )
         self.pid = self._popen.pid
@@ -246,6 +262,10 @@ class _Racer:
             return None
         data, self._data = self._data[SIZE.size : SIZE.size + size], self._data[SIZE.size + size :]
         return _opened(kind, data)
+
+    def status(self) -> int | None:
+        """How it has ended; None: it runs. It is reaped."""
+        return self._popen.poll()
 
     def kill(self) -> None:
         """Ends it now."""
@@ -304,15 +324,20 @@ def _opened(kind: bytes, data: bytes) -> tuple[bytes, Any]:
     return kind, value.error if kind == ERROR else value
 
 
-def _packed(function: Callable[[int, int], object]) -> bytes:
-    """The function as maps send it; by value where another process would not find its module, as pytest does."""
+def packed(function: Callable[[int, int], object], written: object = None) -> bytes:
+    """The function as maps send it; by value where another process would not find its module, as pytest does.
+
+    Args:
+        function: what racers call.
+        written: whose module that is; None: that of the function itself.
+    """
     import cloudpickle
 
     from manyhands.workers import payload
 
     if not callable(function):
         raise TypeError(f"race takes a function of (round, racer), not {function!r}")
-    module = sys.modules.get(getattr(function, "__module__", None) or "")
+    module = sys.modules.get(getattr(written or function, "__module__", None) or "")
     try:
         if module is None or module.__name__ == "__main__" or _can_be_imported(module.__name__):
             return payload.dumps(function)
