@@ -15,7 +15,7 @@ from manyhands.calls import Call, Done, Failed
 from manyhands.errors import PoolClosed
 from manyhands.handler.blocks import Run
 from manyhands.handler.gate import Gate
-from manyhands.handler.pump import LEAST_BUFFER, MOST_BUFFER, Observer, Prepare, Pump
+from manyhands.handler.pump import MOST_BUFFER, Observer, Prepare, Pump
 from manyhands.handler.runner import Runner
 from manyhands.handler.stream import Stream
 from manyhands.handler.walk import Ready, Walk
@@ -137,7 +137,8 @@ class WalkingPump(Pump):
         """Goes after more items, as far as they are wanted."""
         most = 1
         if self._ahead:
-            most = self._buffersize or min(MOST_BUFFER, max(LEAST_BUFFER, self.runner.horizon))
+            # No more than that: what waits for others is to be looked at in between.
+            most = self._buffersize or min(MOST_BUFFER, max(2 * self.runner.capacity, self.runner.horizon))
             self._walk.room = max(self._walk.room, most)
         while self.stream.in_flight < most and self.runner.has_room:
             index = self._walk.draw()
