@@ -199,6 +199,11 @@ def places_of(shape: Shape, directory: Path, failures: int) -> list[Place]:
     return run.passed
 
 
+def between(places: list[Place]) -> list[Place]:
+    """Where a signal makes a difference: after a call all files are as before the next one."""
+    return [*(place for place in places if place.when == "before"), places[-1]]
+
+
 @contextmanager
 def forked(body: Callable[[], object]) -> Iterator[int]:
     """A process that runs ``body`` and nothing else; killed at the end if it is still there.
@@ -266,7 +271,7 @@ def assert_promises(shape: Shape, log: Log, history: History, where: Place) -> s
 def test_stopped_and_taken_over_at_every_call(shape: Shape, failures: int, tmp_path: Path) -> None:
     """Who is stopped, taken for dead and continued is fenced, or finds its output finished by whoever came after."""
     told: Counter[str] = Counter()
-    for where in places_of(shape, tmp_path / "alone", failures):
+    for where in between(places_of(shape, tmp_path / "alone", failures)):
         log, history = shape.log(tmp_path / str(where)), History(tmp_path / f"history, {where}")
         stopped = Counted(Disk(shape.missing), where, signalled(signal.SIGSTOP))
         with forked(lambda: work(shape, log, history, stopped, failures)) as pid:  # noqa: B023
@@ -285,13 +290,13 @@ def test_stopped_and_taken_over_at_every_call(shape: Shape, failures: int, tmp_p
             assert writer == at["token"], f"{where}: it was helped"
         if kind == "CLAIM" and where.point not in CLAIMING:
             assert fenced(history), f"{where}: it learns that it has lost"
-    assert told["CLAIM"] >= 4 and told["COMMIT"] >= 2, "there are calls between CLAIM, COMMIT and publication"
+    assert told["CLAIM"] >= 4 and told["COMMIT"] >= 1, "there are calls between CLAIM, COMMIT and publication"
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_killed_at_every_call(shape: Shape, tmp_path: Path) -> None:
     """Whoever comes after, on another machine, finishes the output, or publishes what was committed."""
-    for where in places_of(shape, tmp_path / "alone", failures=1):
+    for where in between(places_of(shape, tmp_path / "alone", failures=1)):
         log, history = shape.log(tmp_path / str(where)), History(tmp_path / f"history, {where}")
         killed = Counted(Disk(shape.missing), where, signalled(signal.SIGKILL))
         with forked(lambda: work(shape, log, history, killed)) as pid:  # noqa: B023
