@@ -19,9 +19,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import tasks
+
+if TYPE_CHECKING:
+    from hosts import Host
 
 VANISH_SECONDS = 20.0
 """How long processes may take to vanish after their parent was killed, on a busy machine."""
@@ -99,15 +103,21 @@ class Arena:
 
     # -- processes ------------------------------------------------------------------------------------------
 
-    def start(self, script: str, *arguments: object, spared: bool = False) -> Member:
-        """Start one of the scripts beside this file, in the round's directory."""
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of everything that the round starts, so that it can be found."""
+        return {**os.environ, tasks.TAG: self.tag}
+
+    def start(self, script: str, *arguments: object, spared: bool = False, host: Host | None = None) -> Member:
+        """Start one of the scripts beside this file, in the round's directory; ``host``: on that machine."""
         number = len(self.members)
         errors = self.directory / f"stderr-{number}"
         report = self.directory / f"report-{number}"
-        environment = {**os.environ, tasks.TAG: self.tag, tasks.MEMBER: str(number)}
+        environment = {**self.environment, tasks.MEMBER: str(number)}
+        command = [sys.executable, str(Path(__file__).with_name(script)), str(report), *map(str, arguments)]
         with open(errors, "wb") as stderr:
             popen = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name(script)), str(report), *map(str, arguments)],
+                command if host is None else host.command(command),
                 cwd=self.directory,
                 env=environment,
                 stdin=subprocess.PIPE,

@@ -1,6 +1,6 @@
 """The reader of the claims storm: looks at the outputs while they are made, until its standard input ends.
 
-Usage: python reader.py REPORT SEED ITEMS
+Usage: python reader.py REPORT SEED ITEMS [signed]
 
 It knows nothing of manyhands. An output must be whole whenever it can be seen, and must never change after.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 import tasks
 
 report, seed, items = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+is_signed = sys.argv[4:] == ["signed"]
 names = {tasks.output_name(number): number for number in range(items)}
 outputs = Path("outputs")
 seen: dict[str, int] = {}
@@ -32,7 +33,8 @@ def look(name: str) -> None:
     except FileNotFoundError:
         wrong.append(f"the output {name!r} was there and is gone")
         return
-    if data != tasks.content(seed, names[name]):
+    number = names[name]
+    if not tasks.is_signed(seed, number, data) if is_signed else data != tasks.content(seed, number):
         wrong.append(f"the output {name!r} was not whole when it could be seen: {len(data)} bytes")
     if seen.setdefault(name, inode) != inode:
         wrong.append(f"the output {name!r} was replaced after it was published")
