@@ -29,6 +29,8 @@ from manyhands.testing import History, RecordedClaims, point_of
 
 BACKOFF_SECONDS = 0.01
 IDLE_SECONDS = 0.01
+TOGETHER = 50
+"""Items that the processes are at, about."""
 POINTS = ("claim", "second look", "sync", "commit", "publish", "drop staging", "sweep")
 STANDS_STILL = 0.01
 """At so many of these points it does; a nemesis outside would hardly ever find one of them."""
@@ -89,8 +91,9 @@ def run(report: Path, seed: int, items: int, lease: float) -> None:
     history = History("history")
     unlucky = Unlucky(tasks.luck(seed, os.environ[tasks.MEMBER], "points"))
     unlucky.claims = Claims(lease=lease, max_crashes=CRASHES_MAX, filesystem=unlucky)
-    left = list(range(items))
-    tasks.luck(seed, os.environ[tasks.MEMBER], "order").shuffle(left)
+    luck = tasks.luck(seed, os.environ[tasks.MEMBER], "order")
+    # All go through the list together, each in an order of its own: so they meet.
+    left = sorted(range(items), key=lambda number: number + luck.uniform(0, TOGETHER), reverse=True)
     waiting: dict[int, Decision] = {}
     with RecordedClaims(history, unlucky.claims) as claims:
         while left or waiting:

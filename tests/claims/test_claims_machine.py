@@ -42,7 +42,7 @@ from tests.helpers import names
 
 LEASE = 1.0
 MAX_CRASHES = 3
-OUTPUTS = ["a.csv", "b c.txt", "d"]
+OUTPUTS = ["a.csv", "b c.txt"]
 CLAIMANTS = range(3)
 BACKOFF = 5.0
 
@@ -149,6 +149,12 @@ class Wire(LocalFileSystem):
         return super().perform(operation)
 
 
+ASKING = precondition(
+    lambda self: any(who.state == "works" and len(who.held) < len(OUTPUTS) for who in self.crowd)
+)
+HOLDING = precondition(lambda self: any(who.state == "works" and who.held for who in self.crowd))
+
+
 class ClaimsMachine(RuleBasedStateMachine):
     """Each rule does one thing to the directory and to the model, and compares what both say."""
 
@@ -170,18 +176,27 @@ class ClaimsMachine(RuleBasedStateMachine):
         wire = Wire(self.world)
         return Claimant(wire, Claims(filesystem=wire, lease=LEASE, max_crashes=MAX_CRASHES))
 
+    def failed(self) -> list[str]:
+        """Outputs that have failed for good."""
+        return [name for name, output in self.outputs.items() if output.is_lost and not output.writer]
+
     def log(self, name: str) -> Log:
         return Log.of(self.directory / name)
 
-    def any_of(self, data: st.DataObject, condition: Callable[[Claimant], object]) -> Claimant | None:
+    def any_of(self, data: st.DataObject, condition: Callable[[Claimant], object]) -> Claimant:
         found = [number for number in CLAIMANTS if condition(self.crowd[number])]
-        return self.crowd[data.draw(st.sampled_from(found), label="claimant")] if found else None
+        return self.crowd[data.draw(st.sampled_from(found), label="claimant")]
 
-    def holder(self, data: st.DataObject) -> tuple[Claimant, str, Mine] | None:
+    def asker(self, data: st.DataObject) -> tuple[Claimant, str]:
+        """One that works, and an output that it has no claim on."""
+        who = self.any_of(data, lambda who: who.state == "works" and len(who.held) < len(OUTPUTS))
+        return who, data.draw(
+            st.sampled_from([name for name in OUTPUTS if name not in who.held]), label="output"
+        )
+
+    def holder(self, data: st.DataObject) -> tuple[Claimant, str, Mine]:
         """One that works, and one of its claims, which it may have lost."""
         who = self.any_of(data, lambda who: who.state == "works" and who.held)
-        if who is None:
-            return None
         name = data.draw(st.sampled_from(sorted(who.held)), label="output")
         return who, name, who.held.pop(name)
 
@@ -233,15 +248,14 @@ class ClaimsMachine(RuleBasedStateMachine):
         who.held[name] = decision
         assert not decision.staging.exists()
 
-    @rule(data=st.data(), name=st.sampled_from(OUTPUTS))
-    def asks(self, data: st.DataObject, name: str) -> None:
-        if who := self.any_of(data, lambda who: who.state == "works" and name not in who.held):
+    @ASKING
+    @rule(data=st.data(), seconds=st.sampled_from([0.1, 3.0, BACKOFF]), is_patient=st.booleans())
+    def asks(self, data: st.DataObject, seconds: float, is_patient: bool) -> None:
+        """Once; or again and again, until anybody's lease would be over who gives no sign of life."""
+        self.pass_time(seconds)
+        who, name = self.asker(data)
+        if not is_patient:
             self.expect(who, name, self.ask(who, name))
-
-    @rule(data=st.data(), name=st.sampled_from(OUTPUTS))
-    def waits_for_the_lease(self, data: st.DataObject, name: str) -> None:
-        """Looks again and again, until anybody's lease would be over who gives no sign of life."""
-        if not (who := self.any_of(data, lambda who: who.state == "works" and name not in who.held)):
             return
         for _ in range(LOOKS_MIN + 2):
             decision = self.ask(who, name)
@@ -250,7 +264,6 @@ class ClaimsMachine(RuleBasedStateMachine):
             self.pass_time(LEASE * 2**DOUBLINGS_MAX)
         self.expect(who, name, decision, is_outlasted=True)
 
-    @rule(seconds=st.sampled_from([0.1, 3.0, BACKOFF]))
     def pass_time(self, seconds: float) -> None:
         self.world.seconds += seconds
         for who in self.crowd:
@@ -260,13 +273,39 @@ class ClaimsMachine(RuleBasedStateMachine):
                         self.beats += 1
                         os.utime(path, ns=(self.beats, self.beats))
 
+    @HOLDING
+    @rule(
+        data=st.data(),
+        how=st.sampled_from(["commit", "commit", "fail", "retry", "retry later", "release", "close"]),
+    )
+    def settles(self, data: st.DataObject, how: str) -> None:
+        """One of them says what became of its claim, which it may have lost."""
+        match how:
+            case "commit":
+                self.commits(data)
+            case "release":
+                self.releases(data)
+            case "close":
+                self.closes(data)
+            case _:
+                self.fails(data, {"fail": None, "retry": 0.0, "retry later": BACKOFF}[how])
+
+    @HOLDING
+    @rule(data=st.data(), what=st.sampled_from(["stop", "stop", "here", "elsewhere", "commit", "publish"]))
+    def suffers(self, data: st.DataObject, what: str) -> None:
+        """One of them stands still, or ends."""
+        match what:
+            case "stop":
+                self.stands_still(data)
+            case "here" | "elsewhere":
+                self.ends(data, what)
+            case _:
+                self.ends_in_its_commit(data, what)
+
     # -- what becomes of a claim ---------------------------------------------------------------------------------
 
-    @rule(data=st.data())
     def commits(self, data: st.DataObject) -> None:
-        if not (found := self.holder(data)):
-            return
-        who, name, mine = found
+        who, name, mine = self.holder(data)
         output = self.outputs[name]
         mine.staging.write_text(f"{name} by {mine.token}")
         answer = who.claims.commit(mine)
@@ -280,11 +319,8 @@ class ClaimsMachine(RuleBasedStateMachine):
             assert answer == Fenced()
         assert not mine.staging.exists()
 
-    @rule(data=st.data(), backoff=st.sampled_from([None, 0.0, BACKOFF]))
     def fails(self, data: st.DataObject, backoff: float | None) -> None:
-        if not (found := self.holder(data)):
-            return
-        who, name, mine = found
+        who, name, mine = self.holder(data)
         mine.staging.write_text("half")
         answer = who.claims.fail(mine, type_name="ValueError", backoff=backoff)
         output = self.outputs[name]
@@ -295,11 +331,8 @@ class ClaimsMachine(RuleBasedStateMachine):
             assert answer == Fenced()
         assert not mine.staging.exists()
 
-    @rule(data=st.data())
     def releases(self, data: st.DataObject) -> None:
-        if not (found := self.holder(data)):
-            return
-        who, name, mine = found
+        who, name, mine = self.holder(data)
         answer = who.claims.release(mine)
         output = self.outputs[name]
         if output.owner is who:
@@ -308,12 +341,11 @@ class ClaimsMachine(RuleBasedStateMachine):
         else:
             assert answer == Fenced()
 
-    @rule(data=st.data())
     def closes(self, data: st.DataObject) -> None:
         """All its claims are given up, which is nobody's failure."""
-        if who := self.any_of(data, lambda who: who.state == "works"):
-            who.claims.close()
-            self.let_go(who)
+        who = self.any_of(data, lambda who: who.state == "works" and who.held)
+        who.claims.close()
+        self.let_go(who)
 
     def let_go(self, who: Claimant) -> None:
         who.held.clear()
@@ -321,24 +353,21 @@ class ClaimsMachine(RuleBasedStateMachine):
             if output.owner is who:
                 output.owner = None
 
-    @rule(data=st.data())
     def stands_still(self, data: st.DataObject) -> None:
-        if who := self.any_of(data, lambda who: who.state == "works"):
-            who.state = "stands"
+        self.any_of(data, lambda who: who.state == "works" and who.held).state = "stands"
 
+    @precondition(lambda self: any(who.state == "stands" for who in self.crowd))
     @rule(data=st.data())
     def goes_on(self, data: st.DataObject) -> None:
         """It does not know yet what it has lost."""
-        if who := self.any_of(data, lambda who: who.state == "stands"):
-            who.state = "works"
+        self.any_of(data, lambda who: who.state == "stands").state = "works"
 
-    @rule(data=st.data(), where=st.sampled_from(["here", "elsewhere"]))
     def ends(self, data: st.DataObject, where: str) -> None:
         """Killed; here its end can be seen, elsewhere only its silence. Another comes in its place."""
-        if who := self.any_of(data, lambda who: who.is_there):
-            for mine in who.held.values():
-                mine.staging.write_text("half")
-            self.end(who, where)
+        who = self.any_of(data, lambda who: who.held)
+        for mine in who.held.values():
+            mine.staging.write_text("half")
+        self.end(who, where)
 
     def end(self, who: Claimant, where: str) -> None:
         who.wire.cut()
@@ -348,12 +377,9 @@ class ClaimsMachine(RuleBasedStateMachine):
         self.gone.append(who)
         self.crowd[self.crowd.index(who)] = self.newcomer()
 
-    @rule(data=st.data(), point=st.sampled_from(["commit", "publish"]))
     def ends_in_its_commit(self, data: st.DataObject, point: str) -> None:
         """Before it, the attempt is lost; after it, the output is decided, and whoever looks publishes it."""
-        if not (found := self.holder(data)):
-            return
-        who, name, mine = found
+        who, name, mine = self.holder(data)
         output = self.outputs[name]
         mine.staging.write_text(f"{name} by {mine.token}")
         who.wire.cut_at = point
@@ -368,13 +394,13 @@ class ClaimsMachine(RuleBasedStateMachine):
 
     # -- what users do -------------------------------------------------------------------------------------------
 
-    @rule(data=st.data(), name=st.sampled_from(OUTPUTS))
-    def reopens(self, data: st.DataObject, name: str) -> None:
+    @precondition(lambda self: any(who.state == "works" for who in self.crowd) and self.failed())
+    @rule(data=st.data())
+    def reopens(self, data: st.DataObject) -> None:
         """A failure for good is tried again, from its first attempt; crashes are not forgotten."""
-        output = self.outputs[name]
-        who = self.any_of(data, lambda who: who.state == "works" and name not in who.held)
-        if who is None or not output.is_lost or output.writer is not None:
-            return
+        name = data.draw(st.sampled_from(self.failed()), label="output")
+        output, who = self.outputs[name], self.any_of(data, lambda who: who.state == "works")
+        who.held.pop(name, None)  # which it has lost
         last = self.ask(who, name)
         assert isinstance(last, FailedBefore)
         output.is_lost, output.attempts = False, 0
