@@ -19,11 +19,12 @@ import handler_schedule
 import handler_storm
 import pool_storm
 import schedule
+import syscalls
 import takeover_storm
 from arena import Arena, Figures, Stuck
 from hosts import why_not
 
-NAMES = ("claims", "takeovers", "pool", "handler", "failing")
+NAMES = ("claims", "takeovers", "syscalls", "pool", "handler", "failing")
 FAILING_PROCESSES = 3
 FAILING_ITEMS = 60
 
@@ -67,6 +68,10 @@ def scenarios(options: argparse.Namespace) -> list[Scenario]:
         Scenario("handler", 0.15, handler_storm.play),
         Scenario("failing", 0.2, lambda arena: failing_items.play(arena, FAILING_PROCESSES, FAILING_ITEMS)),
     ]
+    if reason := syscalls.why_not():
+        print(f"skip syscalls: {reason}")
+    else:
+        every.append(Scenario("syscalls", 0.1, syscalls.play))
     return [scenario for scenario in every if not options.scenarios or scenario.name in options.scenarios]
 
 
