@@ -6,7 +6,6 @@ is a process that is forked here and traced from its first call on, in a directo
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import select
@@ -25,9 +24,8 @@ from typing import Final
 from arena import Arena, Figures, listing, some
 
 import manyhands
-from manyhands.claims import Busy, Claims, Fenced, Finished, Log, Mine, Wait
+from manyhands.claims import Busy, Claims, Fenced, Finished, Log, Mine, Seen, Wait, Watch, liveness
 from manyhands.claims import filesystem as fs
-from manyhands.claims import liveness
 from manyhands.claims.filesystem import LocalFileSystem, Operation
 from manyhands.workers import pulse
 
@@ -87,16 +85,18 @@ def text(token: str) -> str:
 def work(log: Log, figures: Counter[str], filesystem: Quick | None = None, attempts: int = 2) -> None:
     """Ask until the output is there; all attempts but the last fail, and so does one whose file can't be written."""
     with Claims(lease=LEASE_SECONDS, max_crashes=1000, filesystem=filesystem) as claims:
-        seen = watch = None
+        seen: Seen | None = None
+        watch: Watch | None = None
         end = time.monotonic() + PATIENCE_SECONDS
         while not isinstance(decision := claims.acquire(log, seen=seen, watch=watch), Finished):
             if time.monotonic() > end:
                 raise TimeoutError(f"{log.final} was not finished")
             match decision:
-                case Busy(memo=watch):
+                case Busy():
+                    watch = decision.memo
                     time.sleep(LOOK_SECONDS)
-                case Wait(memo=seen):
-                    pass
+                case Wait():
+                    seen = decision.memo
                 case Mine():
                     figures["taken"] += decision.slot > 0
                     answer = attempt(claims, decision, attempts)
@@ -124,11 +124,11 @@ def traced(log: Log, room: Path, *options: str) -> Iterator[int]:
         status = 1
         try:
             os.close(opener)
-            pulse.through(lambda path, seconds: None)  # no guard: strace would have to follow it
+            pulse.through(lambda *_: None)  # no guard: strace would have to follow it
             liveness.identity("")  # now: whether /proc can be read is not the question
             os.read(gate, 1)
-            work(log, told := Counter[str]())
-            status = FENCED if told["fenced"] else 0
+            work(log, figures := Counter())
+            status = FENCED if figures["fenced"] else 0
         except manyhands.OutputDirectoryError:
             status = TOLD
         except BaseException:
@@ -231,7 +231,9 @@ def play_one(arena: Arena, room: Path, where: str, figures: Counter[str], inject
     figures["stops"] += "--- SIGSTOP" in trace
     figures["errors"] += "(INJECTED)" in trace
     figures["told"] += status == TOLD
-    expected = {"KILL": (0, -signal.SIGKILL), "STOP": (0, FENCED)}.get(where.split()[0][-4:], (0, TOLD, FENCED))
+    expected = {"KILL": (0, -signal.SIGKILL), "STOP": (0, FENCED)}.get(
+        where.partition(" ")[0][-4:], (0, TOLD, FENCED)
+    )
     if status not in expected:
         arena.wrong(f"{where}: ended with {status}")
     work(log, told, heir)
