@@ -10,6 +10,7 @@ import tasks
 from arena import Arena, Figures, Member, Nemesis, listing, some
 
 import manyhands
+from manyhands.claims.names import SlotName, parse
 
 DEEDS = {"kill parent": 6, "orphan stopped worker": 4, "kill worker": 50, "stop parent": 15, "stop worker": 25}
 MOST_STARTS = 200
@@ -51,9 +52,8 @@ def play(arena: Arena, processes: int, items: int) -> Figures:
 
     survivors = check_survivors(arena, racers(), [str(outputs / name) for name in names])
     looks = check_reader(arena, reader)
-    left = len(listing(outputs)) - items
+    left, taken_over = len(listing(outputs)) - items, takeovers(outputs)
     manyhands.gc(outputs, now=True)
-    check_outputs(arena, outputs, names)
     return {
         "outputs": items,
         "processes": len(racers()),
@@ -62,8 +62,10 @@ def play(arena: Arena, processes: int, items: int) -> Figures:
         **nemesis.figures,
         "trapped workers orphaned": trapped.orphaned,
         **check_journal(arena, nemesis.killed_workers, items),
+        "takeovers": taken_over,
         "reader's looks": looks,
         "left for gc": left,
+        **check_outputs(arena, outputs, names),
     }
 
 
@@ -106,26 +108,37 @@ def check_reader(arena: Arena, reader: Member) -> int:
     return int(told["looks"])
 
 
-def check_outputs(arena: Arena, outputs: Path, names: list[str]) -> None:
+def takeovers(outputs: Path) -> int:
+    """How many owners were superseded: a log that two took part in stays until ``gc``, CLAIM upon CLAIM."""
+    kinds: dict[str, dict[int, str]] = defaultdict(dict)
+    for path in outputs.iterdir():
+        if isinstance(name := parse(path.name), SlotName):
+            kinds[name.prefix][name.number] = json.loads(path.read_bytes())["kind"]
+    return sum(kind == "CLAIM" == log.get(number + 1) for log in kinds.values() for number, kind in log.items())
+
+
+def check_outputs(arena: Arena, outputs: Path, names: list[str]) -> Figures:
     """The directory holds every output, as a serial run writes it, and nothing else."""
     serial = arena.directory / "serial"
     serial.mkdir()
-    found = listing(outputs)
+    found, torn = listing(outputs), 0
     for number, name in enumerate(names):
         tasks.write_output(arena.seed, number, serial / name, hurried=True)
         if name in found and (outputs / name).read_bytes() != (serial / name).read_bytes():
+            torn += 1
             arena.wrong(f"the output {name!r} differs from the serial run's")
     if missing := sorted(set(names) - found):
         arena.wrong(f"outputs missing: {some(missing)}")
     if surplus := sorted(found - set(names)):
         arena.wrong(f"left after gc: {some(surplus)}")
+    return {"missing": len(missing), "torn": torn, "littered": len(surplus)}
 
 
 def check_journal(arena: Arena, killed_workers: set[int], items: int) -> Figures:
     """Only the death of who was at an item is a reason to compute it again."""
     killed_members = {member.number for member in arena.members if member.killed}
     calls: dict[int, list[tasks.Entry]] = defaultdict(list)
-    stumbles = 0
+    stumbles = doubled = 0
     for entry in arena.look():
         if entry.kind == "b":
             calls[entry.item].append(entry)
@@ -135,10 +148,16 @@ def check_journal(arena: Arena, killed_workers: set[int], items: int) -> Figures
         undisturbed = killed.count(False)
         failed = sum(entry.kind == "f" and entry.item == item for entry in arena.entries)
         if undisturbed > 1 + failed:
+            doubled += 1
             arena.wrong(f"item {item} was computed {undisturbed} times by processes that nobody killed")
     computed = sum(map(len, calls.values()))
     if computed < items:
         arena.wrong(f"only {len(calls)} of {items} items were ever computed")
     again = computed - items - stumbles
-    taken_over = sum(len({entry.pid for entry in begun}) > 1 for begun in calls.values())
-    return {"planned errors": stumbles, "computed again": again, "items of several workers": taken_over}
+    shared = sum(len({entry.pid for entry in begun}) > 1 for begun in calls.values())
+    return {
+        "planned errors": stumbles,
+        "computed again": again,
+        "items of several workers": taken_over,
+        "doubled": doubled,
+    }

@@ -137,7 +137,7 @@ def parsed() -> argparse.Namespace:
         prog="python -m stress", description="Stress manyhands with real processes, some of them killed."
     )
     parser.add_argument(
-        "scenarios", nargs="*", metavar="scenario", help=f"{', '.join(NAMES)}; default: all but syscalls"
+        "scenarios", nargs="*", metavar="scenario", help=f"{', '.join(NAMES)}; default: not syscalls"
     )
     parser.add_argument(
         "--seconds", type=float, default=50.0, help="about how long; one round of each at least"

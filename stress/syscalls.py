@@ -127,7 +127,8 @@ def traced(log: Log, room: Path, *options: str) -> Iterator[int]:
             pulse.through(lambda *_: None)  # no guard: strace would have to follow it
             liveness.identity("")  # now: whether /proc can be read is not the question
             os.read(gate, 1)
-            work(log, figures := Counter())
+            figures: Counter[str] = Counter()
+            work(log, figures)
             status = FENCED if figures["fenced"] else 0
         except manyhands.OutputDirectoryError:
             status = TOLD
