@@ -158,6 +158,6 @@ def check_journal(arena: Arena, killed_workers: set[int], items: int) -> Figures
     return {
         "planned errors": stumbles,
         "computed again": again,
-        "items of several workers": taken_over,
+        "items of several workers": shared,
         "doubled": doubled,
     }

@@ -101,6 +101,7 @@ class Claimant:
     memos: dict[str, Decision] = field(default_factory=dict)
     seen: dict[tuple[str, int], float] = field(default_factory=dict)
     tokens: set[str] = field(default_factory=set)
+    published: set[str] = field(default_factory=set)
 
     @property
     def is_there(self) -> bool:
@@ -203,7 +204,13 @@ class ClaimsMachine(RuleBasedStateMachine):
     # -- asking --------------------------------------------------------------------------------------------------
 
     def ask(self, who: Claimant, name: str, reopen: int = -1) -> Decision:
-        last = who.memos.get(name)
+        last, token = who.memos.get(name), who.claims.claimant.token
+        if name in who.published and self.outputs[name].writer is None:
+            # It becomes somebody new, so that no late helper takes its next staging for the one from before; so do
+            # all who have claims: they are given up, each in its log. A map has one at a time.
+            self.give_up(who)
+            who.published.clear()
+            token = ""
         decision = who.claims.acquire(
             self.log(name),
             reopen=reopen,
@@ -212,6 +219,7 @@ class ClaimsMachine(RuleBasedStateMachine):
         )
         who.memos[name] = decision
         who.tokens.add(who.claims.claimant.token)
+        assert not who.held or not token or token == who.claims.claimant.token, "it still has its claims"
         return decision
 
     def expect(self, who: Claimant, name: str, decision: Decision, *, is_outlasted: bool = False) -> None:
@@ -313,6 +321,7 @@ class ClaimsMachine(RuleBasedStateMachine):
             assert answer == Published()
             output.writer, output.owner = mine.token, None
             output.attempts = output.crashes = 0
+            who.published.add(name)
             if mine.slot == 0:
                 output.forget()
         else:
@@ -349,6 +358,10 @@ class ClaimsMachine(RuleBasedStateMachine):
 
     def let_go(self, who: Claimant) -> None:
         who.held.clear()
+        who.published.clear()
+        self.give_up(who)
+
+    def give_up(self, who: Claimant) -> None:
         for output in self.outputs.values():
             if output.owner is who:
                 output.owner = None
