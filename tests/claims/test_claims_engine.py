@@ -284,6 +284,19 @@ def test_no_output_is_no_success(tmp_path: Path) -> None:
             assert claims.release(mine) == Recorded()
 
 
+def test_attempts_begin_anew_when_a_result_is_deleted(tmp_path: Path) -> None:
+    """Also where the log that tells of its earlier failures is still there."""
+    log = Log.of(tmp_path / "a.csv")
+    with Claims() as claims, Claims() as other:
+        claims.fail(claimed(claims, log), type_name="ValueError", backoff=0.0)
+        mine = claimed(claims, log)
+        mine.staging.write_text("whole")
+        assert (mine.attempt, claims.commit(mine)) == (2, Published())
+        log.final.unlink()
+        again = claimed(other, log)
+        assert (again.slot, again.attempt) == (4, 1)
+
+
 # -- who a claimant is ----------------------------------------------------------------------------------------
 
 

@@ -288,12 +288,14 @@ def look(slot: Path) -> Steps[Record | Unreadable | None]:
 
 
 def binding(slots: Slots, question: Question) -> tuple[Fail | None, int]:
-    """The latest FAIL of the same code, after slot ``reopen`` and the last REOPEN of it; its slot."""
+    """The latest FAIL of the same code, after slot ``reopen``, the last REOPEN of it and the last COMMIT; its slot."""
     verdict, at = None, -1
     for slot, record in enumerate(slots):
         if isinstance(record, Fail) and record.code_hash == question.code_hash and slot > question.reopen:
             verdict, at = record, slot
-        elif isinstance(record, Reopen) and record.code_hash in ("", question.code_hash):
+        elif isinstance(record, Commit) or (
+            isinstance(record, Reopen) and record.code_hash in ("", question.code_hash)
+        ):
             verdict, at = None, -1
     return verdict, at
 
