@@ -27,7 +27,7 @@ PAUSE_SECONDS: Final = (0.4, 4.0)
 """From one deed to the next, for each process that there is."""
 STOP_SECONDS: Final = (0.05, 2.0)
 ROUND_SECONDS: Final = 900.0
-DEEDS: Final = {"kill": 6, "stop": 60, "lose host": 1}
+DEEDS: Final = {"kill": 6, "stop": 60, "lose host": 2}
 DOUBLED: Final = ("slots", "commits", "publications")
 """What the checker calls it if two have one claim, or one output is decided or published twice."""
 
