@@ -32,7 +32,7 @@ IDLE_SECONDS = 0.01
 TOGETHER = 50
 """Items that the processes are at, about."""
 POINTS = ("claim", "second look", "sync", "commit", "publish", "drop staging", "sweep")
-STANDS_STILL = 0.01
+STANDS_STILL = 0.03
 """At so many of these points it does; a nemesis outside would hardly ever find one of them."""
 CRASHES_MAX = 100_000
 """It is the nemesis that ends owners, not what they compute."""
