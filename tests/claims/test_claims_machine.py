@@ -265,11 +265,11 @@ class ClaimsMachine(RuleBasedStateMachine):
         if not is_patient:
             self.expect(who, name, self.ask(who, name))
             return
-        for _ in range(LOOKS_MIN + 2):
-            decision = self.ask(who, name)
-            if not isinstance(decision, Busy):
-                break
-            self.pass_time(LEASE * 2**DOUBLINGS_MAX)
+        decision = self.ask(who, name)
+        for _ in range(LOOKS_MIN + 1):
+            if isinstance(decision, Busy):
+                self.pass_time(LEASE * 2**DOUBLINGS_MAX)
+                decision = self.ask(who, name)
         self.expect(who, name, decision, is_outlasted=True)
 
     def pass_time(self, seconds: float) -> None:
