@@ -119,14 +119,17 @@ def attempt(claims: Claims, mine: Mine, attempts: int) -> object:
 def traced(log: Log, room: Path, *options: str) -> Iterator[int]:
     """A process that makes the output under strace; yields its id, and ends it if it is still there."""
     gate, opener = os.pipe()
+    ready, told_ready = os.pipe()
     pid = os.fork()
     if not pid:
         status = 1
         try:
             os.close(opener)
+            os.close(ready)
             pulse.through(lambda *_: None)  # no guard: strace would have to follow it
-            liveness.identity("")  # now: whether /proc can be read is not the question
-            os.read(gate, 1)
+            liveness.identity("")  # before it is traced: whether /proc can be read is not the question
+            os.close(told_ready)
+            select.select([gate], [], [])  # a call that is not among those that are counted
             figures: Counter[str] = Counter()
             work(log, figures)
             status = FENCED if figures["fenced"] else 0
@@ -137,6 +140,9 @@ def traced(log: Log, room: Path, *options: str) -> Iterator[int]:
         finally:
             os._exit(status)
     os.close(gate)
+    os.close(told_ready)
+    os.read(ready, 1)
+    os.close(ready)
     command = ["strace", "-p", str(pid), "-o", str(room / "strace"), "-e", f"trace={','.join(CALLS)}", *options]
     tracer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     is_there = True
