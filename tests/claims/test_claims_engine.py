@@ -40,6 +40,7 @@ from manyhands.claims.filesystem import Link, LocalFileSystem, Operation, Rename
 from manyhands.claims.names import TOKEN_LENGTH
 from manyhands.claims.record import Claim, Claimant, Commit, Fail, Release, encode
 from manyhands.errors import OutputDirectoryError, OutputMissing
+from manyhands.testing import fail_at
 
 CHILD = """
 import os, sys
@@ -576,6 +577,17 @@ def test_other_ways_to_create_exclusively(tmp_path: Path, missing: tuple[type, .
         one.release(again)
     gc(tmp_path, now=True)
     assert names(tmp_path) == ["a.csv"]
+
+
+def test_an_error_after_commit_does_not_cost_the_work(tmp_path: Path) -> None:
+    """Who can't publish what it has committed leaves it to others."""
+    log = Log.of(tmp_path / "a.csv")
+    with Claims(filesystem=fail_at("before publish", errno.EIO, nth=0)) as one, Claims() as two:
+        mine = claimed(one, log)
+        mine.staging.write_text("whole")
+        assert one.commit(mine) == Fenced()
+        assert two.acquire(log) == Finished()
+    assert log.final.read_text() == "whole"
 
 
 def test_errors_that_stay_are_told(tmp_path: Path) -> None:

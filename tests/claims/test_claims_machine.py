@@ -326,7 +326,8 @@ class ClaimsMachine(RuleBasedStateMachine):
                 output.forget()
         else:
             assert answer == Fenced()
-        assert not mine.staging.exists()
+        # Who has become somebody else does nothing for its old claims any more; gc finds what it writes for them.
+        assert not mine.staging.exists() or mine.token != who.claims.claimant.token
 
     def fails(self, data: st.DataObject, backoff: float | None) -> None:
         who, name, mine = self.holder(data)
@@ -498,4 +499,4 @@ class ClaimsMachine(RuleBasedStateMachine):
 
 
 TestClaimsMachine = ClaimsMachine.TestCase
-TestClaimsMachine.settings = settings(max_examples=60, stateful_step_count=40)
+TestClaimsMachine.settings = settings(max_examples=40, stateful_step_count=40)

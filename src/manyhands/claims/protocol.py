@@ -230,7 +230,10 @@ def fail(me: Claimant, mine: Mine, record: Fail) -> Steps[Recorded | Fenced | Ga
 
 
 def release(me: Claimant, mine: Mine) -> Steps[Recorded | Fenced | GaveUp]:
-    """Give the claim up without a verdict."""
+    """Give the claim up without a verdict; but what is committed stays, for whoever looks to publish it."""
+    successor = yield from look(mine.log.slot(mine.slot + 1))
+    if successor is not None and same(successor, Commit(me)):
+        return Fenced()
     return (yield from give_back(me, mine, Release(me.token)))
 
 
