@@ -236,7 +236,9 @@ def check(arena: Arena, outputs: Path, names: list[str]) -> Figures:
     ]
     histories = testing.read_histories(arena.directory / "history")
     verdict = testing.check(histories, testing.listing(outputs), names)
-    doubled = [problem for problem in verdict.problems if problem.rule in DOUBLED]
+    doubled = {
+        event.output for problem in verdict.problems if problem.rule in DOUBLED for event in problem.events
+    }
     for what, which in (("missing", missing), ("torn", torn), ("left after gc", littered)):
         if which:
             arena.wrong(f"{what}: {some(which)}")
