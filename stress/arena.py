@@ -19,9 +19,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import tasks
+
+if TYPE_CHECKING:
+    from hosts import Host
 
 VANISH_SECONDS = 20.0
 """How long processes may take to vanish after their parent was killed, on a busy machine."""
@@ -99,23 +103,31 @@ class Arena:
 
     # -- processes ------------------------------------------------------------------------------------------
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of everything that the round starts, so that it can be found."""
+        return {**os.environ, tasks.TAG: self.tag}
+
     def start(
-        self, script: str, *arguments: object, spared: bool = False, prefix: Sequence[str] = ()
+        self,
+        script: str,
+        *arguments: object,
+        spared: bool = False,
+        prefix: Sequence[str] = (),
+        host: Host | None = None,
     ) -> Member:
-        """Start one of the scripts beside this file, in the round's directory; ``prefix`` is the command to do it."""
+        """Start one of the scripts beside this file, in the round's directory.
+
+        ``prefix`` is the command to do it, ``host`` the machine to do it on.
+        """
         number = len(self.members)
         errors = self.directory / f"stderr-{number}"
         report = self.directory / f"report-{number}"
-        environment = {**os.environ, tasks.TAG: self.tag, tasks.MEMBER: str(number)}
+        environment = {**self.environment, tasks.MEMBER: str(number)}
+        command = [sys.executable, str(Path(__file__).with_name(script)), str(report), *map(str, arguments)]
         with open(errors, "wb") as stderr:
             popen = subprocess.Popen(
-                [
-                    *prefix,
-                    sys.executable,
-                    str(Path(__file__).with_name(script)),
-                    str(report),
-                    *map(str, arguments),
-                ],
+                [*prefix, *(command if host is None else host.command(command))],
                 cwd=self.directory,
                 env=environment,
                 stdin=subprocess.PIPE,

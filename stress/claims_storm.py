@@ -11,6 +11,7 @@ from arena import Arena, Figures, Member, Nemesis, listing, some
 from judging import end_state, repeated
 
 import manyhands
+from manyhands.claims.names import SlotName, parse
 
 DEEDS = {"kill parent": 6, "orphan stopped worker": 4, "kill worker": 50, "stop parent": 15, "stop worker": 25}
 MOST_STARTS = 200
@@ -52,9 +53,8 @@ def play(arena: Arena, processes: int, items: int) -> Figures:
 
     survivors = check_survivors(arena, racers(), [str(outputs / name) for name in names])
     looks = check_reader(arena, reader)
-    left = len(listing(outputs)) - items
+    left, taken_over = len(listing(outputs)) - items, takeovers(outputs)
     manyhands.gc(outputs, now=True)
-    check_outputs(arena, outputs, names)
     return {
         "outputs": items,
         "processes": len(racers()),
@@ -63,8 +63,10 @@ def play(arena: Arena, processes: int, items: int) -> Figures:
         **nemesis.figures,
         "trapped workers orphaned": trapped.orphaned,
         **check_journal(arena, nemesis.killed_workers, items),
+        "takeovers": taken_over,
         "reader's looks": looks,
         "left for gc": left,
+        **check_outputs(arena, outputs, names),
     }
 
 
@@ -107,7 +109,16 @@ def check_reader(arena: Arena, reader: Member) -> int:
     return int(told["looks"])
 
 
-def check_outputs(arena: Arena, outputs: Path, names: list[str]) -> None:
+def takeovers(outputs: Path) -> int:
+    """How many owners were superseded: a log that two took part in stays until ``gc``, CLAIM upon CLAIM."""
+    kinds: dict[str, dict[int, str]] = defaultdict(dict)
+    for path in outputs.iterdir():
+        if isinstance(name := parse(path.name), SlotName):
+            kinds[name.prefix][name.number] = json.loads(path.read_bytes())["kind"]
+    return sum(kind == "CLAIM" == log.get(number + 1) for log in kinds.values() for number, kind in log.items())
+
+
+def check_outputs(arena: Arena, outputs: Path, names: list[str]) -> Figures:
     """The directory holds every output, as a serial run writes it, and nothing else."""
     serial = arena.directory / "serial"
     serial.mkdir()
@@ -124,13 +135,14 @@ def check_outputs(arena: Arena, outputs: Path, names: list[str]) -> None:
         arena.wrong(f"outputs missing: {some(state.missing)}")
     if surplus := sorted(found - set(names)):
         arena.wrong(f"left after gc: {some(surplus)}")
+    return {"missing": len(state.missing), "torn": len(state.differing), "littered": len(surplus)}
 
 
 def check_journal(arena: Arena, killed_workers: set[int], items: int) -> Figures:
     """Only the death of who was at an item is a reason to compute it again."""
     killed_members = {member.number for member in arena.members if member.killed}
     calls: dict[int, list[tasks.Entry]] = defaultdict(list)
-    stumbles = 0
+    stumbles = doubled = 0
     for entry in arena.look():
         if entry.kind == "b":
             calls[entry.item].append(entry)
@@ -140,10 +152,16 @@ def check_journal(arena: Arena, killed_workers: set[int], items: int) -> Figures
         return entry.scope in killed_members or entry.pid in killed_workers
 
     for item, times in repeated(arena.entries, is_killed).items():
+        doubled += 1
         arena.wrong(f"item {item} was computed {times} times by processes that nobody killed")
     computed = sum(map(len, calls.values()))
     if computed < items:
         arena.wrong(f"only {len(calls)} of {items} items were ever computed")
     again = computed - items - stumbles
-    taken_over = sum(len({entry.pid for entry in begun}) > 1 for begun in calls.values())
-    return {"planned errors": stumbles, "computed again": again, "items of several workers": taken_over}
+    shared = sum(len({entry.pid for entry in begun}) > 1 for begun in calls.values())
+    return {
+        "planned errors": stumbles,
+        "computed again": again,
+        "items of several workers": shared,
+        "doubled": doubled,
+    }

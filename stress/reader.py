@@ -1,8 +1,9 @@
 """The reader of the claims storm: looks at the outputs while they are made, until its standard input ends.
 
-Usage: python reader.py REPORT SEED ITEMS [CONTESTANT]
+Usage: python reader.py REPORT SEED ITEMS [CONTESTANT | signed]
 
-A contestant of the controls says where its outputs are, and what is in them; without one they lie in "outputs".
+A contestant of the controls says where its outputs are, and what is in them; without one they lie in "outputs". Those
+that are signed tell who wrote them.
 
 It knows nothing of manyhands. An output must be whole whenever it can be seen, and must never change after.
 """
@@ -22,7 +23,8 @@ from controls.contestants import find
 MOST_TOLD = 100
 
 report, seed, items = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-contestant: Contestant | None = find(sys.argv[4]) if len(sys.argv) > 4 else None
+is_signed = sys.argv[4:] == ["signed"]
+contestant: Contestant | None = find(sys.argv[4]) if len(sys.argv) > 4 and not is_signed else None
 names = {tasks.output_name(number): number for number in range(items)}
 outputs = Path("outputs")
 if contestant is None:
@@ -54,7 +56,8 @@ def look(name: str) -> None:
         return
     if contestant is not None:
         data = contestant.decoded(data)
-    if data != tasks.content(seed, names[name]):
+    number = names[name]
+    if not tasks.is_signed(seed, number, data) if is_signed else data != tasks.content(seed, number):
         blame("torn", name, f"was not whole when it could be seen: {len(data)} bytes")
     if seen.setdefault(name, inode) != inode:
         blame("replaced", name, "was replaced after it was published")

@@ -21,9 +21,12 @@ import handler_schedule
 import handler_storm
 import pool_storm
 import schedule
+import syscalls
+import takeover_storm
 from arena import Arena, Figures, Stuck
+from hosts import why_not
 
-NAMES = ("claims", "pool", "handler", "failing", "functions")
+NAMES = ("claims", "takeovers", "syscalls", "pool", "handler", "failing", "functions")
 FAILING_PROCESSES = 3
 FAILING_ITEMS = 60
 
@@ -58,11 +61,21 @@ def scenarios(options: argparse.Namespace) -> list[Scenario]:
         return [Scenario("pool", 1.0, lambda arena: pool_storm.play_again(arena, again))]
     every = [
         Scenario("claims", 0.3, lambda arena: claims_storm.play(arena, options.processes, options.items)),
-        Scenario("pool", 0.2, pool_storm.play),
-        Scenario("handler", 0.2, handler_storm.play),
-        Scenario("failing", 0.15, lambda arena: failing_items.play(arena, FAILING_PROCESSES, FAILING_ITEMS)),
-        Scenario("functions", 0.15, function_storm.play),
+        Scenario(
+            "takeovers",
+            0.2,
+            lambda arena: takeover_storm.play(arena, options.processes, options.items, options.hosts),
+        ),
+        Scenario("pool", 0.15, pool_storm.play),
+        Scenario("handler", 0.15, handler_storm.play),
+        Scenario("failing", 0.1, lambda arena: failing_items.play(arena, FAILING_PROCESSES, FAILING_ITEMS)),
+        Scenario("functions", 0.1, function_storm.play),
     ]
+    if "syscalls" in options.scenarios:  # a minute and more, however little time there is
+        if reason := syscalls.why_not():
+            print(f"skip syscalls: {reason}")
+        else:
+            every.append(Scenario("syscalls", 0.1, syscalls.play))
     return [scenario for scenario in every if not options.scenarios or scenario.name in options.scenarios]
 
 
@@ -126,13 +139,16 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m stress", description="Stress manyhands with real processes, some of them killed."
     )
-    parser.add_argument("scenarios", nargs="*", metavar="scenario", help=f"{', '.join(NAMES)}; default: all")
+    parser.add_argument(
+        "scenarios", nargs="*", metavar="scenario", help=f"{', '.join(NAMES)}; default: not syscalls"
+    )
     parser.add_argument(
         "--seconds", type=float, default=50.0, help="about how long; one round of each at least"
     )
     parser.add_argument("--seed", type=int, help="where all chance comes from; default: the clock")
-    parser.add_argument("--processes", type=int, default=8, help="of the claims storm, at any time")
-    parser.add_argument("--items", type=int, default=300, help="of the claims storm")
+    parser.add_argument("--processes", type=int, default=8, help="of the storms of claims, at any time")
+    parser.add_argument("--items", type=int, default=300, help="of the storms of claims")
+    parser.add_argument("--hosts", type=int, default=0, help="of the takeover storm: machines, by namespaces")
     parser.add_argument("--round", type=int, help="this round alone, as a failure names it")
     parser.add_argument(
         "--schedule",
@@ -143,6 +159,8 @@ def parsed() -> argparse.Namespace:
     options = parser.parse_args()
     if options.processes < 1 or options.items < 1:
         parser.error("--processes and --items must be at least 1")
+    if options.hosts < 0 or (options.hosts and (reason := why_not())):
+        parser.error("--hosts must be 0 or more" if options.hosts < 0 else f"--hosts can't be made: {reason}")
     if unknown := set(options.scenarios) - set(NAMES):
         parser.error(f"unknown scenario: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     if options.seed is None:

@@ -81,6 +81,11 @@ def output_name(number: int) -> str:
     return f"out {number:05d} {{x}}.txt"
 
 
+def output_number(name: str) -> int:
+    """The item whose output is called so."""
+    return int(name.split()[1])
+
+
 def pieces(seed: int, number: int) -> list[bytes]:
     """The output of an item, in the steps in which it is written; its last line tells that it is whole."""
     chance = luck(seed, "content", number)
@@ -117,6 +122,31 @@ def write_output(
             if not hurried:
                 busy = chance.random() < 0.3
                 idle_or_busy(chance.uniform(0.001, 0.008 if busy else 0.06), busy)
+
+
+def signed(seed: int, number: int, signature: str) -> list[bytes]:
+    """The same of a storm whose outputs say who has written them: no two writers write the same."""
+    chance = luck(seed, "signed", number, signature)
+    steps = chance.choice((1, 1, 2, 3))
+    size = chance.choice((0, 40, 4000))
+    lines = [f"{signature} item {number} step {step} {chance.randbytes(size).hex()}\n" for step in range(steps)]
+    return [line.encode() for line in (*lines, f"end of item {number}\n")]
+
+
+def is_signed(seed: int, number: int, data: bytes) -> bool:
+    """Whether that is all of what one writer writes."""
+    signature = data[:64].partition(b" ")[0].decode("ascii", "replace")
+    return data == b"".join(signed(seed, number, signature))
+
+
+def write_signed(seed: int, number: int, signature: str, output: Path) -> None:
+    """Write it by steps, with pauses in which one may be killed."""
+    chance = luck(seed, "pace", number)
+    with open(output, "wb") as file:
+        for piece in signed(seed, number, signature):
+            file.write(piece)
+            file.flush()
+            idle_or_busy(chance.uniform(0.0, 0.01), busy=False)
 
 
 def is_trap(number: int) -> bool:

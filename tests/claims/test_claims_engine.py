@@ -40,6 +40,7 @@ from manyhands.claims.filesystem import Link, LocalFileSystem, Operation, Rename
 from manyhands.claims.names import TOKEN_LENGTH
 from manyhands.claims.record import Claim, Claimant, Commit, Fail, Release, encode
 from manyhands.errors import OutputDirectoryError, OutputMissing
+from manyhands.testing import fail_at
 
 CHILD = """
 import os, sys
@@ -282,6 +283,19 @@ def test_no_output_is_no_success(tmp_path: Path) -> None:
             with pytest.raises(OutputMissing, match=r"a\.csv"):
                 claims.commit(mine)
             assert claims.release(mine) == Recorded()
+
+
+def test_attempts_begin_anew_when_a_result_is_deleted(tmp_path: Path) -> None:
+    """Also where the log that tells of its earlier failures is still there."""
+    log = Log.of(tmp_path / "a.csv")
+    with Claims() as claims, Claims() as other:
+        claims.fail(claimed(claims, log), type_name="ValueError", backoff=0.0)
+        mine = claimed(claims, log)
+        mine.staging.write_text("whole")
+        assert (mine.attempt, claims.commit(mine)) == (2, Published())
+        log.final.unlink()
+        again = claimed(other, log)
+        assert (again.slot, again.attempt) == (4, 1)
 
 
 # -- who a claimant is ----------------------------------------------------------------------------------------
@@ -563,6 +577,17 @@ def test_other_ways_to_create_exclusively(tmp_path: Path, missing: tuple[type, .
         one.release(again)
     gc(tmp_path, now=True)
     assert names(tmp_path) == ["a.csv"]
+
+
+def test_an_error_after_commit_does_not_cost_the_work(tmp_path: Path) -> None:
+    """Who can't publish what it has committed leaves it to others."""
+    log = Log.of(tmp_path / "a.csv")
+    with Claims(filesystem=fail_at("before publish", errno.EIO, nth=0)) as one, Claims() as two:
+        mine = claimed(one, log)
+        mine.staging.write_text("whole")
+        assert one.commit(mine) == Fenced()
+        assert two.acquire(log) == Finished()
+    assert log.final.read_text() == "whole"
 
 
 def test_errors_that_stay_are_told(tmp_path: Path) -> None:

@@ -117,6 +117,7 @@ def test_leases_double(log: str, times: int) -> None:
         ("CCCKAC", 3),  # kept when it is reopened
         ("CCCKACC", 4),
         ("CCOC", 0),  # other code
+        ("CCDC", 0),  # it was computed, and deleted
         ("CC?C", 1),
     ],
 )

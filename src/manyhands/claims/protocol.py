@@ -252,7 +252,10 @@ def fail(me: Claimant, mine: Mine, record: Fail) -> Steps[Recorded | Fenced | Ga
 
 
 def release(me: Claimant, mine: Mine) -> Steps[Recorded | Fenced | GaveUp]:
-    """Give the claim up without a verdict."""
+    """Give the claim up without a verdict; but what is committed stays, for whoever looks to publish it."""
+    successor = yield from look(mine.log.slot(mine.slot + 1))
+    if successor is not None and same(successor, Commit(me)):
+        return Fenced()
     return (yield from give_back(me, mine, Release(me.token)))
 
 
@@ -310,12 +313,14 @@ def look(slot: Path) -> Steps[Record | Unreadable | None]:
 
 
 def binding(slots: Slots, question: Question) -> tuple[Fail | None, int]:
-    """The latest FAIL of the same code, after slot ``reopen`` and the last REOPEN of it; its slot."""
+    """The latest FAIL of the same code, after slot ``reopen``, the last REOPEN of it and the last COMMIT; its slot."""
     verdict, at = None, -1
     for slot, record in enumerate(slots):
         if isinstance(record, Fail) and record.code_hash == question.code_hash and slot > question.reopen:
             verdict, at = record, slot
-        elif isinstance(record, Reopen) and record.code_hash in ("", question.code_hash):
+        elif isinstance(record, Commit) or (
+            isinstance(record, Reopen) and record.code_hash in ("", question.code_hash)
+        ):
             verdict, at = None, -1
     return verdict, at
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from manyhands.claims.record import Claim, Fail, Record, Unreadable
+from manyhands.claims.record import Claim, Commit, Fail, Record, Unreadable
 
 LOOKS_MIN: Final = 4
 """So many looks must have found a record unchanged after the first, each worth a quarter of the lease at most.
@@ -97,7 +97,7 @@ def crashes(slots: Sequence[Record | Unreadable], code_hash: str) -> int:
     """How many owners in a row were superseded without a verdict, the head's not counted.
 
     A failure of the function says that it was not the process that failed, and begins the count anew, as other code
-    does. What a FAIL has counted is kept when that is reopened.
+    and a COMMIT do. What a FAIL has counted is kept when that is reopened.
     """
     count = 0
     for record, successor in pairwise([*slots, None]):
@@ -105,4 +105,6 @@ def crashes(slots: Sequence[Record | Unreadable], code_hash: str) -> int:
             count += 1
         elif isinstance(record, Fail):
             count = record.crashes if record.code_hash == code_hash else 0
+        elif isinstance(record, Commit):
+            count = 0
     return count
