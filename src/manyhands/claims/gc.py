@@ -1,7 +1,8 @@
 """Removing what claims leave behind.
 
 What decides whether something is still needed is read after its owners were found dead, so that the worst that
-a process which starts meanwhile can suffer is to compute an output once more.
+a process which starts meanwhile can suffer is to compute an output once more. Steps over a filesystem, as the
+protocol is.
 """
 
 from __future__ import annotations

@@ -235,7 +235,10 @@ def release(me: Claimant, mine: Mine) -> Steps[Recorded | Fenced | GaveUp]:
 
 
 def give_back(me: Claimant, mine: Mine, record: Fail | Release) -> Steps[Recorded | Fenced | GaveUp]:
-    """End the claim by ``record``; the staging goes first, which makes room on a full disk."""
+    """End the claim by ``record``; the staging goes first, which makes room on a full disk, unless it is committed."""
+    decided = yield from look(mine.log.slot(mine.slot + 1))
+    if isinstance(decided, Commit) and decided.token == mine.token:
+        return Fenced()  # to publish it failed, or to hear of that: others will do it
     yield from drop(*mine.stagings)
     if mine.token != me.token:
         return Fenced()
