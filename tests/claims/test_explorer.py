@@ -17,9 +17,10 @@ from manyhands.claims.gc import _Collector
 from manyhands.claims.names import Log, record_file
 from manyhands.claims.record import Claimant, Commit, Fail, Record, Release, Unreadable
 from manyhands.claims.watch import Watch
+from manyhands.errors import OutputMissing
 from manyhands.testing.explorer import Explorer, Faults, Knobs, Violation
 from manyhands.testing.model import Write
-from manyhands.testing.programs import Round, collect, collect_now, compute
+from manyhands.testing.programs import Round, collect, compute, whole
 from manyhands.workers import guard_process
 
 EVERYTHING = Faults(crashes=1, suspicions=1, lost_replies=1, stale_looks=1)
@@ -204,6 +205,48 @@ def second_releases(log: Log, me: Claimant, watch: Watch | None) -> Round:
     return "left"
 
 
+def holds(log: Log, me: Claimant, watch: Watch | None) -> Round:
+    """The first worker is at it for some time, while it beats."""
+    if me.pid != 1:
+        return (yield from compute()(log, me, watch))
+    decision = yield from protocol.acquire(log, me, protocol.Question(watch=watch))
+    match decision:
+        case Mine():
+            return "busy"
+        case Busy(owner, slot) if owner == me:
+            if (yield fs.Now()).seconds < LONG:
+                return "busy"
+            mine = Mine(log, slot, me.token, 1)
+            yield from compute().write(log, me, mine)
+            answer = yield from protocol.commit(me, mine, durable=False)
+            return "published" if isinstance(answer, Published) else "again"
+    return "done" if isinstance(decision, Finished) else "busy"
+
+
+def taken_over(log: Log, me: Claimant, watch: Watch | None) -> Round:
+    """The first worker claims and commits once; the second one comes later, and ends with it."""
+    if me.pid == 2:
+        if not (yield fs.Exists(log.slot(0))):
+            return "left"
+        yield from compute()(log, me, watch)
+        return "left"
+    decision = yield from protocol.acquire(log, me)
+    if isinstance(decision, Mine):
+        yield Write(decision.staging, whole(log, me, decision.slot))
+        try:
+            yield from protocol.commit(me, decision, durable=False)
+        except OutputMissing:
+            pass  # gc took it away, as it may of who was taken over
+    return "left"
+
+
+def collect_in_the_end(log: Log, me: Claimant, watch: Watch | None) -> Round:
+    """``gc``, if the output is there."""
+    if (yield fs.Exists(log.final)):
+        yield from collect(log, me, watch)
+    return "left"
+
+
 def mtime_against_now(watch: Watch, lease: float) -> bool:
     """Subtract the time that another machine wrote from this one's."""
     return watch.last.seconds - watch.stamp.mtime_ns / 1e9 >= lease
@@ -283,22 +326,24 @@ SEARCHES: dict[str, Callable[[], Explorer]] = {
     "the power fails": lambda: Explorer(
         faults=Faults(powers=1), knobs=Knobs(volatile=True), program=compute(durable=True), quick=True
     ),
-    "clocks that disagree": lambda: Explorer(clocks=True, knobs=WHOLE_SECONDS, faults=Faults(ticks=1), quick=True),
-    "a beat that fails": lambda: Explorer(
-        clocks=True, faults=Faults(ticks=LONG, missed_beats=1), quick=True
-    ),
+    "clocks that disagree": lambda: Explorer(clocks=True, knobs=WHOLE_SECONDS, program=holds),
+    "a beat that fails": lambda: Explorer(clocks=True, faults=Faults(missed_beats=1), program=holds),
     "another machine dies": lambda: Explorer(
         clocks=True, faults=Faults(crashes=1), quick=True, liveness=True, states_max=50_000
     ),
     "gc beside a worker": lambda: Explorer(workers=1, others=(collect,)),
     "gc beside one taken over, without links": lambda: Explorer(
-        faults=Faults(suspicions=3), knobs=NO_LINKS, others=(collect,), quick=True
+        faults=Faults(suspicions=2),
+        knobs=NO_LINKS,
+        program=taken_over,
+        others=(collect_in_the_end,),
+        quick=True,
     ),
 }
 """In each of these worlds nothing is found where nothing is wrong."""
 
-LONG = 6
-"""Seconds that a worker may be at it, while it beats."""
+LONG = 10
+"""Seconds for which a worker is at it, while it beats."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from manyhands.claims import filesystem as fs
 from manyhands.claims.decisions import Busy
-from manyhands.claims.names import TOKEN_LENGTH, Log, SlotName, parse, record_file
+from manyhands.claims.names import TOKEN_LENGTH, Log, RecordName, SlotName, parse, record_file
 from manyhands.claims.record import Claim, Claimant, Commit, decode, encode
 from manyhands.claims.watch import Moment, Stamp, Watch
 from manyhands.testing.model import LOCAL, Frozen, Knobs, ModelFileSystem, Write
@@ -627,10 +627,12 @@ class World:
         return Worker(worker.todo, life=worker.life + 1, skipped=worker.skipped)
 
     def _is_private(self, index: int, worker: Worker) -> bool:
-        operation = self._todo(index, worker).operation
-        return operation is None or isinstance(
-            operation, Write | fs.RefreshDirectory | fs.SyncDirectory | fs.Sync
-        )
+        match self._todo(index, worker).operation:
+            case None | Write() | fs.RefreshDirectory() | fs.SyncDirectory() | fs.Sync():
+                return True
+            case fs.WriteNew(path) | fs.Remove(path) if not self.others:  # gc looks at these
+                return isinstance(parse(path.name), RecordName)
+        return False
 
     def _disk(self) -> int:
         """The number of the model's present state."""
