@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import claims_storm
+import explore
 import failing_items
 import handler_schedule
 import handler_storm
@@ -21,7 +22,7 @@ import pool_storm
 import schedule
 from arena import Arena, Figures, Stuck
 
-NAMES = ("claims", "pool", "handler", "failing")
+NAMES = ("claims", "pool", "handler", "failing", "explore")
 FAILING_PROCESSES = 3
 FAILING_ITEMS = 60
 
@@ -59,6 +60,7 @@ def scenarios(options: argparse.Namespace) -> list[Scenario]:
         Scenario("pool", 0.2, pool_storm.play),
         Scenario("handler", 0.2, handler_storm.play),
         Scenario("failing", 0.2, lambda arena: failing_items.play(arena, FAILING_PROCESSES, FAILING_ITEMS)),
+        Scenario("explore", 0.1, lambda arena: explore.play(arena, options.workers)),
     ]
     return [scenario for scenario in every if not options.scenarios or scenario.name in options.scenarios]
 
@@ -130,6 +132,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="where all chance comes from; default: the clock")
     parser.add_argument("--processes", type=int, default=8, help="of the claims storm, at any time")
     parser.add_argument("--items", type=int, default=300, help="of the claims storm")
+    parser.add_argument("--workers", type=int, default=4, help="of each schedule that is explored")
     parser.add_argument("--round", type=int, help="this round alone, as a failure names it")
     parser.add_argument(
         "--schedule",
@@ -138,8 +141,8 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("--keep", action="store_true", help="keep the directories of rounds that failed")
     options = parser.parse_args()
-    if options.processes < 1 or options.items < 1:
-        parser.error("--processes and --items must be at least 1")
+    if min(options.processes, options.items, options.workers) < 1:
+        parser.error("--processes, --items and --workers must be at least 1")
     if unknown := set(options.scenarios) - set(NAMES):
         parser.error(f"unknown scenario: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     if options.seed is None:

@@ -155,7 +155,7 @@ class Wanderer(World):
             if found:
                 step, state = found[choices.among(len(found), 1 - 1 / self.rarely)]
                 trace.append(str(step))
-                self.counts[_kind(step)] += 1
+                self.counts[step.kind] += 1
         raise AssertionError("no end comes")
 
     def _drawn(self, state: State, choices: Choices) -> Move | None:
@@ -203,13 +203,6 @@ def replayed(choices: Sequence[int], make: Callable[[], Wanderer]) -> Violation 
 def _order(violation: Violation) -> tuple[int, int, int]:
     choices = violation.choices
     return len(violation.trace), sum(choice > 0 for choice in choices), len(choices)
-
-
-def _kind(step: Step) -> str:
-    what = step.what
-    if step.operation is not None:
-        return what.partition("}")[2].strip(" ()") or "steps"
-    return what.partition(":")[0].lstrip("0123456789 ") if what[0].isdigit() else what.partition(":")[0]
 
 
 def _trace(came: dict[State, tuple[State, Step] | None], state: State) -> list[str]:

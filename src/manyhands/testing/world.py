@@ -27,6 +27,14 @@ LOG: Final = Log.of("/d/a.csv")
 LEASE: Final = 4
 """Seconds, of the claims of worlds with clocks."""
 
+_NOTES: Final = {
+    "suspicions": "wrongly",
+    "lost_replies": "reply lost",
+    "stale_looks": "stale",
+    "delays": "delayed",
+    "errors": "error",
+    "torn": "torn",
+}
 LIVES: Final = 64
 """A worker may begin anew so often."""
 
@@ -128,9 +136,10 @@ class State(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What happened, for the trace."""
+    """What happened, for the trace; ``kind`` is the field of ``Faults`` that it is of, for counting."""
 
     what: str
+    kind: str = "steps"
     operation: fs.Operation | Write | None = None
     reply: Any = None
 
@@ -260,46 +269,48 @@ class World:
         if todo.operation is None:
             assert todo.ending is not None
             ending = "busy" if isinstance(todo.ending, Busy) else todo.ending
-            label = Step(f"{index} ends its round: {ending}")
+            label = Step(f"{index} ends its round: {ending}", "passes")
             return [(label, self._ended(state, index, todo.ending))]
         found = []
-        for told, disk, faults, note in self._outcomes(state, index, todo, todo.operation):
+        for told, disk, fault in self._outcomes(state, index, todo, todo.operation):
+            faults = state.faults.less(fault) if fault else state.faults
             after = worker._replace(node=self._node(worker.node, told))
             moved = self._moved(state, index, after, disk, faults)
-            found.append((Step(f"{index} {{}}{note}", todo.operation, told), moved))
+            what = f"{index} {{}}{f' ({_NOTES[fault]})' if fault else ''}"
+            found.append((Step(what, fault or "steps", todo.operation, told), moved))
         return found
 
     def _outcomes(
         self, state: State, index: int, todo: _Next, operation: fs.Operation | Write
-    ) -> Iterator[tuple[Any, int, Faults, str]]:
-        """What the worker may be told of the operation, and the disk then."""
+    ) -> Iterator[tuple[Any, int, str]]:
+        """What the worker may be told of the operation, the disk then, and by which fault."""
         faults = state.faults
         reply, disk = self._effect(state, index, operation, todo.number)
-        yield reply, disk, faults, ""
+        yield reply, disk, ""
         match operation:
             case Write():
                 return
             case fs.Judge(claimant) if reply == "unknown" and faults.suspicions:
                 if self._may_be_suspected(state, index, claimant):
-                    yield "dead", disk, faults.less("suspicions"), " (wrongly)"
+                    yield "dead", disk, "suspicions"
             case fs.Exists() | fs.Read() if faults.stale_looks:
                 stale = self._stale(state, index, operation, todo.refreshed)
                 if stale is not None and stale != reply:
-                    yield stale, disk, faults.less("stale_looks"), " (stale)"
+                    yield stale, disk, "stale_looks"
             case fs.Link() | fs.Rename() | fs.RenameNew() if reply is None:
                 if faults.lost_replies:
-                    yield _Raised(errno.EIO), disk, faults.less("lost_replies"), " (reply lost)"
+                    yield _Raised(errno.EIO), disk, "lost_replies"
                 if faults.delays:
                     self._model.thaw(self._disks[state.disk])
                     self._model.delay(operation)
-                    yield _Raised(errno.EIO), self._disk(), faults.less("delays"), " (delayed)"
+                    yield _Raised(errno.EIO), self._disk(), "delays"
             case fs.WriteNew() if faults.torn and reply is None:
                 self._model.thaw(self._disks[state.disk])
                 self._model.tear(operation)
-                yield _Raised(errno.ENOSPC), self._disk(), faults.less("torn"), " (torn)"
+                yield _Raised(errno.ENOSPC), self._disk(), "torn"
         if faults.errors and not isinstance(operation, fs.Now):
             for number in self.errnos:
-                yield _Raised(number), state.disk, faults.less("errors"), " (error)"
+                yield _Raised(number), state.disk, "errors"
 
     def _effect(
         self, state: State, index: int, operation: fs.Operation | Write, number: int
@@ -393,7 +404,7 @@ class World:
         workers = tuple(
             each._replace(state="looking") if each.state == "waiting" else each for each in state.workers
         )
-        return [(Step("who waits looks again"), state._replace(disk=self._disk(), workers=workers))]
+        return [(Step("who waits looks again", "waits"), state._replace(disk=self._disk(), workers=workers))]
 
     def _tick(self, state: State, faults: Faults) -> list[Successor]:
         """A second passes: who is not stopped beats, unless that fails."""
@@ -420,7 +431,7 @@ class World:
             left = faults if missed is None else faults.less("missed_beats")
             label = "a second passes" + ("" if missed is None else f", {missed} can't beat")
             after = state._replace(disk=self._disk(), workers=tuple(workers), faults=left)
-            found.append((Step(label), after))
+            found.append((Step(label, "seconds" if missed is None else "missed_beats"), after))
         return found
 
     def _beat(self, index: int, worker: Worker) -> bool:
@@ -461,17 +472,17 @@ class World:
         ]
         workers[index] = Worker((), life=life, state="crashed")
         after = state._replace(workers=tuple(workers), faults=state.faults.less("crashes"))
-        return [(Step(f"{index} crashes"), after)]
+        return [(Step(f"{index} crashes", "crashes"), after)]
 
     def _stop(self, state: State, index: int) -> list[Successor]:
         workers = list(state.workers)
         workers[index] = workers[index]._replace(state="stopped")
-        return [(Step(f"{index} is stopped"), state._replace(workers=tuple(workers), faults=state.faults.less("stops")))]
+        return [(Step(f"{index} is stopped", "stops"), state._replace(workers=tuple(workers), faults=state.faults.less("stops")))]
 
     def _go_on(self, state: State, index: int) -> list[Successor]:
         workers = list(state.workers)
         workers[index] = workers[index]._replace(state="running")
-        return [(Step(f"{index} goes on"), state._replace(workers=tuple(workers)))]
+        return [(Step(f"{index} goes on", "continued"), state._replace(workers=tuple(workers)))]
 
     def _remove(self, state: State, output: int) -> list[Successor]:
         self._model.thaw(self._disks[state.disk])
@@ -489,13 +500,13 @@ class World:
         after = State(
             self._disk(), tuple(workers), state.faults.less("removals"), state.commits, removed, kept
         )
-        return [(Step(f"{name} is removed by its user"), after)]
+        return [(Step(f"{name} is removed by its user", "removals"), after)]
 
     def _land(self, state: State, number: int) -> list[Successor]:
         self._model.thaw(self._disks[state.disk])
         label = f"{_told(self._model.pending[number])} happens now"
         self._model.land(number)
-        return [(Step(label), self._moved(state, None, None, self._disk(), state.faults))]
+        return [(Step(label, "landed"), self._moved(state, None, None, self._disk(), state.faults))]
 
     def _lose_power(self, state: State) -> list[Successor]:
         self._model.thaw(self._disks[state.disk])
@@ -516,7 +527,7 @@ class World:
             after = state._replace(
                 disk=self._disk(), workers=workers, faults=state.faults.less("powers"), removed=removed
             )
-            found.append((Step(f"the power fails: {what}"), after))
+            found.append((Step(f"the power fails: {what}", "powers"), after))
         return found
 
     # -- what must hold ------------------------------------------------------------------------------------------

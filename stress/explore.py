@@ -1,0 +1,92 @@
+"""The claims protocol on a model filesystem, in orders that are drawn: more workers, more outputs, all faults.
+
+No process is started. A round is some schedules, each from a seed of its own, which draws the world as well.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections import Counter
+
+from arena import Arena, Figures
+
+from manyhands.claims import Log
+from manyhands.testing.explorer import Choices, Faults, Knobs, Violation, Wanderer, shrunk
+from manyhands.testing.programs import collect, compute
+
+SCHEDULES = 20
+ERRNOS = (errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EPERM, errno.EDQUOT)
+
+
+def world(seed: int, workers: int) -> Wanderer:
+    """The world of a schedule: all of it follows from the seed."""
+    draw = random.Random(f"world {seed}")
+    logs = tuple(
+        Log.of(f"/d/{name}.csv", parts=[f"/d/{name}.png"] if draw.random() < 0.3 else ())
+        for name in "abc"[: draw.randint(1, 3)]
+    )
+    clocks, volatile = draw.random() < 0.3, draw.random() < 0.2
+    links = draw.random() < 0.7
+    faults = Faults(
+        crashes=draw.randint(0, workers // 2),
+        suspicions=0 if clocks else draw.randint(0, 4),
+        lost_replies=draw.randint(0, 2),
+        stale_looks=draw.randint(0, 4),
+        removals=draw.randint(0, 2),
+        delays=draw.randint(0, 2),
+        errors=draw.randint(0, 2),
+        torn=draw.randint(0, 1),
+        powers=draw.randint(0, 1) if volatile else 0,
+        stops=draw.randint(0, 3) if clocks else 0,
+        missed_beats=draw.randint(0, 2) if clocks else 0,
+        ticks=draw.randint(0, 12) if clocks else 0,
+    )
+    knobs = Knobs(
+        links=links,
+        moves=draw.random() < 0.7,
+        taken=errno.EPERM if draw.random() < 0.2 else errno.EEXIST,
+        caches=draw.random() < 0.5,
+        volatile=volatile,
+        grain=draw.choice([1, 1, 2]),
+        skews=tuple(draw.randint(-5, 5000) for _ in range(workers + 1)),
+        by_client=draw.random() < 0.5,
+    )
+    program = compute(
+        first=draw.choice(["commit", "fail", "release"]),
+        attempts=draw.randint(2, 3),
+        reopen=draw.choice([-1, -1, 3]),
+        durable=volatile,
+    )
+    others = (collect,) if draw.random() < 0.4 else ()
+    return Wanderer(
+        workers=workers,
+        faults=faults,
+        knobs=knobs,
+        logs=logs,
+        program=program,
+        others=others,
+        clocks=clocks,
+        errnos=ERRNOS,
+        rarely=draw.choice([6, 12, 25]),
+    )
+
+
+def play(arena: Arena, workers: int) -> Figures:
+    """So many schedules."""
+    figures: Counter[str] = Counter(schedules=SCHEDULES)
+    for number in range(SCHEDULES):
+        seed = arena.seed * SCHEDULES + number
+        wanderer = world(seed, workers)
+        try:
+            wanderer.wander(Choices(seed=seed))
+        except Violation as violation:
+            tell(arena, violation, seed, workers)
+        figures.update({name.replace("_", " "): count for name, count in wanderer.counts.items()})
+    return dict(figures)
+
+
+def tell(arena: Arena, violation: Violation, seed: int, workers: int) -> None:
+    """The shortest way to the broken promise that is found."""
+    smaller = shrunk(violation, lambda: world(seed, workers))
+    arena.wrong(f"schedule {seed}: {smaller}\nthe choices that lead there: {smaller.choices}")
