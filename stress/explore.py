@@ -8,12 +8,14 @@ from __future__ import annotations
 import errno
 import random
 from collections import Counter
-
-from arena import Arena, Figures
+from typing import TYPE_CHECKING
 
 from manyhands.claims import Log
 from manyhands.testing.explorer import Choices, Faults, Knobs, Violation, Wanderer, shrunk
 from manyhands.testing.programs import collect, compute
+
+if TYPE_CHECKING:
+    from arena import Arena, Figures
 
 SCHEDULES = 20
 ERRNOS = (errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EPERM, errno.EDQUOT)
@@ -58,7 +60,7 @@ def world(seed: int, workers: int) -> Wanderer:
         reopen=draw.choice([-1, -1, 3]),
         durable=volatile,
     )
-    others = (collect,) if draw.random() < 0.4 else ()
+    others = (collect(),) if draw.random() < 0.4 else ()
     return Wanderer(
         workers=workers,
         faults=faults,

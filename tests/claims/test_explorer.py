@@ -69,9 +69,7 @@ WHOLE_SECONDS = Knobs(grain=2, skews=(0, 3600), by_client=True)
             Explorer(faults=Faults(errors=1), errnos=(errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EPERM)),
             id="errors",
         ),
-        pytest.param(
-            Explorer(faults=Faults(torn=1), knobs=BARE, quick=True, liveness=True), id="torn records"
-        ),
+        pytest.param(Explorer(faults=Faults(torn=1), knobs=BARE, quick=True, liveness=True), id="torn records"),
         pytest.param(Explorer(faults=Faults(suspicions=1, lost_replies=1), knobs=SSHFS), id="as on sshfs"),
         pytest.param(
             Explorer(
@@ -83,9 +81,14 @@ WHOLE_SECONDS = Knobs(grain=2, skews=(0, 3600), by_client=True)
             Explorer(faults=Faults(stops=1, missed_beats=1), clocks=True, knobs=WHOLE_SECONDS, quick=True),
             id="leases, by clocks that disagree",
         ),
-        pytest.param(Explorer(faults=Faults(crashes=1), clocks=True, quick=True, liveness=True), id="another machine dies"),
-        pytest.param(Explorer(workers=1, others=(collect,), faults=Faults(crashes=1)), id="gc beside one that dies"),
-        pytest.param(Explorer(others=(collect,), quick=True), id="gc beside two"),
+        pytest.param(
+            Explorer(faults=Faults(crashes=1), clocks=True, quick=True, liveness=True),
+            id="another machine dies",
+        ),
+        pytest.param(
+            Explorer(workers=1, others=(collect(),), faults=Faults(crashes=1)), id="gc beside one that dies"
+        ),
+        pytest.param(Explorer(others=(collect(),), quick=True), id="gc beside two"),
         pytest.param(Explorer(logs=TWO), id="two outputs"),
     ],
 )
@@ -243,7 +246,7 @@ def taken_over(log: Log, me: Claimant, watch: Watch | None) -> Round:
 def collect_in_the_end(log: Log, me: Claimant, watch: Watch | None) -> Round:
     """``gc``, if the output is there."""
     if (yield fs.Exists(log.final)):
-        yield from collect(log, me, watch)
+        yield from collect()(log, me)
     return "left"
 
 
@@ -331,7 +334,7 @@ SEARCHES: dict[str, Callable[[], Explorer]] = {
     "another machine dies": lambda: Explorer(
         clocks=True, faults=Faults(crashes=1), quick=True, liveness=True, states_max=50_000
     ),
-    "gc beside a worker": lambda: Explorer(workers=1, others=(collect,)),
+    "gc beside a worker": lambda: Explorer(workers=1, others=(collect(),)),
     "gc beside one taken over, without links": lambda: Explorer(
         faults=Faults(suspicions=2),
         knobs=NO_LINKS,
@@ -375,20 +378,14 @@ MUTANTS: dict[str, Mutant] = {
     "gc of the living": Mutant("gc beside a worker", _Collector, "is_dead", all_are_dead),
     "mtime against now": Mutant("clocks that disagree", Watch, "has_expired", mtime_against_now),
     "one look is enough": Mutant("clocks that disagree", Watch, "has_expired", one_look_is_enough),
-    "beating dies at the first error": Mutant(
-        "a beat that fails", guard_process, "may_pass", no_error_passes
-    ),
+    "beating dies at the first error": Mutant("a beat that fails", guard_process, "may_pass", no_error_passes),
     "a lease never ends": Mutant("another machine dies", Watch, "has_expired", never),
     "fixed staging name": Mutant("one taken over, without links", Log, "staging", fixed_staging),
     "slot name without final's name": Mutant("two outputs", Log, "slot", slots_of_all),
     "staging name without final's name": Mutant("two outputs", Log, "staging", stagings_of_all),
-    "token shared by two threads": Mutant(
-        "a stale look and a lost reply", protocol, "record_file", one_token
-    ),
+    "token shared by two threads": Mutant("a stale look and a lost reply", protocol, "record_file", one_token),
     "fenced = done": Mutant("one taken over, without links", program=fenced_is_done),
-    "one's own claim is waited for": Mutant(
-        "a stale look and a lost reply", program=own_claim_is_waited_for
-    ),
+    "one's own claim is waited for": Mutant("a stale look and a lost reply", program=own_claim_is_waited_for),
     "commit before writing": Mutant("a stale look and a lost reply", program=commit_before_writing),
     "what is committed is dropped": Mutant("a full disk", protocol, "give_back", drop_what_is_committed),
     "nothing is synced": Mutant("the power fails", protocol, "commit", not_synced),

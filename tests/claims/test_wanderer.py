@@ -55,7 +55,7 @@ def test_no_way_breaks_a_promise(seed: int) -> None:
         knobs=Knobs(links=seed % 3 > 0, moves=seed % 2 > 0, caches=seed > 2),
         logs=LOGS,
         program=compute(first=("commit", "fail", "release")[seed % 3]),
-        others=(collect,) * (seed % 2),
+        others=(collect(),) * (seed % 2),
         errnos=(errno.EIO, errno.ENOSPC, errno.ESTALE, errno.EPERM, errno.EDQUOT),
         rarely=8,
     ).wander(Choices(seed=seed))
@@ -86,8 +86,8 @@ def test_what_is_left_over_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         return
         yield
 
-    monkeypatch.setattr("manyhands.testing.explorer.collect", left)
-    with pytest.raises(Violation, match="left over: .*claim-record"):
+    monkeypatch.setattr("manyhands.testing.explorer.gc_steps", left)
+    with pytest.raises(Violation, match=r"left over: .*claim-record"):
         Wanderer().wander(Choices())
 
 

@@ -16,12 +16,24 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from manyhands.claims.gc import collect
+from manyhands.claims.gc import collect as gc_steps
 from manyhands.claims.names import TOKEN_LENGTH
-from manyhands.testing.model import Knobs as Knobs
-from manyhands.testing.programs import compute as compute
-from manyhands.testing.world import Faults as Faults
-from manyhands.testing.world import Move, State, Step, Successor, World
+from manyhands.testing.model import Knobs
+from manyhands.testing.programs import collect, compute
+from manyhands.testing.world import Faults, Move, State, Step, Successor, World
+
+__all__ = [
+    "Choices",
+    "Explorer",
+    "Faults",
+    "Knobs",
+    "Violation",
+    "Wanderer",
+    "collect",
+    "compute",
+    "replayed",
+    "shrunk",
+]
 
 _ALONE_MAX: Final = 5_000
 """A worker that runs alone and has made so many steps gets nowhere."""
@@ -81,12 +93,10 @@ class Explorer(World):
                 yield from move()
 
     def _check_liveness(self, state: State, live: set[State]) -> None:
-        """Each worker, alone from here on, finishes or reports a failure; ``live`` are the states where that is known."""
+        """Each worker, alone from here on, finishes or reports a failure; in the states ``live`` that is known."""
         for index, worker in enumerate(state.workers):
-            if worker.state in ("done", "left", "crashed"):
-                continue
-            if worker.state == "stopped":
-                continue  # its next states are looked at when it goes on
+            if worker.state in ("done", "left", "crashed", "stopped"):
+                continue  # what is stopped is looked at when it goes on
             at = self.alone(state, index)
             way: list[State] = []
             while at not in live and at.workers[index].state not in ("done", "left"):
@@ -168,7 +178,7 @@ class Wanderer(World):
         """Nobody waits; and ``gc(now=True)`` leaves nothing but outputs."""
         for index, worker in enumerate(state.workers):
             assert worker.state in ("done", "left", "crashed"), f"{index} is {worker.state} in the end"
-        left = set(self.perform_all(state, collect(self.logs[0].directory, "f" * TOKEN_LENGTH, now=True)))
+        left = set(self.perform_all(state, gc_steps(self.logs[0].directory, "f" * TOKEN_LENGTH, now=True)))
         outputs = {path.name for log in self.logs for path in log.finals}
         assert left <= outputs, f"left over: {sorted(left - outputs)}"
 
@@ -180,7 +190,10 @@ def shrunk(violation: Violation, make: Callable[[], Wanderer]) -> Violation:
         at = 0
         while at < len(best.choices):
             choices = best.choices
-            for fewer in (choices[:at] + choices[at + size :], [*choices[:at], *[0] * size, *choices[at + size :]]):
+            for fewer in (
+                choices[:at] + choices[at + size :],
+                [*choices[:at], *[0] * size, *choices[at + size :]],
+            ):
                 found = replayed(fewer, make) if fewer != choices else None
                 if found is not None and _order(found) < _order(best):
                     best = found

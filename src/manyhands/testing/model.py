@@ -212,7 +212,7 @@ class ModelFileSystem:
         self._touched[self._number(path)] = now - now % self.knobs.grain
 
     def lose_power(self) -> Iterator[tuple[str, Frozen]]:
-        """What may be left: of all that was not synced everything, nothing, and each name alone; bytes whole or torn."""
+        """What may be left: of what was not synced everything, nothing, or all but one; bytes whole or as they were."""
         open_names = sorted(
             name
             for name in self.names.keys() | self._kept_names.keys()

@@ -110,19 +110,17 @@ def whole(log: Log, me: Claimant, slot: int) -> bytes:
     return WHOLE + b"%s by %s in %d" % (log.final.name.encode(), me.token.encode(), slot)
 
 
-def collect(log: Log, me: Claimant, watch: Watch | None = None) -> Round:
-    """A program: ``gc``, once."""
-    try:
-        yield from gc_steps(log.directory, me.token)
-    except OSError:
-        pass  # which is told to the user
-    return "left"
+@dataclass(frozen=True)
+class collect:  # noqa: N801  # as above
+    """A program: ``gc``, once. ``now`` as for that."""
 
+    now: bool = False
 
-def collect_now(log: Log, me: Claimant, watch: Watch | None = None) -> Round:
-    """A program: ``gc(now=True)``, once."""
-    try:
-        yield from gc_steps(log.directory, me.token, now=True)
-    except OSError:
-        pass
-    return "left"
+    def __call__(self, log: Log, me: Claimant, watch: Watch | None = None) -> Round:
+        """Begins it."""
+        assert watch is None, "gc waits for nobody"
+        try:
+            yield from gc_steps(log.directory, me.token, now=self.now)
+        except OSError:
+            pass  # which is told to the user
+        return "left"

@@ -216,9 +216,7 @@ class World:
             self._be_born(index, 0)
         self._model.sync_all()
         count = len(self.logs)
-        return State(
-            self._disk(), tuple(workers), self.faults, (None,) * count, (0,) * count, (False,) * count
-        )
+        return State(self._disk(), tuple(workers), self.faults, (None,) * count, (0,) * count, (False,) * count)
 
     def check_rest(self, state: State) -> None:
         """Who is stuck must have somebody to wait for."""
@@ -332,7 +330,8 @@ class World:
 
     def _stale(self, state: State, index: int, operation: fs.Exists | fs.Read, refreshed: bool) -> Any:
         if not self.knobs.caches:
-            is_first_look = operation in map(fs.Exists, (log.final for log in self.logs)) and not refreshed
+            finals = {log.final for log in self.logs}
+            is_first_look = isinstance(operation, fs.Exists) and operation.path in finals and not refreshed
             return False if is_first_look else None
         self._model.thaw(self._disks[state.disk])
         stale = self._model.stale(operation, index)
@@ -378,8 +377,8 @@ class World:
                 memo = (*memo, (output, ending.memo))
             worker = worker._replace(todo=(*worker.todo[1:], output), memo=memo, skipped=before.skipped + 1)
             if worker.skipped >= len(worker.todo):
-                waits = "waiting" if before.state != "looking" or self.clocks else "stuck"
-                worker = worker._replace(state=waits, skipped=0)
+                is_stuck = before.state == "looking" and not self.clocks
+                worker = worker._replace(state="stuck" if is_stuck else "waiting", skipped=0)
         elif ending == "rotate":
             self._model.thaw(frozen)
             worker, disk = self._reborn(index, worker), self._disk()
@@ -418,7 +417,7 @@ class World:
             self._model.thaw(self._disks[state.disk])
             self._model.time += 1
             workers = list(state.workers)
-            for index, worker in enumerate(workers):
+            for index, worker in enumerate(state.workers):
                 is_silent = worker.state == "stopped" or index == missed
                 beats = worker.beats
                 if index == missed:
@@ -426,8 +425,12 @@ class World:
                 elif index in beating:
                     beats = self._beat(index, worker)
                 silent = worker.silent + 1 if is_silent else 0
-                worker = worker._replace(beats=beats, silent=silent, longest=max(silent, worker.longest))
-                workers[index] = worker._replace(state="running") if worker.state in _IDLE else worker
+                workers[index] = worker._replace(
+                    state="running" if worker.state in _IDLE else worker.state,
+                    beats=beats,
+                    silent=silent,
+                    longest=max(silent, worker.longest),
+                )
             left = faults if missed is None else faults.less("missed_beats")
             label = "a second passes" + ("" if missed is None else f", {missed} can't beat")
             after = state._replace(disk=self._disk(), workers=tuple(workers), faults=left)
@@ -477,7 +480,12 @@ class World:
     def _stop(self, state: State, index: int) -> list[Successor]:
         workers = list(state.workers)
         workers[index] = workers[index]._replace(state="stopped")
-        return [(Step(f"{index} is stopped", "stops"), state._replace(workers=tuple(workers), faults=state.faults.less("stops")))]
+        return [
+            (
+                Step(f"{index} is stopped", "stops"),
+                state._replace(workers=tuple(workers), faults=state.faults.less("stops")),
+            )
+        ]
 
     def _go_on(self, state: State, index: int) -> list[Successor]:
         workers = list(state.workers)
@@ -487,19 +495,14 @@ class World:
     def _remove(self, state: State, output: int) -> list[Successor]:
         self._model.thaw(self._disks[state.disk])
         self._model.perform(fs.Unlink(self.logs[output].final))
-        workers = []
-        for index, worker in enumerate(state.workers):
-            if worker.state == "done" and index < self.workers:  # ``Claims`` becomes somebody else then
-                worker = self._reborn(index, worker)._replace(todo=(output,))
-            elif worker.state in _IDLE:
-                worker = worker._replace(state="running")
-            workers.append(worker)
+        workers = [each._replace(state="running") if each.state in _IDLE else each for each in state.workers]
+        for index, worker in enumerate(state.workers[: self.workers]):
+            if worker.state == "done":  # ``Claims`` becomes somebody else then
+                workers[index] = self._reborn(index, worker)._replace(todo=(output,))
         removed = tuple(count + (at == output) for at, count in enumerate(state.removed))
         kept = tuple(value and at != output for at, value in enumerate(state.kept))
         name = self.logs[output].final.name
-        after = State(
-            self._disk(), tuple(workers), state.faults.less("removals"), state.commits, removed, kept
-        )
+        after = State(self._disk(), tuple(workers), state.faults.less("removals"), state.commits, removed, kept)
         return [(Step(f"{name} is removed by its user", "removals"), after)]
 
     def _land(self, state: State, number: int) -> list[Successor]:
