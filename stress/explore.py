@@ -1,6 +1,7 @@
 """The claims protocol on a model filesystem, in orders that are drawn: more workers, more outputs, all faults.
 
-No process is started. A round is some schedules, each from a seed of its own, which draws the world as well.
+No process is started. A round is some schedules, each from a seed of its own, which draws the world as well; or it
+is all orders in one world that is too large for the tests.
 """
 
 from __future__ import annotations
@@ -11,14 +12,35 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from manyhands.claims import Log
-from manyhands.testing.explorer import Choices, Faults, Knobs, Violation, Wanderer, shrunk
+from manyhands.testing.explorer import Choices, Explorer, Faults, Knobs, Violation, Wanderer, shrunk
 from manyhands.testing.programs import collect, compute
 
 if TYPE_CHECKING:
     from arena import Arena, Figures
 
 SCHEDULES = 20
+STATES_MAX = 5_000_000
 ERRNOS = (errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EPERM, errno.EDQUOT)
+
+BARE = Knobs(links=False, moves=False)
+SEVERAL = (Log.of("/d/a.csv", parts=["/d/a.png"]),)
+
+LARGE = {
+    "gc beside two": lambda: Explorer(others=(collect(),), quick=True),
+    "torn records": lambda: Explorer(faults=Faults(torn=1), knobs=BARE, liveness=True),
+    "three, one of which dies": lambda: Explorer(workers=3, faults=Faults(crashes=1), quick=True),
+    "late effects, and a removal": lambda: Explorer(faults=Faults(delays=1, removals=1), quick=True),
+    "two files, and power": lambda: Explorer(
+        faults=Faults(powers=1),
+        knobs=Knobs(volatile=True),
+        logs=SEVERAL,
+        program=compute(durable=True),
+        quick=True,
+    ),
+    "two files, names remembered, and a removal": lambda: Explorer(
+        faults=Faults(stale_looks=1, removals=1), logs=SEVERAL, knobs=Knobs(caches=True), quick=True
+    ),
+}
 
 
 def world(seed: int, workers: int) -> Wanderer:
@@ -86,6 +108,18 @@ def play(arena: Arena, workers: int) -> Figures:
             tell(arena, violation, seed, workers)
         figures.update({name.replace("_", " "): count for name, count in wanderer.counts.items()})
     return dict(figures)
+
+
+def play_all_orders(arena: Arena) -> Figures:
+    """One of the large worlds, which the seed chooses."""
+    name = random.Random(arena.seed).choice(list(LARGE))
+    explorer = LARGE[name]()
+    explorer.states_max = STATES_MAX
+    try:
+        return {name: explorer.explore()}
+    except Violation as violation:
+        arena.wrong(f"{name}: {violation}")
+        return {}
 
 
 def tell(arena: Arena, violation: Violation, seed: int, workers: int) -> None:

@@ -22,7 +22,7 @@ import pool_storm
 import schedule
 from arena import Arena, Figures, Stuck
 
-NAMES = ("claims", "pool", "handler", "failing", "explore")
+NAMES = ("claims", "pool", "handler", "failing", "explore", "orders")
 FAILING_PROCESSES = 3
 FAILING_ITEMS = 60
 
@@ -62,6 +62,8 @@ def scenarios(options: argparse.Namespace) -> list[Scenario]:
         Scenario("failing", 0.2, lambda arena: failing_items.play(arena, FAILING_PROCESSES, FAILING_ITEMS)),
         Scenario("explore", 0.1, lambda arena: explore.play(arena, options.workers)),
     ]
+    if "orders" in options.scenarios:  # takes minutes
+        every.append(Scenario("orders", 1.0, explore.play_all_orders))
     return [scenario for scenario in every if not options.scenarios or scenario.name in options.scenarios]
 
 
