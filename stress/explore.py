@@ -23,19 +23,25 @@ STATES_MAX = 5_000_000
 ERRNOS = (errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EPERM, errno.EDQUOT)
 
 BARE = Knobs(links=False, moves=False)
+ELSEWHERE = (Log.of("/d/a.csv", "/t/a", parts=["/d/a.png"]),)
 SEVERAL = (Log.of("/d/a.csv", parts=["/d/a.png"]),)
 
 LARGE = {
     "gc beside two": lambda: Explorer(others=(collect(),), quick=True),
     "torn records": lambda: Explorer(faults=Faults(torn=1), knobs=BARE, liveness=True),
     "three, one of which dies": lambda: Explorer(workers=3, faults=Faults(crashes=1), quick=True),
-    "late effects, and a removal": lambda: Explorer(faults=Faults(delays=1, removals=1), quick=True),
+    "late effects, and a crash": lambda: Explorer(
+        faults=Faults(delays=1, crashes=1, suspicions=1), quick=True, liveness=True
+    ),
     "two files, and power": lambda: Explorer(
         faults=Faults(powers=1),
         knobs=Knobs(volatile=True),
         logs=SEVERAL,
         program=compute(durable=True),
         quick=True,
+    ),
+    "two files elsewhere, names remembered, and a removal": lambda: Explorer(
+        faults=Faults(stale_looks=1, removals=1), logs=ELSEWHERE, knobs=Knobs(caches=True), quick=True
     ),
     "two files, names remembered, and a removal": lambda: Explorer(
         faults=Faults(stale_looks=1, removals=1), logs=SEVERAL, knobs=Knobs(caches=True), quick=True

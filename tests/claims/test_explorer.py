@@ -304,6 +304,34 @@ def tidy_at_once(log: Log) -> fs.Steps[None]:
         yield from protocol.drop(*log.stagings(len(slots) - 2, slots[-1].token))
 
 
+def tidy_by_what_was_seen(log: Log) -> fs.Steps[None]:
+    """Remove what is committed if final was there when it was last looked for."""
+    slots = yield from protocol.read(log)
+    if slots and isinstance(slots[-1], Commit) and (yield fs.Exists(log.final)):
+        yield from protocol.drop(*log.stagings(len(slots) - 2, slots[-1].token))
+
+
+def stagings_not_synced(me: Claimant, mine: Mine, *, durable: bool) -> fs.Steps[Any]:
+    """Commit several files whose names are not on the disk."""
+    steps = committed_as_it_is(me, mine, durable=durable)
+    operation = next(steps)
+    is_decided = False
+    try:
+        while True:
+            if isinstance(operation, fs.SyncDirectory) and not is_decided:
+                operation = steps.send(None)
+                continue
+            is_decided = is_decided or isinstance(operation, fs.Link)
+            try:
+                reply = yield operation
+            except OSError as error:
+                operation = steps.throw(error)
+            else:
+                operation = steps.send(reply)
+    except StopIteration as end:
+        return end.value
+
+
 SEARCHES: dict[str, Callable[[], Explorer]] = {
     "a stale look and a lost reply": lambda: Explorer(faults=Faults(stale_looks=1, lost_replies=1)),
     "one taken over, without links": lambda: Explorer(faults=Faults(suspicions=1), knobs=NO_LINKS),
@@ -316,6 +344,13 @@ SEARCHES: dict[str, Callable[[], Explorer]] = {
     "a full disk": lambda: Explorer(faults=Faults(errors=1), errnos=(errno.ENOSPC,)),
     "the power fails": lambda: Explorer(
         faults=Faults(powers=1), knobs=Knobs(volatile=True), program=compute(durable=True), quick=True
+    ),
+    "two files, and the power fails": lambda: Explorer(
+        faults=Faults(powers=1),
+        knobs=Knobs(volatile=True),
+        logs=SEVERAL,
+        program=compute(durable=True),
+        quick=True,
     ),
     "clocks that disagree": lambda: Explorer(clocks=True, knobs=WHOLE_SECONDS, program=holds),
     "a beat that fails": lambda: Explorer(clocks=True, faults=Faults(missed_beats=1), program=holds),
@@ -332,6 +367,13 @@ SEARCHES: dict[str, Callable[[], Explorer]] = {
     ),
 }
 """In each of these worlds nothing is found where nothing is wrong."""
+
+LARGE: dict[str, Callable[[], Explorer]] = {
+    "two files, names remembered, and a removal": lambda: Explorer(
+        faults=Faults(stale_looks=1, removals=1), logs=SEVERAL, knobs=NFS, quick=True
+    ),
+}
+"""So it is in these, which the stress run goes through."""
 
 LONG = 10
 """Seconds for which a worker is at it, while it beats."""
@@ -379,6 +421,12 @@ MUTANTS: dict[str, Mutant] = {
     "nothing is synced": Mutant("the power fails", protocol, "commit", not_synced),
     "names are not synced": Mutant("the power fails", protocol, "publish", names_not_synced),
     "tidy at once": Mutant("two files, and a removal", protocol, "tidy", tidy_at_once),
+    "tidy by what was seen": Mutant(
+        "two files, names remembered, and a removal", protocol, "tidy", tidy_by_what_was_seen
+    ),
+    "names of stagings are not synced": Mutant(
+        "two files, and the power fails", protocol, "commit", stagings_not_synced
+    ),
     "last file first": Mutant("two files, and a removal", protocol, "publish", last_file_first),
     "parts are not replaced": Mutant("two files, and a removal", protocol, "publish_parts", parts_linked),
 }
@@ -398,7 +446,7 @@ def test_a_weakened_protocol_is_found(name: str, monkeypatch: pytest.MonkeyPatch
     mutant = MUTANTS[name]
     if mutant.where is not None:
         monkeypatch.setattr(mutant.where, mutant.what, mutant.variant)
-    explorer = SEARCHES[mutant.search]()
+    explorer = (SEARCHES | LARGE)[mutant.search]()
     if mutant.program is not None:
         explorer.program = mutant.program
     with pytest.raises(Violation):

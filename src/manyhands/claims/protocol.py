@@ -185,6 +185,8 @@ def claim(log: Log, me: Claimant, question: Question, slots: Slots) -> Steps[Dec
     if (yield from second_look(log)):
         yield from withdraw(log, me, k)
         return Finished()
+    if head is not None and log.directory != log.final.parent:
+        yield fs.RefreshDirectory(log.directory)
     if head is not None and (below := (yield from look(log.slot(k - 1)))) != head:
         # The log was swept since it was read, and this is another one. Its COMMIT must not be buried.
         is_done = isinstance(below, Commit) and (yield from publish(log, log.stagings(k - 2, below.token)))
@@ -215,6 +217,10 @@ def commit(me: Claimant, mine: Mine, *, durable: bool = True) -> Steps[Published
             if (yield from look(successor)) is not None:
                 return Fenced()
             raise OutputMissing(f"the function returned without writing {str(final)!r}") from None
+    if (
+        durable and log.parts
+    ):  # else the power may take one of them, and nobody could tell that from its publication
+        yield fs.SyncDirectory(log.directory)
     if not (yield from create(me, successor, Commit(me), "commit")):
         yield from drop(*stagings)
         return Fenced()
@@ -398,10 +404,11 @@ def sweep(mine: Mine) -> Steps[None]:
 def tidy(log: Log) -> Steps[None]:
     """Final is there: remove a committed staging, or deleting final would bring it back.
 
-    Looks once more: final may have been deleted, and what is committed now be that of the next claim.
+    Looks once more, and not at what was cached: final may have been deleted, and what is committed now be that of the
+    next claim.
     """
     slots = yield from read(log)
-    if slots and isinstance(head := slots[-1], Commit) and (yield fs.Exists(log.final)):
+    if slots and isinstance(head := slots[-1], Commit) and (yield from second_look(log)):
         yield from drop(*log.stagings(len(slots) - 2, head.token))
 
 

@@ -213,6 +213,7 @@ class ModelFileSystem:
 
     def lose_power(self) -> Iterator[tuple[str, Frozen]]:
         """What may be left: of what was not synced everything, nothing, or all but one; bytes whole or as they were."""
+        self.thaw(self.freeze())  # so that the numbers are those of what is tried
         open_names = sorted(
             name
             for name in self.names.keys() | self._kept_names.keys()
@@ -225,6 +226,7 @@ class ModelFileSystem:
             **{f"all but {Path(name).name}": set(open_names) - {name} for name in open_names},
         }
         torn = [number for number, data in self.files.items() if self._kept_files.get(number) != data]
+        both = set(self.names.values()) & set(self._kept_names.values())
         before = self.freeze()
         left = set()
         for what, happened in choices.items():
@@ -239,6 +241,8 @@ class ModelFileSystem:
                 for number in self.files:
                     data = self._kept_files.get(number, b"")
                     self._kept_files[number] = data if cut else self.files[number]
+                if both - set(self._kept_names.values()):
+                    continue  # a rename happens or not: it does not lose its file
                 self.names, self.files = dict(self._kept_names), dict(self._kept_files)
                 self.pending, self._seen = [], {}
                 if (frozen := self.freeze()) not in left:
