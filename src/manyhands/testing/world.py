@@ -613,7 +613,9 @@ class World:
             loser = decode(new.content(below) or b"")
             for index, worker in enumerate(state.workers):
                 if isinstance(loser, Claim) and loser.claimant == self._me(index, worker.life):
-                    is_late = worker.state in _GONE or worker.longest >= LEASE
+                    word = record_file(self.logs[0].directory, loser.token, "claim")
+                    has_left = new.content(word) is None  # as it says itself
+                    is_late = has_left or worker.state in _GONE or worker.longest >= LEASE
                     assert is_late or loser.token == record.token, f"{index} was taken over while it beat"
 
     # -- lives, states and their numbers -------------------------------------------------------------------------
