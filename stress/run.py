@@ -15,6 +15,7 @@ from pathlib import Path
 
 import claims_storm
 import controls.main
+import explore
 import failing_items
 import function_storm
 import handler_schedule
@@ -26,7 +27,7 @@ import takeover_storm
 from arena import Arena, Figures, Stuck
 from hosts import why_not
 
-NAMES = ("claims", "takeovers", "syscalls", "pool", "handler", "failing", "functions")
+NAMES = ("claims", "takeovers", "syscalls", "pool", "handler", "failing", "functions", "explore", "orders")
 FAILING_PROCESSES = 3
 FAILING_ITEMS = 60
 
@@ -67,15 +68,18 @@ def scenarios(options: argparse.Namespace) -> list[Scenario]:
             lambda arena: takeover_storm.play(arena, options.processes, options.items, options.hosts),
         ),
         Scenario("pool", 0.15, pool_storm.play),
-        Scenario("handler", 0.15, handler_storm.play),
+        Scenario("handler", 0.1, handler_storm.play),
         Scenario("failing", 0.1, lambda arena: failing_items.play(arena, FAILING_PROCESSES, FAILING_ITEMS)),
         Scenario("functions", 0.1, function_storm.play),
+        Scenario("explore", 0.05, lambda arena: explore.play(arena, options.workers)),
     ]
     if "syscalls" in options.scenarios:  # a minute and more, however little time there is
         if reason := syscalls.why_not():
             print(f"skip syscalls: {reason}")
         else:
             every.append(Scenario("syscalls", 0.1, syscalls.play))
+    if "orders" in options.scenarios:  # takes minutes
+        every.append(Scenario("orders", 1.0, explore.play_all_orders))
     return [scenario for scenario in every if not options.scenarios or scenario.name in options.scenarios]
 
 
@@ -149,6 +153,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=8, help="of the storms of claims, at any time")
     parser.add_argument("--items", type=int, default=300, help="of the storms of claims")
     parser.add_argument("--hosts", type=int, default=0, help="of the takeover storm: machines, by namespaces")
+    parser.add_argument("--workers", type=int, default=4, help="of each schedule that is explored")
     parser.add_argument("--round", type=int, help="this round alone, as a failure names it")
     parser.add_argument(
         "--schedule",
@@ -157,8 +162,8 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("--keep", action="store_true", help="keep the directories of rounds that failed")
     options = parser.parse_args()
-    if options.processes < 1 or options.items < 1:
-        parser.error("--processes and --items must be at least 1")
+    if min(options.processes, options.items, options.workers) < 1:
+        parser.error("--processes, --items and --workers must be at least 1")
     if options.hosts < 0 or (options.hosts and (reason := why_not())):
         parser.error("--hosts must be 0 or more" if options.hosts < 0 else f"--hosts can't be made: {reason}")
     if unknown := set(options.scenarios) - set(NAMES):

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 from manyhands.claims import liveness
 from manyhands.claims.decisions import GaveUp, Mine
-from manyhands.claims.filesystem import FileSystem, Rename, Unlink, run
+from manyhands.claims.filesystem import FileSystem, Rename, Steps, Unlink, run
 from manyhands.claims.names import TOKEN_LENGTH, Log, RecordFile, record_file
 from manyhands.claims.protocol import release, write_private
 from manyhands.claims.record import Claim, Claimant, Commit, encode
@@ -111,26 +112,31 @@ def _remove(
 ) -> None:
     if pid != os.getpid():
         return
-    unsaid = {mine.log.directory for mine in held.values() if not _released(filesystem, me, mine)}
+    run(leave(me, directories, held), filesystem)
+    directories.clear()
+    held.clear()
+
+
+def leave(me: Claimant, directories: Iterable[Path], held: Mapping[Log, Mine]) -> Steps[None]:
+    """Give up the claims that are held, in their logs as far as that can be done, and remove the record files."""
+    unsaid = set()
+    for mine in held.values():
+        try:
+            answer = yield from release(me, mine)
+        except OSError:
+            unsaid.add(mine.log.directory)
+        else:
+            if isinstance(answer, GaveUp):
+                unsaid.add(mine.log.directory)
     for directory in directories:
         for kind in liveness.BURIED:
             record = record_file(directory, me.token, kind)
             leaves_word = kind == "claim" and directory in unsaid
             try:
-                filesystem.perform(
+                yield (
                     Rename(record, record_file(directory, me.token, "released"))
                     if leaves_word
                     else Unlink(record)
                 )
             except OSError:
                 pass
-    directories.clear()
-    held.clear()
-
-
-def _released(filesystem: FileSystem, me: Claimant, mine: Mine) -> bool:
-    """Whether the claim's log says now that it was given up."""
-    try:
-        return not isinstance(run(release(me, mine), filesystem), GaveUp)
-    except OSError:
-        return False

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, NoReturn, Protocol, TypeVar
 
 from manyhands.claims.record import SIZE_MAX, Claimant
 from manyhands.claims.watch import Moment, Stamp
@@ -109,6 +109,20 @@ class RefreshDirectory:
     path: Path
 
 
+class Entry(NamedTuple):
+    """What is in a directory under ``name``: a regular file, or a directory; nothing else counts, nor do links."""
+
+    name: str
+    is_directory: bool
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    """-> tuple of Entry, in no order: what is in the directory."""
+
+    path: Path
+
+
 @dataclass(frozen=True, slots=True)
 class Judge:
     """-> Life: can this claimant still act on the logs in ``directory``?
@@ -144,6 +158,7 @@ Operation = (
     | Sync
     | SyncDirectory
     | RefreshDirectory
+    | List
     | Judge
     | Pulse
     | Now
@@ -203,6 +218,8 @@ class LocalFileSystem:
                 _sync_directory(path)
             case RefreshDirectory(path):
                 os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            case List(path):
+                return _listed(path)
             case Judge(claimant, directory):
                 from manyhands.claims import liveness
 
@@ -233,6 +250,15 @@ def read(path: Path) -> bytes:
         return data
     finally:
         os.close(descriptor)
+
+
+def _listed(path: Path) -> tuple[Entry, ...]:
+    with os.scandir(path) as entries:
+        return tuple(
+            Entry(entry.name, entry.is_dir(follow_symlinks=False))
+            for entry in entries
+            if entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)
+        )
 
 
 def _pulse(path: Path) -> Stamp:

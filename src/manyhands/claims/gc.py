@@ -1,7 +1,8 @@
 """Removing what claims leave behind.
 
 What decides whether something is still needed is read after its owners were found dead, so that the worst that
-a process which starts meanwhile can suffer is to compute an output once more.
+a process which starts meanwhile can suffer is to compute an output once more. Steps over a filesystem, as the
+protocol is.
 """
 
 from __future__ import annotations
@@ -11,7 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from manyhands.claims import protocol
-from manyhands.claims.filesystem import Judge, Link, LocalFileSystem, Remove, Unlink, read, run
+from manyhands.claims.filesystem import (
+    Exists,
+    Judge,
+    Link,
+    List,
+    LocalFileSystem,
+    Read,
+    Remove,
+    Steps,
+    Unlink,
+    run,
+)
 from manyhands.claims.names import (
     TOKEN_LENGTH,
     Log,
@@ -27,16 +39,22 @@ from manyhands.claims.record import Claim, Commit, Fail, Record, Unreadable, dec
 
 def gc(directory: str | os.PathLike[str], now: bool = False) -> list[Path]:
     """As ``manyhands.gc``, which says what it does."""
-    found = _scan(Path(directory))
-    collector = _Collector(Path(directory), now, found)
+    token = os.urandom(TOKEN_LENGTH // 2).hex()
+    return run(collect(Path(directory), token, now=now), LocalFileSystem())
+
+
+def collect(directory: Path, token: str, *, now: bool = False) -> Steps[list[Path]]:
+    """What ``gc`` does; ``token`` names the files by which it tries whether there are hard links."""
+    found = yield from _scan(directory)
+    collector = _Collector(directory, token, now, found)
     for prefix in sorted(found.slots.keys() | found.stagings.keys()):
-        collector.collect_log(prefix)
-    for token, paths in sorted(found.records.items()):
-        if collector.is_dead(token):
+        yield from collector.collect_log(prefix)
+    for owner, paths in sorted(found.records.items()):
+        if (yield from collector.is_dead(owner)):
             for path in paths:
-                if path.name.endswith(".released-record") and token in collector.remembered:
+                if path.name.endswith(".released-record") and owner in collector.remembered:
                     continue  # without it that claim would count as a crash
-                collector.remove(path)
+                yield from collector.remove(path)
     return collector.removed
 
 
@@ -67,107 +85,110 @@ class _Found:
     records: dict[str, list[Path]] = field(default_factory=dict)
 
 
-def _scan(directory: Path) -> _Found:
+def _scan(directory: Path) -> Steps[_Found]:
     found = _Found()
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            name = parse(entry.name)
-            if name is None or not (
-                entry.is_file(follow_symlinks=False)
-                or (isinstance(name, StagingName) and entry.is_dir(follow_symlinks=False))
-            ):
-                continue
-            path = directory / entry.name
-            match name:
-                case SlotName(prefix, number):
-                    found.slots.setdefault(prefix, {})[number] = path
-                case StagingName(prefix):
-                    found.stagings.setdefault(prefix, {})[path] = name
-                case RecordName(token):
-                    found.records.setdefault(token, []).append(path)
+    for entry in sorted((yield List(directory))):
+        name = parse(entry.name)
+        if name is None or (entry.is_directory and not isinstance(name, StagingName)):
+            continue
+        path = directory / entry.name
+        match name:
+            case SlotName(prefix, number):
+                found.slots.setdefault(prefix, {})[number] = path
+            case StagingName(prefix):
+                found.stagings.setdefault(prefix, {})[path] = name
+            case RecordName(token):
+                found.records.setdefault(token, []).append(path)
     for paths in found.records.values():
         paths.sort(reverse=True)  # the claim record, which keeps its owner alive, goes last
     return found
 
 
 class _Collector:
-    def __init__(self, directory: Path, now: bool, found: _Found) -> None:
+    def __init__(self, directory: Path, token: str, now: bool, found: _Found) -> None:
         self.directory = directory
         self.now = now
         self.found = found
         self.removed: list[Path] = []
-        self.filesystem = LocalFileSystem()
         self.remembered: set[str] = set()  # owners in logs that stay
+        self._token = token
         self._dead: dict[str, bool] = {}
         self._links: bool | None = None
 
-    def collect_log(self, prefix: str) -> None:
+    def collect_log(self, prefix: str) -> Steps[None]:
         """Remove the log's slots, unless somebody needs them, and the stagings of the dead."""
         stagings = self.found.stagings.get(prefix, {})
-        idle = {name.token for name in stagings.values() if self.is_dead(name.token)}
-        dead = {owner for owner in _owners(self._read(prefix)) if self.is_dead(owner)}
-        slots = self._read(prefix)  # again: nothing that they did can be missing now
+        idle = yield from self._the_dead({name.token for name in stagings.values()})
+        dead = yield from self._the_dead(_owners((yield from self._read(prefix))))
+        slots = yield from self._read(prefix)  # again: nothing that they did can be missing now
         all_dead = _owners(slots) <= dead
-        kept = self._publish(prefix, slots, stagings)
-        if kept is None and (self.now or (all_dead and self._may_go(prefix, slots, stagings))):
+        kept = yield from self._publish(prefix, slots, stagings)
+        may_go = self.now or (all_dead and (yield from self._may_go(prefix, slots, stagings)))
+        if kept is None and may_go:
             for number in sorted(slots, reverse=True):
-                self.remove(self._slot(prefix, number))
+                yield from self.remove(self._slot(prefix, number))
         else:
             self.remembered |= _owners(slots)
         for path, name in stagings.items():
             if name.token in idle and (name.number, name.token) != kept:
-                self.remove(path)
+                yield from self.remove(path)
 
-    def is_dead(self, token: str) -> bool:
+    def is_dead(self, token: str) -> Steps[bool]:
         """Whether the claimant ``token`` can no longer act here."""
         if self.now:
             return True
         if token not in self._dead:
-            self._dead[token] = self._judge(token)
+            self._dead[token] = yield from self._judge(token)
         return self._dead[token]
 
-    def remove(self, path: Path) -> None:
+    def remove(self, path: Path) -> Steps[None]:
         """Another may have been faster."""
         try:
-            self.filesystem.perform(Remove(path))
+            yield Remove(path)
         except FileNotFoundError:
             return
         self.removed.append(path)
 
-    def _judge(self, token: str) -> bool:
-        path = record_file(self.directory, token, "claim")
+    def _the_dead(self, tokens: set[str]) -> Steps[set[str]]:
+        dead = set()
+        for token in sorted(tokens):
+            if (yield from self.is_dead(token)):
+                dead.add(token)
+        return dead
+
+    def _judge(self, token: str) -> Steps[bool]:
         try:
-            data = read(path)
+            data = yield Read(record_file(self.directory, token, "claim"))
         except FileNotFoundError:
             # A claimant that is about to write its first record has no claim record yet, but also no slot.
             return True
         record = decode(data)
         if not isinstance(record, Claim):
             return False
-        return bool(self.filesystem.perform(Judge(record.claimant, self.directory)) != "unknown")
+        return bool((yield Judge(record.claimant, self.directory)) != "unknown")
 
     def _slot(self, prefix: str, number: int) -> Path:
         return self.directory / f"{prefix}-{number}"
 
-    def _read(self, prefix: str) -> dict[int, Record | Unreadable]:
+    def _read(self, prefix: str) -> Steps[dict[int, Record | Unreadable]]:
         """The log's slots by number; a foreign file of such a name is none."""
         slots: dict[int, Record | Unreadable] = {}
         for number in self.found.slots.get(prefix, ()):
             try:
-                data = read(self._slot(prefix, number))
+                data = yield Read(self._slot(prefix, number))
             except FileNotFoundError:
                 continue
             if is_ours(data):
                 slots[number] = decode(data)
         number = max(slots, default=-1) + 1
-        while not self.now and (record := run(protocol.look(self._slot(prefix, number)), self.filesystem)):
+        while not self.now and (record := (yield from protocol.look(self._slot(prefix, number)))):
             slots[number] = record  # made since the scan
             number += 1
         return slots
 
     def _publish(
         self, prefix: str, slots: dict[int, Record | Unreadable], stagings: dict[Path, StagingName]
-    ) -> tuple[int, str] | None:
+    ) -> Steps[tuple[int, str] | None]:
         """Roll the log's COMMIT forward; returns the claim if that must wait for the next run."""
         last = max(slots, default=-1)
         head = slots.get(last)
@@ -176,7 +197,7 @@ class _Collector:
         for path, name in stagings.items():
             if (name.number, name.token) != (last - 1, head.token) or name.part is not None:
                 continue
-            if not os.path.lexists(path):
+            if not (yield Exists(path)):
                 continue
             final = final_name(name)
             if (
@@ -184,45 +205,43 @@ class _Collector:
             ):  # only the function knows where it belongs
                 return name.number, name.token
             log = Log(self.directory / final, self.directory / prefix)
-            run(protocol.publish(log, (path,)), self.filesystem)
-            if not os.path.lexists(path):
+            yield from protocol.publish(log, (path,))
+            if not (yield Exists(path)):
                 self.removed.append(path)
         return None
 
     def _may_go(
         self, prefix: str, slots: dict[int, Record | Unreadable], stagings: dict[Path, StagingName]
-    ) -> bool:
+    ) -> Steps[bool]:
         """Whether a log, all of whose owners are dead, says nothing that the next claimant should know."""
         if any(isinstance(record, Unreadable) for record in slots.values()):
             return False
-        if any(isinstance(record, Fail) for record in slots.values()) and not self._final_exists(
-            prefix, stagings
+        if any(isinstance(record, Fail) for record in slots.values()) and not (
+            yield from self._final_exists(prefix, stagings)
         ):
             return False
         if len(slots) <= 2:
             return True
-        return self._has_links() and not SlotName(prefix, 0).is_of_several
+        return (yield from self._has_links()) and not SlotName(prefix, 0).is_of_several
 
-    def _final_exists(self, prefix: str, stagings: dict[Path, StagingName]) -> bool:
+    def _final_exists(self, prefix: str, stagings: dict[Path, StagingName]) -> Steps[bool]:
         names = {final_name(name) for name in stagings.values()}
         several = SlotName(prefix, 0).is_of_several
         names.add(prefix.removeprefix(".").removesuffix(".claims" if several else ".claim"))
-        for name in names:
-            if name and os.path.lexists(self.directory / name):
+        for name in sorted(filter(None, names)):
+            if (yield Exists(self.directory / name)):
                 return Log.of(self.directory / name, parts=[name] if several else ()).prefix.name == prefix
         return False
 
-    def _has_links(self) -> bool:
+    def _has_links(self) -> Steps[bool]:
         """Whether outputs are published by link here; by rename a zombie could replace one."""
         if self._links is None:
-            token = os.urandom(TOKEN_LENGTH // 2).hex()
-            source, target = (record_file(self.directory, token, kind) for kind in ("verdict", "copy"))
+            source, target = (record_file(self.directory, self._token, kind) for kind in ("verdict", "copy"))
             try:
-                run(protocol.write_private(source, encode(Fail(token, "probe"))), self.filesystem)
-                self.filesystem.perform(Link(source, target))
+                yield from protocol.write_private(source, encode(Fail(self._token, "probe")))
+                yield Link(source, target)
                 self._links = True
             except OSError:
                 self._links = False
-            run(protocol.drop(target), self.filesystem)
-            run(protocol.drop(source), self.filesystem)
+            yield from protocol.drop(target, source)
         return self._links

@@ -104,7 +104,7 @@ def acquire(log: Log, me: Claimant, question: Question = Question()) -> Steps[De
             return answer
     while True:
         if (yield fs.Exists(log.final)):
-            yield from tidy(log)
+            yield from tidy(log, me)
             return Finished()
         slots = yield from read(log)
         answer = yield from ask(log, me, question, slots)
@@ -207,6 +207,8 @@ def confirm(log: Log, me: Claimant, question: Question, slots: Slots) -> Steps[D
     if (yield from second_look(log)):
         yield from withdraw(log, me, k)
         return Finished()
+    if head is not None and log.directory != log.final.parent:
+        yield fs.RefreshDirectory(log.directory)
     if head is not None and (below := (yield from look(log.slot(k - 1)))) != head:
         # The log was swept since it was read, and this is another one. Its COMMIT must not be buried.
         is_done = isinstance(below, Commit) and (yield from publish(log, log.stagings(k - 2, below.token)))
@@ -237,6 +239,9 @@ def commit(me: Claimant, mine: Mine, *, durable: bool = True) -> Steps[Published
             if (yield from look(successor)) is not None:
                 return Fenced()
             raise OutputMissing(f"the function returned without writing {str(final)!r}") from None
+    if durable and log.parts:
+        # Or the power may take the name of one of them, and nobody could tell that from its having been published.
+        yield fs.SyncDirectory(log.directory)
     if not (yield from create(me, successor, Commit(me), "commit")):
         yield from drop(*stagings)
         return Fenced()
@@ -252,15 +257,15 @@ def fail(me: Claimant, mine: Mine, record: Fail) -> Steps[Recorded | Fenced | Ga
 
 
 def release(me: Claimant, mine: Mine) -> Steps[Recorded | Fenced | GaveUp]:
-    """Give the claim up without a verdict; but what is committed stays, for whoever looks to publish it."""
-    successor = yield from look(mine.log.slot(mine.slot + 1))
-    if successor is not None and same(successor, Commit(me)):
-        return Fenced()
+    """Give the claim up without a verdict."""
     return (yield from give_back(me, mine, Release(me.token)))
 
 
 def give_back(me: Claimant, mine: Mine, record: Fail | Release) -> Steps[Recorded | Fenced | GaveUp]:
-    """End the claim by ``record``; the staging goes first, which makes room on a full disk."""
+    """End the claim by ``record``; the staging goes first, which makes room on a full disk, unless it is committed."""
+    decided = yield from look(mine.log.slot(mine.slot + 1))
+    if isinstance(decided, Commit) and decided.token == mine.token:
+        return Fenced()  # to publish it failed, or to hear of that: whoever looks will do it
     yield from drop(*mine.stagings)
     if mine.token != me.token:
         return Fenced()
@@ -419,14 +424,18 @@ def sweep(mine: Mine) -> Steps[None]:
             pass  # what is left harms nobody
 
 
-def tidy(log: Log) -> Steps[None]:
-    """Final is there: remove a committed staging, or deleting final would bring it back.
+def tidy(log: Log, me: Claimant) -> Steps[None]:
+    """Final is there: remove a committed staging, or deleting final would bring it back; and my claim, if I lost sight.
 
-    Looks once more: final may have been deleted, and what is committed now be that of the next claim.
+    Looks once more, and not at what was cached: final may have been deleted, and what is committed now be that of the
+    next claim.
     """
     slots = yield from read(log)
-    if slots and isinstance(head := slots[-1], Commit) and (yield fs.Exists(log.final)):
+    head = slots[-1] if slots else None
+    if isinstance(head, Commit) and (yield from second_look(log)):
         yield from drop(*log.stagings(len(slots) - 2, head.token))
+    elif isinstance(head, Claim) and head.token == me.token:
+        yield from withdraw(log, me, len(slots) - 1)
 
 
 def drop(*paths: Path) -> Steps[None]:

@@ -1,18 +1,21 @@
-"""A filesystem in memory that performs the operations of ``manyhands.claims.filesystem``.
+"""A filesystem in memory that performs the operations of ``manyhands.claims.filesystem``, with knobs.
 
 Names lead to files and a file may have several names, so that what is written into a staging after it was
-published is seen in the output, as on a real disk.
+published is seen in the output, as on a real disk. Everything is a value: ``freeze`` and ``thaw`` go to and fro
+between states, which is how the explorer tries what comes after each.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from manyhands.claims import filesystem as fs
+from manyhands.claims.names import record_file
 from manyhands.claims.record import Claimant
 from manyhands.claims.watch import Moment, Stamp
 
@@ -25,70 +28,251 @@ class Write:
     data: bytes
 
 
-Frozen = tuple[tuple[tuple[str, int], ...], tuple[bytes, ...]]
-"""A state of the filesystem: names with their file's number, and the files' bytes by number."""
+@dataclass(frozen=True, slots=True)
+class Knobs:
+    """What kind of filesystem it is; as it stands, a local one.
+
+    Attributes:
+        links: whether there are hard links; FAT has none, and says EPERM.
+        moves: whether a rename can be told not to replace; else EINVAL where the name is free, as NFS says.
+        taken: what is said of a name that is taken; sshfs says EPERM.
+        caches: whether each client remembers what it saw under a name, or that nothing was there. What it
+            remembers may be told in place of the truth until it refreshes the directory, as on NFS. Files
+            that are gone under such a name are ESTALE.
+        volatile: whether bytes and names are lost with the power until they are synced.
+        grain: seconds, of which the times of files are multiples.
+        skews: seconds by which the clock of each client is ahead of the server's; none: all agree.
+        by_client: whether who touches a file writes the time of its own clock, as on SMB; else the server's.
+    """
+
+    links: bool = True
+    moves: bool = True
+    taken: int = errno.EEXIST
+    caches: bool = False
+    volatile: bool = False
+    grain: int = 1
+    skews: tuple[int, ...] = ()
+    by_client: bool = False
+
+
+LOCAL: Final = Knobs()
+
+Change = fs.Link | fs.Rename | fs.RenameNew | fs.WriteNew | fs.Unlink | fs.Remove
+
+
+class Frozen(NamedTuple):
+    """A state of the filesystem; equal states are equal values.
+
+    Attributes:
+        names: names with their file's number.
+        files: the files' bytes, by number.
+        rest: what the knobs and the faults add, empty without them.
+    """
+
+    names: tuple[tuple[str, int], ...]
+    files: tuple[bytes, ...]
+    rest: tuple[Any, ...] = ()
+
+    def content(self, path: Path) -> bytes | None:
+        """What is in the file, or None."""
+        wanted = str(path)
+        return next((self.files[number] for name, number in self.names if name == wanted), None)
 
 
 class ModelFileSystem:
-    """Names and files; ``links=False`` refuses hard links as FAT does.
+    """Names and files, as ``knobs`` say.
 
-    ``dead`` holds the tokens that ``Judge`` calls dead; the clock stands still at ``clock`` seconds.
+    Attributes:
+        dead: the tokens that ``Judge`` calls dead.
+        time: seconds on the server's clock, and on everybody's monotonic one.
+        pending: changes that were reported as failed and happen later.
     """
 
-    def __init__(self, *, links: bool = True) -> None:
-        self.links = links
+    def __init__(self, knobs: Knobs = LOCAL) -> None:
+        self.knobs = knobs
         self.names: dict[str, int] = {}
         self.files: dict[int, bytes] = {}
         self.dead: frozenset[str] = frozenset()
-        self.clock = 0.0
+        self.time = 0
+        self.pending: list[Change] = []
+        self._touched: dict[int, int] = {}  # times of files
+        self._seen: dict[tuple[int, str], int | None] = {}  # what clients remember
+        self._kept_names: dict[str, int] = {}  # what a loss of power leaves
+        self._kept_files: dict[int, bytes] = {}
 
     def __repr__(self) -> str:
         return f"<ModelFileSystem {sorted(self.names)}>"
 
     def freeze(self) -> Frozen:
-        """The present state; equal states are equal values."""
+        """The present state."""
         numbers: dict[int, int] = {}
-        names = []
-        for name, number in sorted(self.names.items()):
-            names.append((name, numbers.setdefault(number, len(numbers))))
-        return tuple(names), tuple(self.files[number] for number in numbers)
+        names = tuple(
+            (name, numbers.setdefault(number, len(numbers))) for name, number in sorted(self.names.items())
+        )
+        if not (self.time or self.pending or self._touched or self._seen or self.knobs.volatile):
+            return Frozen(names, tuple(self.files[number] for number in numbers))
+        seen = tuple(sorted((key, numbers.get(at, -1)) for key, at in self._seen.items() if at is not None))
+        absent = tuple(sorted(key for key, at in self._seen.items() if at is None))
+        kept = tuple(
+            (name, numbers.setdefault(number, len(numbers)))
+            for name, number in sorted(self._kept_names.items())
+        )
+        kept_files = tuple(self._kept_files.get(number) for number in numbers)
+        touched = tuple(self._touched.get(number, 0) for number in numbers) if self._touched else ()
+        rest = (self.time, tuple(self.pending), touched, seen, absent, kept, kept_files)
+        return Frozen(names, tuple(self.files[number] for number in numbers), rest)
 
     def thaw(self, frozen: Frozen) -> None:
         """Go back to a state."""
-        names, files = frozen
-        self.names = dict(names)
-        self.files = dict(enumerate(files))
+        self.names = dict(frozen.names)
+        self.files = dict(enumerate(frozen.files))
+        self.time, self.pending, self._touched, self._seen = 0, [], {}, {}
+        self._kept_names, self._kept_files = {}, {}
+        if frozen.rest:
+            self.time, pending, touched, seen, absent, kept, kept_files = frozen.rest
+            self.pending = list(pending)
+            self._touched = dict(enumerate(touched))
+            self._seen = {**dict(seen), **dict.fromkeys(absent)}
+            self._kept_names = dict(kept)
+            self._kept_files = {number: data for number, data in enumerate(kept_files) if data is not None}
 
     def content(self, path: Path) -> bytes | None:
         """What is in the file, or None."""
         number = self.names.get(str(path))
         return None if number is None else self.files[number]
 
-    def perform(self, operation: fs.Operation | Write, /) -> Any:
-        """The reply; raises OSError."""
+    def perform(self, operation: fs.Operation | Write, /, client: int = 0) -> Any:
+        """The reply to ``client``; raises OSError. What it is told of names is the truth: see ``stale``."""
         match operation:
             case fs.Exists(path):
+                self._remember(client, path)
                 return str(path) in self.names
             case fs.Read(path):
+                self._remember(client, path)
                 return self.files[self._number(path)]
+            case fs.List(path):
+                return self._listed(path)
+            case fs.Judge() | fs.Pulse() | fs.Now():
+                return self._told(operation, client)
             case fs.Sync(path):
-                self._number(path)
-            case fs.WriteNew(path, data):
-                self._free(path)
-                self._make(path, data)
+                self._sync(path)
+            case fs.SyncDirectory(path):
+                self._sync_directory(path)
+            case fs.RefreshDirectory(path):
+                self._forget(client, path)
             case Write(path, data):
                 if str(path) in self.names:
                     self.files[self.names[str(path)]] = data
                 else:
                     self._make(path, data)
+            case _:
+                try:
+                    self._change(operation)
+                finally:
+                    for name in ("path", "source", "target"):
+                        if hasattr(operation, name):  # who asked the server itself knows
+                            self._remember(client, getattr(operation, name))
+        return None
+
+    def stale(self, operation: fs.Exists | fs.Read, client: int) -> Any:
+        """What ``client`` may be told instead, by what it remembers; an OSError is returned, not raised."""
+        key = (client, str(operation.path))
+        if key not in self._seen or self._seen[key] == self.names.get(key[1]):
+            return None
+        number = self._seen[key]
+        if isinstance(operation, fs.Exists):
+            return number is not None
+        if number is None:
+            return _error(errno.ENOENT, operation.path)
+        return self.files[number] if number in self.files else _error(errno.ESTALE, operation.path)
+
+    def forget(self, clients: Sequence[int]) -> None:
+        """What these remember of names is too old to be told."""
+        self._seen = {key: at for key, at in self._seen.items() if key[0] not in clients}
+
+    def delay(self, change: Change) -> None:
+        """It will happen, if it can then: see ``land``."""
+        self.pending.append(change)
+
+    def land(self, number: int) -> None:
+        """A delayed change happens now."""
+        try:
+            self._change(self.pending.pop(number))
+        except OSError:
+            pass
+
+    def tear(self, write: fs.WriteNew) -> None:
+        """The half of it that a full disk takes, or that is there when its writer is killed."""
+        self._change(replace(write, data=write.data[: len(write.data) // 2]))
+
+    def touch(self, path: Path, client: int) -> None:
+        """What a beat does, at the time that the server or the client takes it to be."""
+        skews = self.knobs.skews
+        now = self.time + (skews[client] if self.knobs.by_client and skews else 0)
+        self._touched[self._number(path)] = now - now % self.knobs.grain
+
+    def lose_power(self) -> Iterator[tuple[str, Frozen]]:
+        """What may be left: of what was not synced everything, nothing, or all but one; bytes whole or as they were."""
+        self.thaw(self.freeze())  # so that the numbers are those of what is tried
+        open_names = sorted(
+            name
+            for name in self.names.keys() | self._kept_names.keys()
+            if self.names.get(name) != self._kept_names.get(name)
+        )
+        choices = {
+            "everything": set(open_names),
+            "nothing": set[str](),
+            **{f"only {Path(name).name}": {name} for name in open_names},
+            **{f"all but {Path(name).name}": set(open_names) - {name} for name in open_names},
+        }
+        torn = [number for number, data in self.files.items() if self._kept_files.get(number) != data]
+        both = set(self.names.values()) & set(self._kept_names.values())
+        before = self.freeze()
+        left = set()
+        for what, happened in choices.items():
+            for cut in (False, True) if torn else (False,):
+                self.thaw(before)
+                for name in open_names:
+                    source = self.names if name in happened else self._kept_names
+                    if name in source:
+                        self._kept_names[name] = source[name]
+                    else:
+                        self._kept_names.pop(name, None)
+                for number in self.files:
+                    data = self._kept_files.get(number, b"")
+                    self._kept_files[number] = data if cut else self.files[number]
+                if both - set(self._kept_names.values()):
+                    continue  # a rename happens or not: it does not lose its file
+                self.names, self.files = dict(self._kept_names), dict(self._kept_files)
+                self.pending, self._seen = [], {}
+                if (frozen := self.freeze()) not in left:
+                    left.add(frozen)
+                    yield f"{what} was on the disk{', bytes were not' if cut else ''}", frozen
+        self.thaw(before)
+
+    def sync_all(self) -> None:
+        """All that is there is on the disk."""
+        self._kept_names, self._kept_files = dict(self.names), dict(self.files)
+
+    def _change(self, change: Change) -> None:
+        match change:
+            case fs.WriteNew(path, data):
+                self._free(path)
+                self._make(path, data)
             case fs.Unlink(path) | fs.Remove(path):
                 self._number(path)
                 del self.names[str(path)]
             case fs.Link(source, target):
-                self._link(source, target)
+                number = self._number(source)
+                if not self.knobs.links:
+                    raise _error(errno.EPERM, target)
+                self._free(target)
+                self.names[str(target)] = number
             case fs.RenameNew(source, target):
                 number = self._number(source)
                 self._free(target)
+                if not self.knobs.moves:
+                    raise _error(errno.EINVAL, target)
                 del self.names[str(source)]
                 self.names[str(target)] = number
             case fs.Rename(source, target):
@@ -96,31 +280,51 @@ class ModelFileSystem:
                 if self.names.get(str(target)) != number:  # two names of one file: POSIX leaves both
                     del self.names[str(source)]
                     self.names[str(target)] = number
-            case fs.Judge() | fs.Pulse() | fs.Now():
-                return self._told(operation)
-            case fs.SyncDirectory() | fs.RefreshDirectory():
-                pass
-        return None
 
-    def _told(self, operation: fs.Judge | fs.Pulse | fs.Now) -> Any:
-        """What can be learned of claimants; their records never change here."""
+    def _told(self, operation: fs.Judge | fs.Pulse | fs.Now, client: int) -> Any:
+        """What can be learned of claimants."""
         match operation:
-            case fs.Judge(claimant):
-                return self.judge(claimant)
-            case fs.Pulse():
-                return Stamp(0, 0, 0)
-        return Moment("model", self.clock)
+            case fs.Judge(claimant, directory):
+                return self._life(claimant, directory)
+            case fs.Pulse(path):
+                seconds = self._touched.get(self._number(path), 0)
+                return Stamp(seconds * 10**9, seconds * 10**9, 0)
+        skews = self.knobs.skews
+        return Moment(f"client {client}", float(self.time + (skews[client] if skews else 0)))
 
-    def judge(self, claimant: Claimant) -> fs.Life:
-        """Whether ``claimant`` is among the dead."""
+    def _life(self, claimant: Claimant, directory: Path | None) -> fs.Life:
+        if directory is not None and str(record_file(directory, claimant.token, "claim")) not in self.names:
+            word = record_file(directory, claimant.token, "released")
+            return "released" if str(word) in self.names else "dead"
         return "dead" if claimant.token in self.dead else "unknown"
 
-    def _link(self, source: Path, target: Path) -> None:
-        number = self._number(source)
-        if not self.links:
-            raise _error(errno.EPERM, target)
-        self._free(target)
-        self.names[str(target)] = number
+    def _listed(self, directory: Path) -> tuple[fs.Entry, ...]:
+        names = (Path(name) for name in sorted(self.names))
+        return tuple(fs.Entry(path.name, is_directory=False) for path in names if path.parent == directory)
+
+    def _remember(self, client: int, path: Path) -> None:
+        if self.knobs.caches:
+            self._seen[client, str(path)] = self.names.get(str(path))
+
+    def _forget(self, client: int, directory: Path) -> None:
+        self._seen = {
+            (whose, name): at
+            for (whose, name), at in self._seen.items()
+            if whose != client or Path(name).parent != directory
+        }
+
+    def _sync(self, path: Path) -> None:
+        number = self._number(path)
+        if self.knobs.volatile:
+            self._kept_files[number] = self.files[number]
+
+    def _sync_directory(self, directory: Path) -> None:
+        if self.knobs.volatile:
+            inside = {name for name in self.names.keys() | self._kept_names if Path(name).parent == directory}
+            self._kept_names = {
+                **{name: number for name, number in self._kept_names.items() if name not in inside},
+                **{name: number for name, number in self.names.items() if name in inside},
+            }
 
     def _make(self, path: Path, data: bytes) -> None:
         number = max(self.files, default=-1) + 1
@@ -134,7 +338,7 @@ class ModelFileSystem:
 
     def _free(self, path: Path) -> None:
         if str(path) in self.names:
-            raise _error(errno.EEXIST, path)
+            raise _error(self.knobs.taken, path)
 
 
 def _error(number: int, path: Path) -> OSError:

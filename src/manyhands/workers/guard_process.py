@@ -103,8 +103,13 @@ def touch(path: bytes) -> bool:
     try:
         os.utime(path, follow_symlinks=False)
     except OSError as error:
-        return error.errno not in (errno.ENOENT, errno.ENOTDIR)
+        return may_pass(error)
     return True
+
+
+def may_pass(error: OSError) -> bool:
+    """Whether a beat that failed so is to be tried again: unless the file is gone, which says that it is not wanted."""
+    return error.errno not in (errno.ENOENT, errno.ENOTDIR)
 
 
 def mark(path: bytes, blameless: bool) -> None:
