@@ -460,7 +460,7 @@ def test_a_verdict_that_does_not_fit(tmp_path: Path, number: int) -> None:
     with Claims() as claims:
         mine = claimed(claims, log)
         steps = protocol.fail(claims.claimant, mine, Fail(mine.token, "ValueError"))
-        answer = filesystem.run(steps, Failing(2, number))
+        answer = filesystem.run(steps, Failing(3, number))
         assert isinstance(answer, GaveUp) and answer.error.errno == number
         assert not log.slot(1).exists() and not list(tmp_path.glob("*.verdict-record"))
 

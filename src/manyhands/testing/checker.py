@@ -189,6 +189,11 @@ class _Output:
         return set(), []
 
 
+def _is_of(found: str, digest: str) -> bool:
+    """Whether what was found is that, or the last of several files that it is of: a listing has each by itself."""
+    return found == digest or found == digest.rpartition("+")[2]
+
+
 def _may_count(claim: Event, failures: list[_Deed], reopened: int) -> bool:
     """Whether the attempt is the right one if failures up to a slot have been reopened."""
     later = [deed for deed in failures if reopened < deed.known.slot < claim.slot or deed.claim < 0]
@@ -399,7 +404,7 @@ class _Judge:
 
     def _check_bytes(self, output: _Output, found: str) -> None:
         publications = [deed.known for deed in output.done("publish") if deed.known.digest]
-        if any(event.digest != found for event in publications):
+        if not all(_is_of(found, event.digest) for event in publications):
             self._wrong("bytes", f"{output.name!r} has changed since it was published", *publications)
             return
         writers = output.done("commit") or output.open("commit")
@@ -416,7 +421,7 @@ class _Judge:
             is_complete = is_complete and bool(digests)
             known |= digests
             told += events
-        if found in known:
+        if any(_is_of(found, digest) for digest in known):
             return
         if not is_complete:
             told = [deed.known for deed in writers]
