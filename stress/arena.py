@@ -16,7 +16,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,6 +42,7 @@ class Member:
     Attributes:
         spared: the nemesis leaves it alone.
         killed: the nemesis has ended it.
+        number_of_room: in which of several rooms it is, where there are several.
     """
 
     number: int
@@ -51,6 +52,7 @@ class Member:
     errors: Path
     spared: bool
     killed: bool = False
+    number_of_room: int = 0
 
     @property
     def in_danger(self) -> bool:
@@ -99,17 +101,30 @@ class Arena:
 
     # -- processes ------------------------------------------------------------------------------------------
 
-    def start(self, script: str, *arguments: object, spared: bool = False) -> Member:
-        """Start one of the scripts beside this file, in the round's directory."""
+    def start(
+        self,
+        script: str,
+        *arguments: object,
+        spared: bool = False,
+        prefix: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> Member:
+        """Start one of the scripts beside this file, in the round's directory, or where ``prefix`` leads it."""
         number = len(self.members)
         errors = self.directory / f"stderr-{number}"
         report = self.directory / f"report-{number}"
-        environment = {**os.environ, tasks.TAG: self.tag, tasks.MEMBER: str(number)}
+        variables = {**os.environ, **(environment or {}), tasks.TAG: self.tag, tasks.MEMBER: str(number)}
         with open(errors, "wb") as stderr:
             popen = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name(script)), str(report), *map(str, arguments)],
+                [
+                    *prefix,
+                    sys.executable,
+                    str(Path(__file__).with_name(script)),
+                    str(report),
+                    *map(str, arguments),
+                ],
                 cwd=self.directory,
-                env=environment,
+                env=variables,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -236,7 +251,13 @@ class Arena:
     # -- the end --------------------------------------------------------------------------------------------
 
     def close(self, keep: bool) -> None:
-        """End what is left of the round's own processes, each by its id; remove the directory."""
+        """End what is left of the round's own processes; remove the directory."""
+        self.end_members()
+        if not keep:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def end_members(self) -> None:
+        """End what is left of the round's own processes, each by its id."""
         for member in self.members:
             if member.alive:
                 member.popen.kill()
@@ -252,8 +273,6 @@ class Arena:
                 process.kill()
             except psutil.Error:
                 pass
-        if not keep:
-            shutil.rmtree(self.directory, ignore_errors=True)
 
 
 class Nemesis:

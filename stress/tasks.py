@@ -14,6 +14,7 @@ from pathlib import Path
 
 MEMBER = "MANYHANDS_STRESS_MEMBER"
 TAG = "MANYHANDS_STRESS_TAG"
+LEASE = "MANYHANDS_STRESS_LEASE"
 JOURNAL = "journal.log"
 
 
