@@ -7,9 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 
-from filesystems.world import Missing, World, needs, run_all
-
-ADDRESS = "127.0.0.1"  # of the world's own network, which has no other
+from filesystems.world import ADDRESS, Missing, World, needs, run_all
 
 
 class Filesystem(ABC):
@@ -191,18 +189,16 @@ class GlusterFS(Filesystem):
             call("mkdir", "-p", place)
             call("mount", "-t", "tmpfs", "tmpfs", place)
         call("mkdir", "-p", "/run/gluster")
-        # A volume wants an address that is none of the loopback's usual ones.
-        call("ip", "addr", "add", "10.99.1.1/32", "dev", "lo")
         self.world.serve("/usr/sbin/glusterd", "-N", "-l", str(self.world.log("glusterd-own")))
         self.world.wait_for_port(24007)
-        bricks = [f"10.99.1.1:{room / name}" for name in ("brick1", "brick2")]
-        call("gluster", "--mode=script", "volume", "create", "volume", *bricks, "force")
-        call("gluster", "--mode=script", "volume", "start", "volume")
+        bricks = [f"{ADDRESS}:{room / name}" for name in ("brick1", "brick2")]
+        call("gluster", "--mode=script", "volume", "create", "claims", *bricks, "force")
+        call("gluster", "--mode=script", "volume", "start", "claims")
 
     def mount(self, point: Path) -> None:
         log = str(self.world.log(f"client-{point.name}"))
         self.world.serve(
-            "glusterfs", "-N", "--volfile-server=10.99.1.1", "--volfile-id=volume", "-l", log, str(point)
+            "glusterfs", "-N", f"--volfile-server={ADDRESS}", "--volfile-id=claims", "-l", log, str(point)
         )
 
 

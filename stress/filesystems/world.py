@@ -20,7 +20,16 @@ from typing import IO, Self
 START_SECONDS = 30.0
 """How long a server or a mount may take."""
 
-_SHOW = ("mount --make-rprivate /", "ip link set lo up", "echo ready", "exec cat")
+ADDRESS = "10.99.1.1"
+"""Of the world's loopback; some servers refuse 127.0.0.1."""
+
+_BEGIN = (
+    "mount --make-rprivate /",
+    "ip link set lo up",
+    f"ip addr add {ADDRESS}/32 dev lo",
+    "echo ready",
+    "exec cat",
+)
 
 
 class Missing(Exception):
@@ -43,7 +52,7 @@ class World:
             raise Missing("only root may make namespaces, and only on Linux")
         needs("unshare", "nsenter", "ip", "mount")
         self._holder = subprocess.Popen(
-            ["unshare", "-m", "-n", "-p", "-f", "--kill-child=SIGKILL", "sh", "-ec", "; ".join(_SHOW)],
+            ["unshare", "-m", "-n", "-p", "-f", "--kill-child=SIGKILL", "sh", "-ec", "; ".join(_BEGIN)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -80,17 +89,21 @@ class World:
         return Path(f"/proc/{self.pid}/root")
 
     def inside(self, *command: str) -> list[str]:
-        """The command that runs ``command`` inside, in all its namespaces."""
+        """The command that runs ``command`` inside, in all its namespaces, so that it ends with the world."""
         return ["nsenter", "-t", str(self.pid), "-m", "-n", "-p", "--", *command]
 
     def call(self, *command: str, check: bool = True) -> str:
-        """Run a command inside and wait for it; what it wrote.
+        """Run a command inside and wait for it; what it wrote. Its process ids are this machine's, as /proc shows them.
 
         Raises:
             Missing: it failed, which is told with what it wrote.
         """
         ran = subprocess.run(
-            self.inside(*command), capture_output=True, text=True, check=False, timeout=START_SECONDS
+            ["nsenter", "-t", str(self.pid), "-m", "-n", "--", *command],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=START_SECONDS,
         )
         if check and ran.returncode:
             raise Missing(f"{' '.join(command)}: {ran.stderr.strip() or ran.stdout.strip()}")
