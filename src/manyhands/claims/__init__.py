@@ -32,7 +32,7 @@ from manyhands.claims.directory import (
     is_one_name,
 )
 from manyhands.claims.engine import Claims
-from manyhands.claims.gc import gc, remove_output
+from manyhands.claims.gc import gc, remove_output, why_unreadable
 from manyhands.claims.names import Log
 from manyhands.claims.record import Claimant, Fail
 from manyhands.claims.waiting import wait_for
@@ -65,4 +65,5 @@ __all__ = [
     "is_one_name",
     "remove_output",
     "wait_for",
+    "why_unreadable",
 ]

@@ -184,11 +184,11 @@ class LocalFileSystem:
             case Exists(path):
                 return _exists(path)
             case Read(path):
-                return read(path)
+                return _read_record(path)
             case WriteNew(path, data):
                 _write_new(path, data)
             case Link(source, target):
-                os.link(source, target)
+                os.link(source, target, follow_symlinks=False)
             case Rename(source, target):
                 os.replace(source, target)
             case RenameNew(source, target):
@@ -202,7 +202,7 @@ class LocalFileSystem:
             case SyncDirectory(path):
                 _sync_directory(path)
             case RefreshDirectory(path):
-                os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+                os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
             case Judge(claimant, directory):
                 from manyhands.claims import liveness
 
@@ -235,8 +235,23 @@ def read(path: Path) -> bytes:
         os.close(descriptor)
 
 
+def _read_record(path: Path) -> bytes:
+    """As ``read``; ``b""`` also for a file that this user may not read: one such must not hold up all others."""
+    try:
+        return read(path)
+    except PermissionError:
+        os.lstat(path)  # raises too if it is the directory that may not be searched
+        return b""
+
+
 def _pulse(path: Path) -> Stamp:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EACCES):
+            raise
+        found = os.lstat(path)  # it is no file, or another user's
+        return Stamp(found.st_mtime_ns, found.st_ctime_ns, found.st_size)
     try:
         found = os.fstat(descriptor)  # opened first: NFS asks its server for the attributes then
     finally:
@@ -262,7 +277,7 @@ def _write_new(path: Path, data: bytes) -> None:
 
 
 def _sync(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags | os.O_CLOEXEC)
+    descriptor = os.open(path, flags | os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
@@ -270,7 +285,7 @@ def _sync(path: Path, flags: int) -> None:
 
 
 def _sync_all(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
         is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
@@ -278,8 +293,9 @@ def _sync_all(path: Path) -> None:
         os.close(descriptor)
     for root, directories, files in os.walk(path, onerror=_raise) if is_directory else ():
         for name in files:
-            if not os.path.islink(inside := os.path.join(root, name)):
-                _sync(Path(inside), os.O_RDONLY | os.O_NOFOLLOW)
+            # Links stay what they are; a FIFO or a socket has no bytes.
+            if stat.S_ISREG(os.lstat(inside := os.path.join(root, name)).st_mode):
+                _sync(Path(inside), os.O_NOFOLLOW)
         for name in directories:
             if not os.path.islink(inside := os.path.join(root, name)):
                 _sync_directory(Path(inside))
@@ -300,7 +316,7 @@ def _remove(path: Path) -> None:
 
 def _sync_directory(path: Path) -> None:
     try:
-        _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+        _sync(path, os.O_DIRECTORY)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # this filesystem can't
             raise

@@ -6,7 +6,9 @@ a process which starts meanwhile can suffer is to compute an output once more.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from manyhands.claims.names import (
     record_file,
 )
 from manyhands.claims.record import Claim, Commit, Fail, Record, Unreadable, decode, encode, is_ours
+from manyhands.errors import OutputDirectoryError
 
 
 def gc(directory: str | os.PathLike[str], now: bool = False) -> list[Path]:
@@ -36,24 +39,62 @@ def gc(directory: str | os.PathLike[str], now: bool = False) -> list[Path]:
             for path in paths:
                 if path.name.endswith(".released-record") and token in collector.remembered:
                     continue  # without it that claim would count as a crash
-                collector.remove(path)
+                if not isinstance(_own(path), str):
+                    collector.remove(path)
     return collector.removed
 
 
 def remove_output(log: Log) -> list[Path]:
-    """Remove an output and its log; returns which of its files were there. Call it only while nobody computes it."""
+    """Remove an output and its log; returns which of its files were there. Call it only while nobody computes it.
+
+    Raises:
+        OutputDirectoryError: there is something in the place of a slot that is none of ours; nothing was removed.
+    """
+    slots: list[Record | Unreadable] = []
+    while (found := _own(path := log.slot(len(slots)))) is not None:
+        if isinstance(found, str):
+            raise OutputDirectoryError(
+                errno.EEXIST,
+                f"{str(path)!r} stands in the place of a claim of {log.final.name!r}, and is none ({found}): nothing "
+                f"of this output was removed; move that away first",
+            )
+        slots.append(found)
     filesystem, removed = LocalFileSystem(), []
     for final in reversed(log.finals):  # the one that tells of all goes first
         if os.path.lexists(final):
             filesystem.perform(Remove(final))
             removed.append(final)
-    slots = run(protocol.read(log), filesystem)
     for number in reversed(range(len(slots))):
         record = slots[number]
         if isinstance(record, Claim):
             run(protocol.drop(*log.stagings(number, record.token)), filesystem)
         filesystem.perform(Unlink(log.slot(number)))
     return removed
+
+
+def why_unreadable(path: Path) -> str:
+    """Why there is no record in this slot, in words."""
+    try:
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            return "it is no regular file"
+        record = decode(read(path))
+    except OSError as error:
+        return error.strerror or str(error)
+    return record.reason if isinstance(record, Unreadable) else "now it can"
+
+
+def _own(path: Path) -> Record | Unreadable | str | None:
+    """The record of ours in ``path``, be it torn; why it is none of ours; None if nothing is there."""
+    try:
+        data = read(path)
+        is_file = stat.S_ISREG(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        return error.strerror or str(error)
+    if not is_file:
+        return "it is no regular file"
+    return decode(data) if is_ours(data) else "it is another file"
 
 
 def _owners(slots: dict[int, Record | Unreadable]) -> set[str]:
@@ -127,10 +168,14 @@ class _Collector:
         return self._dead[token]
 
     def remove(self, path: Path) -> None:
-        """Another may have been faster."""
+        """Another may have been faster; where others' files are protected, as in /tmp, they are theirs to remove."""
         try:
             self.filesystem.perform(Remove(path))
         except FileNotFoundError:
+            return
+        except PermissionError:
+            if not os.access(self.directory, os.W_OK | os.X_OK):
+                raise
             return
         self.removed.append(path)
 
@@ -141,6 +186,8 @@ class _Collector:
         except FileNotFoundError:
             # A claimant that is about to write its first record has no claim record yet, but also no slot.
             return True
+        except PermissionError:
+            return False
         record = decode(data)
         if not isinstance(record, Claim):
             return False
@@ -153,12 +200,9 @@ class _Collector:
         """The log's slots by number; a foreign file of such a name is none."""
         slots: dict[int, Record | Unreadable] = {}
         for number in self.found.slots.get(prefix, ()):
-            try:
-                data = read(self._slot(prefix, number))
-            except FileNotFoundError:
-                continue
-            if is_ours(data):
-                slots[number] = decode(data)
+            found = _own(self._slot(prefix, number))
+            if found is not None and not isinstance(found, str):
+                slots[number] = found
         number = max(slots, default=-1) + 1
         while not self.now and (record := run(protocol.look(self._slot(prefix, number)), self.filesystem)):
             slots[number] = record  # made since the scan

@@ -125,6 +125,12 @@ class Template:
                 f"the template {self.text!r} gives {text!r}, which is not a file below its "
                 f"directory {str(base)!r}"
             )
+        try:
+            os.fsencode(text)
+        except UnicodeEncodeError as error:
+            raise TemplateError(
+                f"the template {self.text!r} gives {text!r}, which no file can be called: {error.reason}"
+            ) from None
         if self.is_directory:
             text = text[:-1]
         if text.rsplit("/", 1)[-1] in ("", "."):
