@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Protocol, TypeVar
 
-from manyhands.claims.record import SIZE_MAX, Claimant
+from manyhands.claims.record import NO_ACCESS, NO_FILE, SIZE_MAX, Claimant
 from manyhands.claims.watch import Moment, Stamp
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class Exists:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """-> bytes, one more than a record may have at most; ``b""`` for what is no regular file."""
+    """-> bytes, one more than a record may have at most; ``NO_FILE`` or ``NO_ACCESS`` where there are none."""
 
     path: Path
 
@@ -184,7 +184,7 @@ class LocalFileSystem:
             case Exists(path):
                 return _exists(path)
             case Read(path):
-                return _read_record(path)
+                return read_record(path)
             case WriteNew(path, data):
                 _write_new(path, data)
             case Link(source, target):
@@ -217,16 +217,16 @@ class LocalFileSystem:
 
 
 def read(path: Path) -> bytes:
-    """The start of the regular file ``path``, ``b""`` for other kinds; never blocks, follows no link."""
+    """The start of the regular file ``path``, ``NO_FILE`` for other kinds; never blocks, follows no link."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):
-            return b""
+            return NO_FILE
         raise
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return b""
+            return NO_FILE
         data = b""
         while len(data) <= SIZE_MAX and (piece := os.read(descriptor, SIZE_MAX + 1 - len(data))):
             data += piece
@@ -235,13 +235,13 @@ def read(path: Path) -> bytes:
         os.close(descriptor)
 
 
-def _read_record(path: Path) -> bytes:
-    """As ``read``; ``b""`` also for a file that this user may not read: one such must not hold up all others."""
+def read_record(path: Path) -> bytes:
+    """As ``read``; ``NO_ACCESS`` for a file that this user may not read: one such must not hold up all others."""
     try:
         return read(path)
     except PermissionError:
         os.lstat(path)  # raises too if it is the directory that may not be searched
-        return b""
+        return NO_ACCESS
 
 
 def _pulse(path: Path) -> Stamp:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from manyhands.claims import protocol
-from manyhands.claims.filesystem import Judge, Link, LocalFileSystem, Remove, Unlink, read, run
+from manyhands.claims.filesystem import Judge, Link, LocalFileSystem, Remove, Unlink, read_record, run
 from manyhands.claims.names import (
     TOKEN_LENGTH,
     Log,
@@ -75,9 +74,7 @@ def remove_output(log: Log) -> list[Path]:
 def why_unreadable(path: Path) -> str:
     """Why there is no record in this slot, in words."""
     try:
-        if not stat.S_ISREG(os.lstat(path).st_mode):
-            return "it is no regular file"
-        record = decode(read(path))
+        record = decode(read_record(path))
     except OSError as error:
         return error.strerror or str(error)
     return record.reason if isinstance(record, Unreadable) else "now it can"
@@ -86,15 +83,11 @@ def why_unreadable(path: Path) -> str:
 def _own(path: Path) -> Record | Unreadable | str | None:
     """The record of ours in ``path``, be it torn; why it is none of ours; None if nothing is there."""
     try:
-        data = read(path)
-        is_file = stat.S_ISREG(os.lstat(path).st_mode)
+        data = read_record(path)
     except FileNotFoundError:
         return None
-    except PermissionError as error:
-        return error.strerror or str(error)
-    if not is_file:
-        return "it is no regular file"
-    return decode(data) if is_ours(data) else "it is another file"
+    found = decode(data)
+    return found.reason if isinstance(found, Unreadable) and not is_ours(data) else found
 
 
 def _owners(slots: dict[int, Record | Unreadable]) -> set[str]:
@@ -182,12 +175,10 @@ class _Collector:
     def _judge(self, token: str) -> bool:
         path = record_file(self.directory, token, "claim")
         try:
-            data = read(path)
+            data = read_record(path)
         except FileNotFoundError:
             # A claimant that is about to write its first record has no claim record yet, but also no slot.
             return True
-        except PermissionError:
-            return False
         record = decode(data)
         if not isinstance(record, Claim):
             return False

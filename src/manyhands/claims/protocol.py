@@ -118,7 +118,7 @@ def ask(log: Log, me: Claimant, question: Question, slots: Slots) -> Steps[Decis
         case Claim():
             return (yield from challenge(log, me, question, slots))
         case Unreadable():
-            return Busy(None, len(slots) - 1)
+            return (yield from outlast(log, me, question, slots))
         case Fail() as head:
             return (yield from heed(log, me, question, slots, head))
     return unless_failed(slots, question)
@@ -146,6 +146,29 @@ def challenge(log: Log, me: Claimant, question: Question, slots: Slots) -> Steps
         yield from note(me, log.slot(slot + 1), killed)
         return "moved"
     return unless_failed(slots, question)
+
+
+def outlast(log: Log, me: Claimant, question: Question, slots: Slots) -> Steps[Decision | Way]:
+    """A torn slot at the head: its writer is at it, or has died, where slots can't be made with what they say.
+
+    It may be the COMMIT of the owner of the CLAIM below, which publishes once that is written: while that owner may
+    act nobody goes on. Any other record comes too late when the next slot is taken, so a lease can end it.
+    """
+    slot, head, below = len(slots) - 1, slots[-1], slots[-2] if len(slots) > 1 else None
+    assert isinstance(head, Unreadable)
+    if not head.is_torn or (
+        isinstance(below, Claim) and (yield fs.Judge(below.claimant, log.directory)) == "unknown"
+    ):
+        return Busy(None, slot)
+    try:
+        stamp = yield fs.Pulse(log.slot(slot))
+    except FileNotFoundError:
+        return "moved"
+    now, watch = (yield fs.Now()), question.watch
+    if watch is None or (watch.slot, watch.token) != (slot, ""):
+        return Busy(None, slot, Watch(slot, "", stamp, now))
+    watch = watch.again(stamp, now, me.lease)
+    return unless_failed(slots, question) if watch.has_expired(me.lease) else Busy(None, slot, watch)
 
 
 def look_again(log: Log, watch: Watch | None, slots: Slots) -> Steps[Watch | None]:

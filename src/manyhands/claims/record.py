@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Final
 
 from manyhands.claims.names import TOKEN_LENGTH
@@ -22,6 +22,10 @@ COUNT_MAX: Final = 2**24
 """Attempts and crashes; back-offs are powers of such counts."""
 
 VERSION: Final = 1
+NO_FILE: Final = b"\0it is no regular file"
+NO_ACCESS: Final = b"\0this user may not read it"
+"""Stand for what was read where nothing can be; no record starts so."""
+
 MARK: Final = b'{"manyhands":'
 """Every record starts so; what does not, and is no part of it, is somebody else's file."""
 
@@ -138,9 +142,14 @@ class Fingerprint:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Not a record: empty, torn, of another version, or no file at all; ``reason`` says which."""
+    """Not a record: empty, torn, of another version, or no file at all; ``reason`` says which.
+
+    Attributes:
+        is_torn: it may be a record that is being written, or that somebody died over.
+    """
 
     reason: str
+    is_torn: bool = field(default=False, compare=False)
 
 
 Record = Claim | Commit | Fail | Release | Reopen | Fingerprint
@@ -164,11 +173,13 @@ def decode(data: bytes) -> Record | Unreadable:
     if len(data) > SIZE_MAX:
         return Unreadable("too long")
     if not data:
-        return Unreadable("empty")
+        return Unreadable("empty", is_torn=True)
+    if data in {NO_FILE, NO_ACCESS}:
+        return Unreadable(data[1:].decode())
     try:
         fields = json.loads(data)
     except (ValueError, RecursionError):
-        return Unreadable("not JSON")
+        return Unreadable("not JSON", is_torn=is_ours(data))
     if not isinstance(fields, dict):
         return Unreadable("not an object")
     if type(fields.get("manyhands")) is not int or fields["manyhands"] != VERSION:

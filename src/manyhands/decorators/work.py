@@ -167,7 +167,7 @@ class Work:
             match decision:
                 case Finished():
                     return self._finished(log, claim, computed=False)
-                case Busy(None, slot) if slot >= 0:
+                case Busy(None, slot, None) if slot >= 0:
                     return _unreadable(entry, slot)
                 case Busy(_, _, watch):
                     return Later(None, replace(entry, unreadable=0, watch=watch), where=str(log.final))
