@@ -649,6 +649,29 @@ def test_other_ways_to_create_exclusively(tmp_path: Path, missing: tuple[type, .
     assert names(tmp_path) == ["a.csv"]
 
 
+class Vague(Without):
+    """Says EPERM where a name is taken, as sshfs does; who had it has gone before one looks."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__(Link, RenameNew)
+        self.times = times
+
+    def perform(self, operation: Operation, /) -> Any:
+        if isinstance(operation, WriteNew) and ".claim-" in operation.path.name and self.times:
+            self.times -= 1
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM), str(operation.path))
+        return super().perform(operation)
+
+
+def test_a_loser_that_is_told_eperm_tries_again(tmp_path: Path) -> None:
+    """Where nobody has the slot any more it is free; only an EPERM that stays is told, with the file."""
+    log = Log.of(tmp_path / "a.csv")
+    with Claims(filesystem=Vague(1)) as claims:
+        claims.release(claimed(claims, log))
+    with Claims(filesystem=Vague(99)) as claims, pytest.raises(OutputDirectoryError, match=r"\.a\.csv\.claim-"):
+        claims.acquire(log)
+
+
 def test_errors_that_stay_are_told(tmp_path: Path) -> None:
     """An I/O error that does not pass is not asked about for ever."""
     log = Log.of(tmp_path / "a.csv")

@@ -480,8 +480,9 @@ def create(me: Claimant, slot: Path, record: Record, ready: RecordFile) -> Steps
                 raise problem  # my own torn record: the outcome is unknown to all
             if found is not None or problem.errno == errno.EEXIST:
                 return False
-            if problem.errno not in UNSETTLED:
+            if problem.errno not in UNSETTLED and not (primitive is by_writing and problem.errno in UNSUPPORTED):
                 break
+            # With no other way left EPERM says that somebody had it (sshfs can't say EEXIST), who has swept it since.
         if problem.errno not in UNSUPPORTED:
             break
     raise problem
