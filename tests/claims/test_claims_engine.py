@@ -657,7 +657,7 @@ class Vague(Without):
         self.times = times
 
     def perform(self, operation: Operation, /) -> Any:
-        if isinstance(operation, WriteNew) and ".claim-" in operation.path.name and self.times:
+        if isinstance(operation, WriteNew) and operation.path.name.endswith(".claim-0") and self.times:
             self.times -= 1
             raise OSError(errno.EPERM, os.strerror(errno.EPERM), str(operation.path))
         return super().perform(operation)
