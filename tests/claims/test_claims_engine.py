@@ -652,13 +652,16 @@ def test_other_ways_to_create_exclusively(tmp_path: Path, missing: tuple[type, .
 class Vague(Without):
     """Says EPERM where a name is taken, as sshfs does; who had it has gone before one looks."""
 
-    def __init__(self, times: int) -> None:
+    def __init__(self, times: int, left: bytes | None = None) -> None:
         super().__init__(Link, RenameNew)
         self.times = times
+        self.left = left
 
     def perform(self, operation: Operation, /) -> Any:
         if isinstance(operation, WriteNew) and operation.path.name.endswith(".claim-0") and self.times:
             self.times -= 1
+            if self.left is not None:
+                operation.path.write_bytes(self.left)
             raise OSError(errno.EPERM, os.strerror(errno.EPERM), str(operation.path))
         return super().perform(operation)
 
@@ -668,8 +671,10 @@ def test_a_loser_that_is_told_eperm_tries_again(tmp_path: Path) -> None:
     log = Log.of(tmp_path / "a.csv")
     with Claims(filesystem=Vague(1)) as claims:
         claims.release(claimed(claims, log))
-    with Claims(filesystem=Vague(99)) as claims, pytest.raises(OutputDirectoryError, match=r"\.a\.csv\.claim-"):
-        claims.acquire(log)
+    with Claims(filesystem=Vague(99)) as claims, pytest.raises(OutputDirectoryError, match=r"\.b\.csv\.claim-"):
+        claims.acquire(Log.of(tmp_path / "b.csv"))
+    with Claims(filesystem=Vague(1, b"")) as claims:  # who has it is about to write it
+        assert isinstance(claims.acquire(Log.of(tmp_path / "c.csv")), Busy)
 
 
 def test_errors_that_stay_are_told(tmp_path: Path) -> None:

@@ -476,13 +476,14 @@ def create(me: Claimant, slot: Path, record: Record, ready: RecordFile) -> Steps
             found = yield from look(slot)
             if found is not None and same(found, record):
                 return True
-            if isinstance(found, Unreadable) and primitive is by_writing and problem.errno != errno.EEXIST:
+            is_last = primitive is by_writing
+            if isinstance(found, Unreadable) and is_last and problem.errno not in {errno.EEXIST, *UNSUPPORTED}:
                 raise problem  # my own torn record: the outcome is unknown to all
             if found is not None or problem.errno == errno.EEXIST:
                 return False
-            if problem.errno not in UNSETTLED and not (primitive is by_writing and problem.errno in UNSUPPORTED):
-                break
             # With no other way left EPERM says that somebody had it (sshfs can't say EEXIST), who has swept it since.
+            if problem.errno not in UNSETTLED and not (is_last and problem.errno in UNSUPPORTED):
+                break
         if problem.errno not in UNSUPPORTED:
             break
     raise problem
