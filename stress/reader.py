@@ -3,7 +3,9 @@
 Usage: python reader.py REPORT SEED ITEMS [names]
 
 With "names" a file is told by its name alone, since its inode's number may change on this filesystem, and names are
-also tried that the directory does not show, since that may be shown late. The reader knows nothing of manyhands. An output must be whole whenever it can be seen, and must never change after.
+also tried that the directory does not show, since that may be shown late.
+
+The reader knows nothing of manyhands. An output must be whole whenever it can be seen, and must never change after.
 """
 
 import json
@@ -48,7 +50,9 @@ while not select.select([0], [], [], 0.005)[0]:
             wrong.append(f"a file that is no output: {name!r}")
         elif name not in seen:
             look(name)
-    for name in random.sample(sorted(seen if by_inode else names), min(5, len(seen) if by_inode else len(names))):
+    for name in random.sample(
+        sorted(seen if by_inode else names), min(5, len(seen) if by_inode else len(names))
+    ):
         look(name)
     if len(wrong) > 100:
         break

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import signal
 import time
 import traceback
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from arena import Arena, Stuck
+
 from filesystems.kinds import KINDS, Filesystem
 from filesystems.storm import Storm
 from filesystems.world import Missing, World
@@ -39,7 +40,7 @@ class Tally:
         if self.skipped:
             return f"| {self.name} | not here: {self.skipped.splitlines()[0]} |"
         cells = [str(figures[column]) for column in COLUMNS]
-        today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+        today = dt.datetime.now(tz=dt.UTC).date().isoformat()
         return f"| {' | '.join([self.name, *cells, self.primitive, today])} |"
 
 

@@ -168,7 +168,9 @@ class MooseFS(Filesystem):
 
     def _configure(self, name: str, **settings: object) -> None:
         who = {"WORKING_USER": "root", "WORKING_GROUP": "root", "SYSLOG_IDENT": name}
-        (self.world.room / name).write_text("".join(f"{key} = {value}\n" for key, value in (who | settings).items()))
+        (self.world.room / name).write_text(
+            "".join(f"{key} = {value}\n" for key, value in (who | settings).items())
+        )
 
     def mount(self, point: Path) -> None:
         self.world.serve("mfsmount", str(point), "-f", "-H", ADDRESS, "-P", "9421")

@@ -14,6 +14,7 @@ import claims_storm
 import psutil
 import tasks
 from arena import Arena, Figures, Member, Nemesis, listing, some
+
 from filesystems.kinds import Filesystem
 
 DEEDS = {"kill parent": 10, "kill worker": 45, "stop parent": 10, "stop worker": 25, "kill machine": 10}

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 START_SECONDS = 30.0
 """How long a server or a mount may take."""
@@ -58,13 +58,14 @@ class World:
             stderr=subprocess.PIPE,
             text=True,
         )
-        assert self._holder.stdout is not None and self._holder.stderr is not None
+        assert self._holder.stdout is not None
         if self._holder.stdout.readline() != "ready\n":
             self._holder.kill()
             raise Missing(f"namespaces are not allowed here: {self._holder.communicate()[1].strip()}")
-        self.pid = int(Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children").read_text().split()[0])
+        self.pid = int(
+            Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children").read_text().split()[0]
+        )
         self._servers: list[subprocess.Popen[bytes]] = []
-        self._logs: list[IO[bytes]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -72,16 +73,9 @@ class World:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._holder.stdin is not None and self._holder.stdout is not None
-        self._holder.stdin.close()
-        self._holder.wait()
+        self._holder.communicate()  # which closes its input first
         for server in self._servers:
             server.wait()
-        for log in self._logs:
-            log.close()
-        assert self._holder.stderr is not None
-        self._holder.stdout.close()
-        self._holder.stderr.close()
 
     @property
     def root(self) -> Path:
@@ -111,9 +105,8 @@ class World:
 
     def serve(self, *command: str, name: str = "") -> subprocess.Popen[bytes]:
         """Start a server inside, which runs until the world ends; it writes to ``<name>.log`` in the room."""
-        log = open(self.log(name or Path(command[0]).name), "ab")
-        self._logs.append(log)
-        server = subprocess.Popen(self.inside(*command), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        with open(self.log(name or Path(command[0]).name), "ab") as log:
+            server = subprocess.Popen(self.inside(*command), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self._servers.append(server)
         return server
 
