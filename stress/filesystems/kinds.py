@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from pathlib import Path
 
 from filesystems.world import ADDRESS, Missing, World, needs, run_all
@@ -204,6 +203,6 @@ class GlusterFS(Filesystem):
         )
 
 
-KINDS: dict[str, Callable[[World], Filesystem] | type[Filesystem]] = {}
-for _kind in (Local, Sshfs, SshfsWithoutCaches, SshfsWithoutLinks, MooseFS, GlusterFS):
-    KINDS[_kind.name] = _kind
+KINDS: dict[str, type[Filesystem]] = {
+    kind.name: kind for kind in (Local, Sshfs, SshfsWithoutCaches, SshfsWithoutLinks, MooseFS, GlusterFS)
+}

@@ -99,6 +99,16 @@ def make_device(path: Path) -> None:
         pytest.skip("only root may make devices")
 
 
+def make_link_to_inside(path: Path) -> None:
+    (path.parent / "inside").write_text("i")
+    path.symlink_to("inside")
+
+
+def make_directory(path: Path) -> None:
+    path.mkdir()
+    (path / "precious").touch()
+
+
 def make_huge(path: Path) -> None:
     path.touch()
     os.truncate(path, 2**33)
@@ -106,10 +116,10 @@ def make_huge(path: Path) -> None:
 
 NO_FILES: dict[str, Callable[[Path], Any]] = {
     "link to outside": lambda path: path.symlink_to("../victim"),
-    "link to inside": lambda path: ((path.parent / "inside").write_text("i"), path.symlink_to("inside")),
+    "link to inside": make_link_to_inside,
     "dangling link": lambda path: path.symlink_to("nowhere"),
     "loop": lambda path: path.symlink_to(path.name),
-    "directory": lambda path: (path.mkdir(), (path / "precious").touch()),
+    "directory": make_directory,
     "fifo": os.mkfifo,
     "socket": make_socket,
     "device": make_device,
