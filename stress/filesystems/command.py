@@ -53,7 +53,7 @@ def play_round(kind: type[Filesystem], tally: Tally, number: int, options: argpa
         room = arena.directory / "world"
         room.mkdir()
         with World(room) as world:
-            filesystem = kind(world)
+            filesystem = kind(world, seed)
             filesystem.start()
             storm = Storm(arena, filesystem, options.processes, options.items)
             try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
+import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
 
@@ -15,13 +17,19 @@ class Filesystem(ABC):
     Attributes:
         name: what it is called on the command line and in the table.
         lease: seconds that suit it; the storm is to see leases end.
+        keeps_inodes: whether the number of a file's inode tells that it was replaced.
+        computes_again: whether that is nobody's fault: names that are free are believed to be so, or replies get lost.
+        seed: of the round, for filesystems that have luck.
     """
 
     name: str
     lease: float = 4.0
+    keeps_inodes: bool = False
+    computes_again: bool = False
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, seed: int) -> None:
         self.world = world
+        self.seed = seed
 
     @classmethod
     @abstractmethod
@@ -49,6 +57,7 @@ class Local(Filesystem):
     """A directory of this machine, twice: what the others are compared with."""
 
     name = "local"
+    keeps_inodes = True
 
     @classmethod
     def check(cls) -> None:
@@ -122,6 +131,40 @@ class SshfsWithoutLinks(Sshfs):
 
     name = "sshfs-nolink"
     options = ("disable_hardlink",)
+
+
+class Stale(Filesystem):
+    """A FUSE filesystem of ours; clients believe for three seconds what they have seen, and that names are free."""
+
+    name = "stale"
+    keeps_inodes = True
+    computes_again = True
+    cache = 3.0
+    faults = 0
+
+    @classmethod
+    def check(cls) -> None:
+        if importlib.util.find_spec("pyfuse3") is None:
+            raise Missing("pyfuse3 is not installed for this Python")
+
+    def start(self) -> None:
+        (self.world.room / "store").mkdir()
+
+    def mount(self, point: Path) -> None:
+        faults = self.faults if point.name.startswith("client") else 0  # who looks on is spared
+        script = str(Path(__file__).with_name("passthrough.py"))
+        settings = (str(self.seed), str(self.cache), str(faults))
+        self.world.serve(
+            sys.executable, script, str(self.world.room / "store"), str(point), *settings, name=point.name
+        )
+
+
+class Faulty(Stale):
+    """The same, where one in two hundred operations on names fails, or is done and its reply lost."""
+
+    name = "faulty"
+    cache = 1.0
+    faults = 200
 
 
 class MooseFS(Filesystem):
@@ -204,5 +247,6 @@ class GlusterFS(Filesystem):
 
 
 KINDS: dict[str, type[Filesystem]] = {
-    kind.name: kind for kind in (Local, Sshfs, SshfsWithoutCaches, SshfsWithoutLinks, MooseFS, GlusterFS)
+    kind.name: kind
+    for kind in (Local, Sshfs, SshfsWithoutCaches, SshfsWithoutLinks, Stale, Faulty, MooseFS, GlusterFS)
 }
