@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from arena import Arena, Stuck
+from arena import Arena, Figures, Stuck
 
+from filesystems import nfs
 from filesystems.kinds import KINDS, Filesystem
 from filesystems.storm import Storm
 from filesystems.world import Missing, World
@@ -44,7 +45,27 @@ class Tally:
         return f"| {' | '.join([self.name, *cells, self.primitive, today])} |"
 
 
-def play_round(kind: type[Filesystem], tally: Tally, number: int, options: argparse.Namespace) -> None:
+Kind = type[Filesystem] | type[nfs.Nfs]
+
+EVERY: dict[str, Kind] = {**KINDS, nfs.Nfs.name: nfs.Nfs, nfs.Nfs3.name: nfs.Nfs3}
+
+
+def play(kind: Kind, world: World, arena: Arena, options: argparse.Namespace) -> tuple[Figures, str]:
+    """What a round comes to, and by what slots were created; violations go to ``arena.wrong``."""
+    if issubclass(kind, nfs.Nfs):
+        server = kind(world)
+        server.start()
+        return nfs.play(arena, server, options.processes, options.items)
+    filesystem = kind(world, arena.seed)
+    filesystem.start()
+    storm = Storm(arena, filesystem, options.processes, options.items)
+    try:
+        return storm.play(), storm.primitive
+    finally:
+        arena.end_members()  # they hold the mounts
+
+
+def play_round(kind: Kind, tally: Tally, number: int, options: argparse.Namespace) -> None:
     """One round in a world of its own."""
     seed = options.seed + 1000 * number
     arena = Arena(f"{kind.name} {number}", seed, seconds=ROUND_SECONDS)
@@ -53,14 +74,8 @@ def play_round(kind: type[Filesystem], tally: Tally, number: int, options: argpa
         room = arena.directory / "world"
         room.mkdir()
         with World(room) as world:
-            filesystem = kind(world, seed)
-            filesystem.start()
-            storm = Storm(arena, filesystem, options.processes, options.items)
-            try:
-                tally.figures.update(storm.play())
-            finally:
-                tally.primitive = storm.primitive or tally.primitive
-                arena.end_members()  # they hold the mounts
+            figures, tally.primitive = play(kind, world, arena, options)
+            tally.figures.update(figures)
     except Missing as missing:
         tally.skipped = str(missing)
         return
@@ -90,7 +105,7 @@ def main(arguments: Sequence[str]) -> int:
         description="The claims storm by several clients of real network filesystems, each in namespaces of its own.",
     )
     parser.add_argument(
-        "--only", action="append", choices=list(KINDS), help="this filesystem; may be given again"
+        "--only", action="append", choices=list(EVERY), help="this filesystem; may be given again"
     )
     parser.add_argument("--seconds", type=float, default=60.0, help="for each; one round at least")
     parser.add_argument("--seed", type=int, help="where all chance comes from; default: the clock")
@@ -105,8 +120,8 @@ def main(arguments: Sequence[str]) -> int:
     print(f"seed {options.seed}", flush=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started is ended
     tallies = []
-    for name in options.only or KINDS:
-        tally, kind = Tally(name), KINDS[name]
+    for name in options.only or EVERY:
+        tally, kind = Tally(name), EVERY[name]
         tallies.append(tally)
         began, number = time.monotonic(), 0
         try:
