@@ -371,6 +371,22 @@ def test_no_output_is_no_success(tmp_path: Path) -> None:
 # -- who a claimant is ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("what", ["link", "fifo"])
+def test_what_is_no_output_is_not_committed(tmp_path: Path, what: str) -> None:
+    """It is neither followed nor waited for."""
+    log, victim = Log.of(tmp_path / "a.csv"), tmp_path / "victim"
+    victim.touch()
+    with Claims() as claims:
+        mine = claimed(claims, log)
+        if what == "link":
+            mine.staging.symlink_to(victim)
+        else:
+            os.mkfifo(mine.staging)
+        with pytest.raises(OutputDirectoryError, match=r"a\.csv"):
+            claims.commit(mine)
+    assert not os.path.lexists(log.final) and victim.exists()
+
+
 def test_a_forked_child_is_somebody_else(tmp_path: Path) -> None:
     """After a fork the child has a token of its own, and its end leaves the parent's claim alone."""
     log = Log.of(tmp_path / "a.csv")

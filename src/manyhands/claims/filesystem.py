@@ -276,10 +276,18 @@ def _write_new(path: Path, data: bytes) -> None:
         os.close(descriptor)
 
 
+def _fsync(descriptor: int, path: Path) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        error.filename = str(path)  # the call does not know it
+        raise
+
+
 def _sync(path: Path, flags: int) -> None:
     descriptor = os.open(path, flags | os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        _fsync(descriptor, path)
     finally:
         os.close(descriptor)
 
@@ -287,7 +295,7 @@ def _sync(path: Path, flags: int) -> None:
 def _sync_all(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        _fsync(descriptor, path)
         is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
     finally:
         os.close(descriptor)
