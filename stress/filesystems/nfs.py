@@ -33,7 +33,7 @@ FIRST_KILL = 0.3
 _CONFIGURATION = """
 NFS_CORE_PARAM {{ Protocols = {protocol}; NFS_Port = 2049; MNT_Port = 2048; Enable_NLM = false; Enable_RQUOTA = false;
                  Plugins_Dir = /usr/lib/x86_64-linux-gnu/ganesha; }}
-NFSv4 {{ Graceless = true; Minor_Versions = 1; RecoveryBackend = fs; Lease_Lifetime = 5; }}
+NFSv4 {{ Graceless = true; Minor_Versions = 1; RecoveryBackend = fs; Lease_Lifetime = 60; }}
 EXPORT {{ Export_Id = 1; Path = {store}; Pseudo = /store; Protocols = {protocol}; Transports = TCP; SecType = sys;
          Access_Type = RW; Squash = No_Root_Squash; FSAL {{ Name = VFS; }} }}
 LOG {{ Default_Log_Level = EVENT; }}
