@@ -119,7 +119,26 @@ def main(arguments: Sequence[str]) -> int:
         options.seed = time.time_ns() % 1_000_000_007
     print(f"seed {options.seed}", flush=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started is ended
-    tallies = []
+    tallies: list[Tally] = []
+    try:
+        play_all(options, tallies)
+    except KeyboardInterrupt:
+        print("interrupted")
+        return 130
+    for tally in tallies:
+        for what, figure in tally.figures.items():
+            print(f"    {tally.name:<16}{what:<28}{figure:>8}")
+    print(f"| filesystem | {' | '.join(COLUMNS)} | created by | date |")
+    print("|" + " --- |" * (len(COLUMNS) + 3))
+    for tally in tallies:
+        print(tally.row())
+    failed = sum(tally.failed for tally in tallies)
+    print(f"{sum(tally.passed for tally in tallies)} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+def play_all(options: argparse.Namespace, tallies: list[Tally]) -> None:
+    """Rounds on each filesystem that is asked for, one after the other; what they come to goes to ``tallies``."""
     for name in options.only or EVERY:
         tally, kind = Tally(name), EVERY[name]
         tallies.append(tally)
@@ -136,13 +155,3 @@ def main(arguments: Sequence[str]) -> int:
                 break
         if tally.skipped:
             print(f"skip {name}: {tally.skipped}", flush=True)
-    for tally in tallies:
-        for what, figure in tally.figures.items():
-            print(f"    {tally.name:<16}{what:<28}{figure:>8}")
-    print(f"| filesystem | {' | '.join(COLUMNS)} | created by | date |")
-    print("|" + " --- |" * (len(COLUMNS) + 3))
-    for tally in tallies:
-        print(tally.row())
-    failed = sum(tally.failed for tally in tallies)
-    print(f"{sum(tally.passed for tally in tallies)} passed, {failed} failed")
-    return 1 if failed else 0
