@@ -371,19 +371,21 @@ def test_no_output_is_no_success(tmp_path: Path) -> None:
 # -- who a claimant is ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("durable", [True, False])
 @pytest.mark.parametrize("what", ["link", "fifo"])
-def test_what_is_no_output_is_not_committed(tmp_path: Path, what: str) -> None:
+def test_what_is_no_output_is_not_committed(tmp_path: Path, what: str, durable: bool) -> None:
     """It is neither followed nor waited for."""
     log, victim = Log.of(tmp_path / "a.csv"), tmp_path / "victim"
     victim.touch()
-    with Claims() as claims:
+    with Claims(durable=durable) as claims:
         mine = claimed(claims, log)
         if what == "link":
             mine.staging.symlink_to(victim)
         else:
             os.mkfifo(mine.staging)
-        with pytest.raises(OutputDirectoryError, match=r"a\.csv"):
+        with pytest.raises(OutputMissing, match=r"a\.csv' is neither a file nor a directory"):
             claims.commit(mine)
+        claims.release(mine)
     assert not os.path.lexists(log.final) and victim.exists()
 
 

@@ -21,6 +21,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Where bodies leave a line when they are called."""
+    path = tmp_path / "log"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
 def mount(tmp_path: Path) -> Iterator[Callable[..., Path]]:
     """Mounts a filesystem in memory, with these options; skips where that is not allowed."""
     mounted: list[Path] = []

@@ -26,14 +26,6 @@ from tests.helpers import Fifo, names
 ITEMS = [f"item {n}" for n in range(12)]
 
 
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    """Where bodies leave a line when they are called."""
-    path = tmp_path / "log"
-    path.mkdir()
-    return path
-
-
 @pytest.fixture(params=["inline", "threads", "fork", "spawn", "forkserver", "threads of workers"])
 def how(request: pytest.FixtureRequest) -> dict[str, object]:
     """Options that say where a map runs."""

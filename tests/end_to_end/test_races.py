@@ -39,14 +39,6 @@ print(json.dumps([str(path) for path in tasks.write_or_block.map(json.loads(item
 """
 
 
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    """Where bodies leave a line when they are called."""
-    path = tmp_path / "log"
-    path.mkdir()
-    return path
-
-
 def race(
     number: int, script: Path, name: str, items: list, log: Path, begun: Fifo, gate: Fifo
 ) -> list[list[str]]:

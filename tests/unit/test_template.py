@@ -239,3 +239,41 @@ def test_templates_are_values(text: str) -> None:
     template = Template(text)
     assert pickle.loads(pickle.dumps(template)) == template == Template(text)
     assert hash(template) == hash(Template(text))
+
+
+@given(
+    st.sampled_from(
+        [
+            "{a}",
+            "x/{a}.csv",
+            "/x/{a}",
+            ".{a}",
+            "{a}.",
+            "{a}/",
+            "{a}{b}",
+            "{b}/{a}",
+            "x//{a}",
+            "{{{a}}}",
+            "{a!r}",
+        ]
+    ),
+    st.one_of(st.text(alphabet="ab./\0~", max_size=4), st.integers(0, 3), st.none()),
+)
+def test_one_argument_after_the_other(text: str, value: object) -> None:
+    """A filler fills as the template does, or raises as it does."""
+    template, directory = Template(text), Path("/here")
+    filled: Path | str
+    try:
+        filled = template.fill({"a": value, "b": "b"}, directory)
+    except TemplateError as error:
+        filled = str(error)
+    fill = template.filler("a", {"a": None, "b": "b"}, "/here")
+    try:
+        told: Path | str = fill(value)
+    except TemplateError as error:
+        assert filled == str(error)
+    else:
+        assert isinstance(filled, Path)
+        assert Path(told) == filled
+        assert not str(told).endswith("/")
+        assert "//" not in str(told)

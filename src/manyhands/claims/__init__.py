@@ -30,10 +30,11 @@ from manyhands.claims.directory import (
     fingerprint_file,
     fingerprint_text,
     is_one_name,
+    others_at_work,
 )
 from manyhands.claims.engine import Claims
 from manyhands.claims.gc import gc, remove_output, why_unreadable
-from manyhands.claims.names import Log
+from manyhands.claims.names import Log, is_plain
 from manyhands.claims.record import Claimant, Fail
 from manyhands.claims.waiting import wait_for
 from manyhands.claims.watch import LOOKS_MIN, Watch
@@ -63,6 +64,8 @@ __all__ = [
     "fingerprint_text",
     "gc",
     "is_one_name",
+    "is_plain",
+    "others_at_work",
     "remove_output",
     "wait_for",
     "why_unreadable",

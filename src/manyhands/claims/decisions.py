@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from manyhands.claims.names import Log
@@ -24,7 +25,7 @@ class Finished:
     """The output is there, whole."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Mine:
     """Compute into ``staging``, then commit, fail or release; ``attempt`` counts from 1, over all processes."""
 
@@ -36,9 +37,9 @@ class Mine:
     @property
     def staging(self) -> Path:
         """Where the output is to be written; it does not exist yet."""
-        return self.log.staging(self.slot, self.token)
+        return self.stagings[-1]
 
-    @property
+    @cached_property
     def stagings(self) -> tuple[Path, ...]:
         """Where its files are to be written, if it is several; the last one is ``staging``."""
         return self.log.stagings(self.slot, self.token)

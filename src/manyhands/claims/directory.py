@@ -6,14 +6,14 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from manyhands.claims import liveness, protocol
-from manyhands.claims.filesystem import LocalFileSystem, run
-from manyhands.claims.names import TOKEN_LENGTH, SlotName, parse, record_file
-from manyhands.claims.record import SIZE_MAX, Fingerprint, Unreadable, encode
+from manyhands.claims.filesystem import LocalFileSystem, read, run
+from manyhands.claims.names import TOKEN_LENGTH, RecordName, SlotName, parse, record_file
+from manyhands.claims.record import SIZE_MAX, Claim, Fingerprint, Unreadable, decode, encode
 from manyhands.errors import FingerprintMismatch, OutputDirectoryError
 
 
@@ -56,6 +56,22 @@ def failures_before(directory: str | os.PathLike[str]) -> dict[str, int]:
     except OSError as error:
         unusable(Path(directory), error)
     return highest
+
+
+def others_at_work(directory: str | os.PathLike[str], names: Iterable[str]) -> bool:
+    """Whether one of the ``names`` in ``directory`` is the record of a claimant that may live, in another process."""
+    for name in names:
+        found = parse(name)
+        if isinstance(found, RecordName) and found.kind == "claim":
+            try:
+                record = decode(read(Path(directory, name)))
+            except OSError:
+                continue
+            if not isinstance(record, Claim) or record.claimant.pid == os.getpid():
+                continue
+            if liveness.life(record.claimant) != "dead":
+                return True
+    return False
 
 
 def is_one_name(directory: Path, one: str, other: str) -> bool:

@@ -94,6 +94,7 @@ class Claims:
         code_hash: str = "",
         seen: Seen | None = None,
         watch: Watch | None = None,
+        looked: bool = False,
     ) -> Decision:
         """Ask for the output of ``log``; does not wait.
 
@@ -102,11 +103,12 @@ class Claims:
             code_hash: of the function; failures of other code don't bind.
             seen: the ``memo`` of the last ``Wait`` for this log.
             watch: the ``memo`` of the last ``Busy`` for it.
+            looked: the output was looked for a moment ago, and not there. That saves to look again.
 
         Returns:
             Decision: ``Finished``, ``Mine``, ``Busy``, ``Wait`` or ``FailedBefore``.
         """
-        question = protocol.Question(reopen, code_hash, seen, watch, self._max_crashes)
+        question = protocol.Question(reopen, code_hash, seen, watch, self._max_crashes, looked)
         for last in (False, True):
             try:
                 self._renew(log)
@@ -134,7 +136,8 @@ class Claims:
         """Publish the staging.
 
         Raises:
-            OutputMissing: there is no staging; the claim is still held, so ``fail`` or ``release`` it.
+            OutputMissing: there is no staging, or it is neither a file nor a directory; the claim is still held, so
+                ``fail`` or ``release`` it.
         """
         try:
             answer = self._settle(protocol.commit(self.claimant, mine, durable=self._durable))

@@ -21,6 +21,7 @@ from typing import Any, Literal, NoReturn, Protocol, TypeVar
 
 from manyhands.claims.record import NO_ACCESS, NO_FILE, SIZE_MAX, Claimant
 from manyhands.claims.watch import Moment, Stamp
+from manyhands.errors import OutputMissing
 
 T = TypeVar("T")
 
@@ -33,6 +34,11 @@ class Exists:
     """-> bool: is there anything of that name, be it a link that leads nowhere."""
 
     path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Written(Exists):
+    """-> bool: has an output been written there; raises OutputMissing if what is there is no file or directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +96,7 @@ class Remove:
 
 @dataclass(frozen=True, slots=True)
 class Sync:
-    """Bring the file's bytes to the disk; of a directory, all that is in it."""
+    """Bring the file's bytes to the disk; of a directory, all that is in it. Raises as ``Written`` does."""
 
     path: Path
 
@@ -181,6 +187,8 @@ class LocalFileSystem:
     def perform(self, operation: Operation, /) -> Any:
         """The reply; raises OSError."""
         match operation:
+            case Written(path):
+                return _is_written(path)
             case Exists(path):
                 return _exists(path)
             case Read(path):
@@ -276,6 +284,19 @@ def _write_new(path: Path, data: bytes) -> None:
         os.close(descriptor)
 
 
+def _is_written(path: Path) -> bool:
+    try:
+        _check_kind(path, os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _check_kind(path: Path, mode: int) -> None:
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OutputMissing(f"{str(path)!r} is neither a file nor a directory")
+
+
 def _fsync(descriptor: int, path: Path) -> None:
     try:
         os.fsync(descriptor)
@@ -293,10 +314,17 @@ def _sync(path: Path, flags: int) -> None:
 
 
 def _sync_all(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            _check_kind(path, 0)
+        raise
+    try:
+        mode = os.fstat(descriptor).st_mode
+        _check_kind(path, mode)
         _fsync(descriptor, path)
-        is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        is_directory = stat.S_ISDIR(mode)
     finally:
         os.close(descriptor)
     for root, directories, files in os.walk(path, onerror=_raise) if is_directory else ():

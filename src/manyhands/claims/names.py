@@ -16,8 +16,9 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from manyhands.errors import TemplateError
 
@@ -47,6 +48,8 @@ The last is what "claim" is renamed to when the claimant is gone, and its claims
 RECORD_FILES: Final[tuple[RecordFile, ...]] = get_args(RecordFile)
 
 _kinds: Final[dict[str, RecordFile]] = {kind: kind for kind in RECORD_FILES}
+_NORMAL: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[ -.0-~]+)+\Z")
+_SUSPECT: Final = re.compile(r"\.claim|\.manyhands-")
 _slot_mark = re.compile(r"(\.claims?)-(0|[1-9][0-9]*)(?=-|\Z)")
 _staging_tail = re.compile(rf"-([0-9a-f]{{{TOKEN_LENGTH}}})(?:\.(0|[1-9][0-9]*))?-(.+)\Z", re.DOTALL)
 _record_file = re.compile(rf"\.manyhands-([0-9a-f]{{{TOKEN_LENGTH}}})\.({'|'.join(RECORD_FILES)})-record\Z")
@@ -105,9 +108,15 @@ def parse(name: str) -> SlotName | StagingName | RecordName | None:
     return StagingName(prefix, number, staging[1], staging[3], int(staging[2]) if staging[2] else None)
 
 
+@lru_cache(maxsize=64)
 def record_file(directory: Path, token: str, kind: RecordFile) -> Path:
     """Where the claimant ``token`` keeps its ``kind`` file for the logs in ``directory``."""
-    return directory / f".manyhands-{token}.{kind}-record"
+    return Path(f"{directory}/.manyhands-{token}.{kind}-record")
+
+
+def is_plain(path: str) -> bool:
+    """Whether nothing in this path looks like a file of a claim."""
+    return _SUSPECT.search(path) is None
 
 
 def final_name(staging: StagingName) -> str | None:
@@ -117,7 +126,7 @@ def final_name(staging: StagingName) -> str | None:
     return staging.tail
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Log:
     """The write-once log of one output.
 
@@ -146,6 +155,8 @@ class Log:
         Raises:
             TemplateError: the name of ``final`` or ``temp`` would be taken for a file of a claim.
         """
+        if temp is None and not parts and type(final) is str and (quick := _quick(final)):
+            return cls(Path(final), Path(quick))
         path = Path(os.path.abspath(final))
         mark = _MARK_OF_SEVERAL if parts else _MARK
         if temp is None:
@@ -173,16 +184,19 @@ class Log:
                 )
         return cls(path, place.with_name(body + mark), tuple(others))
 
-    @property
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Log, (self.final, self.prefix, self.parts)
+
+    @cached_property
     def directory(self) -> Path:
         """Where the slots, the stagings and the claimants' records are."""
         return self.prefix.parent
 
     def slot(self, number: int) -> Path:
         """The path of slot ``number``."""
-        return self.prefix.with_name(f"{self.prefix.name}-{number}")
+        return _slot(str(self.prefix), number)
 
-    @property
+    @cached_property
     def finals(self) -> tuple[Path, ...]:
         """All that the output is, in the order in which it is published."""
         return (*self.parts, self.final)
@@ -200,9 +214,24 @@ class Log:
         return (*parts, self.staging(number, token))
 
     def _staging(self, claim: str, final: Path) -> Path:
-        start = f"{self.prefix.name}-{claim}-"
-        fits = len(os.fsencode(start + final.name)) <= NAME_MAX
-        return self.prefix.with_name(start + (final.name if fits else _short(final.name)))
+        name = final.name
+        fits = len(os.fsencode(f"{self.prefix.name}-{claim}-{name}")) <= NAME_MAX
+        return Path(f"{self.prefix}-{claim}-{name if fits else _short(name)}")
+
+
+@lru_cache(
+    maxsize=64
+)  # one who is at an output comes back to its slots, and to make a Path takes longer than a stat
+def _slot(prefix: str, number: int) -> Path:
+    return Path(f"{prefix}-{number}")
+
+
+def _quick(final: str) -> str | None:
+    """The prefix for most absolute paths; None for those that must be looked at closely."""
+    directory, slash, name = final.rpartition("/")
+    if not slash or not name or not _NORMAL.match(final) or _SUSPECT.search(name) or len(name) >= _BODY_MAX:
+        return None
+    return f"{directory}/.{name}{_MARK}"
 
 
 def _hash(text: str) -> str:

@@ -81,6 +81,7 @@ class Question:
         seen: the failure whose back-off I wait for.
         watch: what I know of the claim that is in my way.
         max_crashes: so many owners in a row may be ended by it.
+        looked: final was not there a moment ago, and nothing is known of the log: most likely it is empty.
     """
 
     reopen: int = -1
@@ -88,6 +89,7 @@ class Question:
     seen: Seen | None = None
     watch: Watch | None = None
     max_crashes: int = MAX_CRASHES
+    looked: bool = False
 
 
 Way = Literal["free", "moved"]
@@ -96,6 +98,10 @@ Way = Literal["free", "moved"]
 
 def acquire(log: Log, me: Claimant, question: Question = Question()) -> Steps[Decision]:
     """May I compute this output now?"""
+    if question.looked:
+        answer: Decision | Way = yield from claim_first(log, me, question)
+        if not isinstance(answer, str):
+            return answer
     while True:
         if (yield fs.Exists(log.final)):
             yield from tidy(log)
@@ -201,10 +207,26 @@ def heed(log: Log, me: Claimant, question: Question, slots: Slots, head: Fail) -
 
 
 def claim(log: Log, me: Claimant, question: Question, slots: Slots) -> Steps[Decision | Way]:
-    """Create the CLAIM, and look once more whether it was needed."""
-    k, head = len(slots), slots[-1] if slots else None
-    if not (yield from create(me, log.slot(k), Claim(me), "claim")):
+    """Create the CLAIM in the slot above ``slots``."""
+    if not (yield from create(me, log.slot(len(slots)), Claim(me), "claim")):
         return "moved"
+    return (yield from confirm(log, me, question, slots))
+
+
+def claim_first(log: Log, me: Claimant, question: Question) -> Steps[Decision | Way]:
+    """Claim a log that should be empty: to create slot 0 tells as well as to look whether it was free.
+
+    If that fails, whyever, the log is to be read. What is in the slot tells nothing: I may have put it there long ago.
+    """
+    problem = yield from tried(fs.Link(record_file(log.directory, me.token, "claim"), log.slot(0)), tries=1)
+    if problem is not None:
+        return "moved"
+    return (yield from confirm(log, me, question, []))
+
+
+def confirm(log: Log, me: Claimant, question: Question, slots: Slots) -> Steps[Decision | Way]:
+    """The slot above ``slots`` is mine; look once more whether that was needed."""
+    k, head = len(slots), slots[-1] if slots else None
     if (yield from second_look(log)):
         yield from withdraw(log, me, k)
         return Finished()
@@ -223,7 +245,7 @@ def commit(me: Claimant, mine: Mine, *, durable: bool = True) -> Steps[Published
     """Make the staging the output.
 
     Raises:
-        OutputMissing: there is no staging; the claim is still held.
+        OutputMissing: there is no staging, or it is neither a file nor a directory; the claim is still held.
     """
     log, successor, stagings = mine.log, mine.log.slot(mine.slot + 1), mine.stagings
     if mine.token != me.token:
@@ -232,7 +254,7 @@ def commit(me: Claimant, mine: Mine, *, durable: bool = True) -> Steps[Published
         try:
             if durable:
                 yield fs.Sync(staging)
-            elif not (yield fs.Exists(staging)):
+            elif not (yield fs.Written(staging)):
                 raise FileNotFoundError
         except FileNotFoundError:
             if (yield from look(successor)) is not None:
@@ -390,10 +412,10 @@ def move(staging: Path, final: Path) -> Steps[OSError | None]:
     return (yield from tried(fs.Rename(staging, final)))
 
 
-def tried(operation: fs.Operation) -> Steps[OSError | None]:
+def tried(operation: fs.Operation, tries: int = TRIES) -> Steps[OSError | None]:
     """Why it could not be done, after some tries where that may pass."""
     problem = None
-    for _ in range(TRIES):
+    for _ in range(tries):
         try:
             yield operation
         except OSError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import random
 import signal
-import unicodedata
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -37,15 +37,12 @@ from manyhands.errors import (
 from manyhands.handler.gate import Away, Pass
 from manyhands.policies.parameters import name_of
 from manyhands.policies.retry import budget_of
+from manyhands.policies.template import Template, folded
 from manyhands.policies.validation import Refused
 
 FIRST_LOOK: Final = 0.02
 LAST_LOOK: Final = 1.0
 """Seconds after which an output that is claimed elsewhere is looked at again: at first, and at most."""
-
-
-_ASKED_MAX: Final = 100_000
-"""Outputs that are remembered between the check of a list and their turn."""
 
 
 def output_paths(function: Decorated[..., Any], call: Call, directory: Path) -> tuple[Path, ...]:
@@ -59,7 +56,7 @@ def output_paths(function: Decorated[..., Any], call: Call, directory: Path) -> 
             call = function.converted(call)
         except Refused as refused:
             raise refused.error from None
-    return _filled(_claim(function), function.bind_arguments(call), directory)
+    return tuple(map(Path, _filled(_claim(function), function.bind_arguments(call), directory)))
 
 
 def output_log(function: Decorated[..., Any], call: Call, directory: Path) -> Log:
@@ -70,13 +67,11 @@ def output_log(function: Decorated[..., Any], call: Call, directory: Path) -> Lo
     return Log.of(final, None if claim.temp is None else claim.temp.fill(arguments, directory), parts)
 
 
-def _filled(claim: ClaimPolicy, arguments: dict[str, Any], directory: Path) -> tuple[Path, ...]:
-    paths = tuple(template.fill(arguments, directory) for template in claim.finals)
+def _filled(claim: ClaimPolicy, arguments: dict[str, Any], directory: Path) -> tuple[str, ...]:
+    paths = tuple(template.fill_text(arguments, str(directory)) for template in claim.finals)
     if len(set(paths)) < len(paths):
         texts = ", ".join(repr(template.text) for template in claim.finals)
-        raise TemplateError(
-            f"the templates {texts} give the same file, {str(paths[-1])!r}, for several outputs"
-        )
+        raise TemplateError(f"the templates {texts} give the same file, {paths[-1]!r}, for several outputs")
     return paths
 
 
@@ -100,22 +95,27 @@ class ClaimGate:
     def __init__(self, function: Decorated[..., Any], directory: Path) -> None:
         self._function = function
         self._claim = _claim(function)
-        self._directory = directory
+        self.directory = directory
+        self.has_met_others = False
+        self.are_distinct = False  # once no two items are known to have the same output
+        self.brings_value: Callable[[int], bool] = lambda _: True
+        self.missed = -1  # the item whose output was just looked for in vain
         # By what some filesystems take for the same path.
         self._owners: dict[str, tuple[tuple[int, Path], ...]] = {}
         self._has_agreed = self._claim.fingerprint is None
         self._before: dict[Path, dict[str, int]] = {}
         self._checked: set[Path] = set()
-        self._asked: dict[int, Log] = {}  # what was asked about before anything began
-        self._has_met_others = False
+        self._same_device: set[tuple[Path, ...]] = set()
         self._random = random.Random()  # the user's own sequence is left alone
         self._claims = Claims()  # to give verdicts for workers that have ended; it claims nothing
 
     def log(self, index: int, call: Call) -> Log:
         """The output of an item; raises DuplicateOutput and what ``output_log`` raises."""
-        log = output_log(self._function, call, self._directory)
+        log = output_log(self._function, call, self.directory)
+        if self.are_distinct:
+            return log
         for path, template in zip(log.finals, self._claim.finals, strict=True):
-            key = _folded(path)
+            key = folded(str(path))
             owners = self._owners.get(key, ())
             for first, other in owners:
                 if first != index and self._is_same(path, other):
@@ -140,16 +140,14 @@ class ClaimGate:
     def refusal(self, index: int, call: Call) -> Exception | None:
         """Why the item can't have an output of its own, or None."""
         try:
-            log = self.log(index, call)
-            if len(self._asked) < _ASKED_MAX:
-                self._asked[index] = log
+            self.log(index, call)
         except (ManyhandsError, TypeError) as error:
             return error
         return None
 
     def order(self, due: list[int]) -> list[int]:
         """Each process has its own, once it has met another: so that they do not go after the same outputs together."""
-        if self._has_met_others:
+        if self.has_met_others:
             self._random.shuffle(due)
         return due
 
@@ -157,30 +155,25 @@ class ClaimGate:
         """A finished output needs no worker; else the directory must be usable, and the item passes."""
         entry = call.memo if isinstance(call.memo, Entry) else None
         try:
-            if not self._has_agreed:
-                self._agree()
-            if entry is not None:
-                log = entry.log
-            else:
-                log = self._asked.pop(index) if index in self._asked else self.log(index, call)
-            if log.final.exists():
-                if self._claim.load is not None:
+            self._agree()
+            log = self.log(index, call) if entry is None else entry.log
+            loads = self._claim.load is not None and self.brings_value(index)
+            if index != self.missed and log.final.exists():
+                if loads:
                     return Pass(entry or Entry(log))
-                return Done(self._claim.answer(log.finals), computed=False)
+                return Done(self.answer(log.finals), computed=False)
             if entry is None:
-                for path in log.finals:
-                    self._prepare(path.parent)
-                self._prepare(log.directory)
-                _check_filesystem(log)
+                self._ready(log)
+            self.missed = -1
         except (OutputDirectoryError, FingerprintMismatch) as error:
             return Failed(error, halts=True)
         except (ManyhandsError, OSError, TypeError) as error:
             return Failed(error)
-        return Pass(entry or Entry(log, self._reopen(log)))
+        return Pass(entry or Entry(log, self._reopen(log), loads))
 
     def later(self, index: int, answer: Later, looks: int) -> float | Away:
         """Soon at first, then less and less often, with jitter so that processes fall out of step."""
-        self._has_met_others = self._has_met_others or answer.failed is None
+        self.has_met_others = self.has_met_others or answer.failed is None
         if answer.wait is not None:
             return answer.wait
         if not self._claim.wait:
@@ -228,10 +221,48 @@ class ClaimGate:
 
     def _agree(self) -> None:
         """All use the same parameters here, before any of them computes anything."""
-        directory, template = fingerprinted(self._claim, self._directory)
+        if self._has_agreed:
+            return
+        directory, template = fingerprinted(self._claim, self.directory)
         self._prepare(directory)
         agree(directory, template, self._claim.fingerprint or "")
         self._has_agreed = True
+
+    def has_agreed(self) -> bool:
+        """Whether what is there was computed with the parameters of this map, as far as these are told."""
+        try:
+            self._agree()
+        except (OutputDirectoryError, FingerprintMismatch):
+            return False  # it is told when an item asks to enter
+        return True
+
+    @property
+    def loads(self) -> bool:
+        """Whether the value of a finished output is to be loaded."""
+        return self._claim.load is not None
+
+    @property
+    def template(self) -> Template:
+        """Of the last file of an output."""
+        return self._claim.final
+
+    @property
+    def has_one_file(self) -> bool:
+        """Whether each output is one file."""
+        return not self._claim.is_several
+
+    def answer(self, finals: tuple[Path, ...]) -> Any:
+        """What stands for a finished output that needs no loading."""
+        return self._claim.answer(finals)
+
+    def _ready(self, log: Log) -> None:
+        """The log's directories can be written, and are on one filesystem."""
+        directories = (log.directory, *(path.parent for path in log.finals))
+        if directories not in self._same_device:
+            for directory in directories:
+                self._prepare(directory)
+            _check_filesystem(log)
+            self._same_device.add(directories)
 
     def _prepare(self, directory: Path) -> None:
         if directory not in self._checked:
@@ -248,11 +279,6 @@ class ClaimGate:
 def fingerprinted(claim: ClaimPolicy, directory: Path) -> tuple[Path, str]:
     """The directory that holds the outputs' fingerprint, and what tells them from others there."""
     return directory / claim.final.base, claim.final.text[len(claim.final.base) :]
-
-
-def _folded(path: Path) -> str:
-    text = str(path)
-    return text.lower() if text.isascii() else unicodedata.normalize("NFC", text.casefold())
 
 
 def _check_filesystem(log: Log) -> None:

@@ -19,6 +19,7 @@ from manyhands.handler.pump import LEAST_BUFFER, Halted, Observer, Plain, Prepar
 from manyhands.handler.results import Results
 from manyhands.handler.runner import InlineRunner, Runner
 from manyhands.handler.stream import Stream
+from manyhands.handler.walking import WalkingPump
 from manyhands.outcome import Failure, Outcome, add_attempts
 from manyhands.policies.parameters import name_of
 from manyhands.policies.star import StarRule, short_repr
@@ -36,6 +37,7 @@ from manyhands.workers.place import in_task, own_name
 
 if TYPE_CHECKING:
     from manyhands.controller.dispatcher import Dispatcher
+    from manyhands.decorators.listed import ListedOutputs
     from manyhands.workers.payload import Large
 
 T = TypeVar("T")
@@ -79,7 +81,9 @@ def start_map(
     source: Any = items if ready else iter(items)
     gate = gate_for(function)
     prepare = preparation(function, rule, discards=True)
-    if isinstance(items, list | tuple | range) and options.on_error == "raise":
+    outputs = _listed_outputs(function, source, rule, prepare, gate) if ready else None
+    is_checked = outputs is not None and outputs.are_distinct
+    if isinstance(items, list | tuple | range) and options.on_error == "raise" and not is_checked:
         _check_items(function, items, rule, prepare, gate)
     runner = runner or start_runner(function, options, discards=True, rule=rule)
     observer = observer or observer_for(function, options, total)
@@ -88,26 +92,54 @@ def start_map(
     stream = Stream(
         # Inline nothing runs ahead, so nothing needs to be drawn ahead.
         buffersize=options.buffersize or (1 if inline and function.task.claim is None else LEAST_BUFFER),
-        ordered=options.ordered,
+        ordered=options.ordered and outputs is None,
         budgets=function.task.retries,
     )
-    pump = Pump(
-        source,
-        prepare,
-        stream,
-        runner,
-        gate,
-        observer,
-        plain=_plain_items(rule) if goes_plain(function, rule) else None,
-        sift=_sift(function, rule, prepare, discards=True),
-        remake=preparation(function, rule, discards=True, checks=False),
-        adapts=options.buffersize is None and not inline,
-        clock=current_clock(),
-    )
+    if outputs is not None:
+        pump: Pump = WalkingPump(
+            source,
+            outputs.walk(options.ordered, options.buffersize or LEAST_BUFFER),
+            outputs,
+            prepare,
+            stream,
+            runner,
+            gate,
+            observer,
+            ahead=not inline,
+            buffersize=options.buffersize,
+            clock=current_clock(),
+        )
+    else:
+        pump = Pump(
+            source,
+            prepare,
+            stream,
+            runner,
+            gate,
+            observer,
+            plain=_plain_items(rule) if goes_plain(function, rule) else None,
+            sift=_sift(function, rule, prepare, discards=True),
+            remake=preparation(function, rule, discards=True, checks=False),
+            adapts=options.buffersize is None and not inline,
+            clock=current_clock(),
+        )
     results: Results[Any] = Results(pump, options.on_error, name_of(function), total, naming)
     # A generator may be slow, or wait for what its consumer does: draw no more of it than gets everybody going.
     results.start(0 if inline else stream.buffersize if ready else runner.capacity)
     return results
+
+
+def _listed_outputs(
+    function: Decorated[..., Any], items: Sequence[Any], rule: StarRule, prepare: Prepare, gate: Gate
+) -> ListedOutputs | None:
+    """The outputs of a list of items, if they are claimed."""
+    if function.task.claim is None:
+        return None
+    from manyhands.decorators.gate import ClaimGate
+    from manyhands.decorators.listed import ListedOutputs
+
+    assert isinstance(gate, ClaimGate)
+    return ListedOutputs(function, items, rule, prepare, gate)
 
 
 def call_here(function: Decorated[..., Any], call: Call) -> Any:

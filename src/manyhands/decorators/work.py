@@ -58,6 +58,7 @@ class Entry:
     Attributes:
         log: the output and its log.
         reopen: failures up to this slot were recorded before the map began.
+        loads: whether the answer is to bring the value that ``load`` makes of the output, if there is one.
         seen: the failure whose back-off is being waited for.
         watch: what is known of the claim that is in the way.
         unreadable: how many looks in a row found a slot that can't be read.
@@ -65,6 +66,7 @@ class Entry:
 
     log: Log
     reopen: int = -1
+    loads: bool = True
     seen: Seen | None = None
     watch: Watch | None = None
     unreadable: int = 0
@@ -163,10 +165,12 @@ class Work:
                 code_hash=self._code_hash,
                 seen=entry.seen,
                 watch=entry.watch,
+                # The gate has. If more is known, there is a log.
+                looked=entry.seen is None and entry.watch is None and not entry.unreadable,
             )
             match decision:
                 case Finished():
-                    return self._finished(log, claim, computed=False)
+                    return self._finished(entry, claim, computed=False)
                 case Busy(None, slot, None) if slot >= 0:
                     return _unreadable(entry, slot)
                 case Busy(_, _, watch):
@@ -185,7 +189,11 @@ class Work:
 
         try:
             self._produce(call, claim, mine)
-            outcome = claims.commit(mine)
+            try:
+                outcome = claims.commit(mine)
+            except OutputMissing:
+                self._check_written(claim, mine)
+                raise
         except OutputDirectoryError:
             raise
         except Exception as error:
@@ -195,7 +203,7 @@ class Work:
             raise
         if isinstance(outcome, Fenced):
             return Later(0.0, entry, where=str(mine.log.final))
-        return self._finished(mine.log, claim, computed=True)
+        return self._finished(entry, claim, computed=True)
 
     def _produce(self, call: Call, claim: ClaimPolicy, mine: Mine) -> None:
         stagings = mine.stagings
@@ -205,7 +213,14 @@ class Work:
         value = self._attempt(call, output)
         if claim.save is not None:
             claim.save(self._checked(value), output)
-        for staging, final in zip(stagings, mine.log.finals, strict=True):
+        checks_files = claim.save is None and self._checks_result
+        if claim.final.is_directory or checks_files:  # else the commit sees whether there is one
+            self._check_written(claim, mine)
+        if checks_files:
+            self._checked(output, annotated=False)
+
+    def _check_written(self, claim: ClaimPolicy, mine: Mine) -> None:
+        for staging, final in zip(mine.stagings, mine.log.finals, strict=True):
             kind = _kind(staging)
             if kind in _WRITTEN and not (claim.final.is_directory and not any(staging.iterdir())):
                 continue
@@ -217,8 +232,6 @@ class Work:
                 f"{who} left a {_KINDS.get(kind, 'device')} at {what}, for {str(final)!r}; it must write a file "
                 f"there, or make a directory"
             )
-        if claim.save is None:
-            self._checked(output, annotated=False)
 
     def _give_up(self, error: Exception, entry: Entry, claims: Claims, mine: Mine) -> Answer:
         """A failed attempt under a claim: recorded for everybody, unless it says nothing about the item."""
@@ -259,8 +272,9 @@ class Work:
         error.type_name, error.traceback = record.type_name, record.traceback
         return Failed(error, record.traceback)
 
-    def _finished(self, log: Log, claim: ClaimPolicy, computed: bool) -> Done[Any] | Failed:
-        if claim.load is None:
+    def _finished(self, entry: Entry, claim: ClaimPolicy, computed: bool) -> Done[Any] | Failed:
+        log = entry.log
+        if claim.load is None or not entry.loads:
             return Done(claim.answer(log.finals), computed)
         try:
             return Done(claim.load(claim.answer(log.finals)), computed)

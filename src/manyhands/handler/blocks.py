@@ -26,6 +26,7 @@ class Run:
         seconds: wall time that all but the last took, together, in their worker.
         last: wall time that the last one took; a slow call is always the last of its run.
         worker: the process that ran them.
+        computed: whether the values had to be computed.
     """
 
     index: int
@@ -34,6 +35,7 @@ class Run:
     seconds: float
     last: float
     worker: str
+    computed: bool = True
 
 
 @dataclass(slots=True)

@@ -7,8 +7,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
+from manyhands.calls import Done
 from manyhands.outcome import Outcome
 
 
@@ -23,7 +24,7 @@ class ProgressBar:
 
     def __init__(self, label: str, total: int | None, unit: str = "item") -> None:
         self._bar: Any = None
-        self._marks = {"failed": 0, "discarded": 0, "retried": 0}
+        self._marks = {"here": 0, "elsewhere": 0, "claimed": 0, "failed": 0, "discarded": 0, "retried": 0}
         with self._drawing():
             self._bar = _bar_class()(total=total, desc=label, unit=unit, dynamic_ncols=True)
 
@@ -33,11 +34,24 @@ class ProgressBar:
             self._mark("failed")
         elif outcome.discarded is not None:
             self._mark("discarded")
+        elif outcome.elsewhere is not None or not cast("Done[Any]", outcome.result).computed:
+            self._mark("elsewhere")
+        else:
+            self._marks["here"] += 1
         self.more(1)
 
     def returned(self, values: Sequence[Any]) -> None:
         """So many more, without a fault."""
         self.more(len(values))
+
+    def found(self, count: int) -> None:
+        """So many more, by others."""
+        self._mark("elsewhere", count)
+        self.more(count)
+
+    def away(self, count: int) -> None:
+        """So many are being computed by others."""
+        self._mark("claimed", count - self._marks["claimed"])
 
     def more(self, count: int) -> None:
         """So many more."""
@@ -55,10 +69,12 @@ class ProgressBar:
             with self._drawing():
                 self._bar.close()
 
-    def _mark(self, what: str) -> None:
-        self._marks[what] += 1
+    def _mark(self, what: str, count: int = 1) -> None:
+        self._marks[what] += count
         if self._bar is not None:
             marks = {name: number for name, number in self._marks.items() if number}
+            if not marks.keys() & {"elsewhere", "claimed"}:
+                marks.pop("here", None)  # all that is done was done here
             with self._drawing():
                 self._bar.set_postfix(marks, refresh=False)
 

@@ -57,6 +57,12 @@ class Observer(Protocol):
     def returned(self, values: Sequence[Any]) -> None:
         """Items have ended, each with a value."""
 
+    def found(self, count: int) -> None:
+        """So many items need not be computed, others have done that."""
+
+    def away(self, count: int) -> None:
+        """So many items are claimed by others at present."""
+
     def retried(self) -> None:
         """An attempt failed and is to be repeated."""
 
@@ -123,11 +129,17 @@ class Pump:
         self._adapts = adapts
         self._clock = clock
         self._gave = 0
+        self._away: set[int] = set()  # claimed by others when last looked at
         self._source_ended = False
         self._stopped = False
         self._is_cancelled = False
         self._source_error: Exception | None = None
         self._closed = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether the input has ended and every outcome was taken."""
+        return self.stream.finished
 
     def prime(self, items: int) -> None:
         """Draws and sends up to ``items`` items."""
@@ -397,6 +409,8 @@ class Pump:
                 self._tell(self.stream.end(index, call))
                 continue
             admitted = self._gate.enter(index, call)
+            if self._away and not isinstance(admitted, Pass):
+                self._note_away(index, False)
             if isinstance(admitted, Pass):
                 if admitted.memo is not None:
                     call = Call(call.args, call.kwargs, admitted.memo)
@@ -410,6 +424,8 @@ class Pump:
     def _absorb(self, events: list[Event]) -> None:
         halting: Failed | None = None
         for event in events:
+            if self._away and isinstance(event, Answered) and not isinstance(event.answer, Later):
+                self._note_away(event.ticket, False)
             match event:
                 case Returned(index, values, seconds, last, worker):
                     self.stream.returned(index, values, seconds, last, worker)
@@ -459,10 +475,17 @@ class Pump:
             self._tell(self.stream.leave(index, wait.where))
         else:
             self.stream.postpone(index, self._clock() + wait, later.memo, later.failed, seconds, worker)
+            self._note_away(index, later.failed is None)
             if later.failed is not None:
                 self._tell(None)
             if self._is_cancelled:
                 self._tell(self.stream.end(index, self._cancelled(index)))
+
+    def _note_away(self, index: int, is_away: bool) -> None:
+        before = len(self._away)
+        (self._away.add if is_away else self._away.discard)(index)
+        if self._observer is not None and len(self._away) != before:
+            self._observer.away(len(self._away))
 
     def _tell(self, ended: Ended) -> None:
         if self._observer is None:

@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from operator import length_hint
@@ -237,9 +238,8 @@ class _Flow:
             self._run, self._giving = run, (places := iter(range(len(run.values))))
             for place in places:
                 seconds = run.last if place == others else run.seconds / others
-                yield Outcome(
-                    run.index + place, run.items[place], Done(run.values[place]), (), seconds, run.worker
-                )
+                done = Done(run.values[place], run.computed)
+                yield Outcome(run.index + place, run.items[place], done, (), seconds, run.worker)
 
     def next(self) -> Outcome[Any] | Run | None:
         """What comes next, counted."""
@@ -277,7 +277,9 @@ class _Flow:
         deque(self._giving, maxlen=0)
         done = len(run.values) - left
         seconds = run.seconds * (left - 1) / max(1, len(run.values) - 1)
-        return Run(run.index + done, run.items[done:], run.values[done:], seconds, run.last, run.worker)
+        return replace(
+            run, index=run.index + done, items=run.items[done:], values=run.values[done:], seconds=seconds
+        )
 
     def close(self, kill: bool = False, wait: bool = True) -> None:
         self._counts = self.counts
@@ -291,7 +293,7 @@ class _Flow:
         pump = getattr(self, "_pump", None)
         if pump is None or sys.is_finalizing():
             return
-        if not pump.stream.finished or length_hint(self._giving):
+        if not pump.finished or length_hint(self._giving):
             try:
                 warnings.warn(
                     f"{self!r} was dropped unfinished; close it, or use it in a with block",

@@ -88,11 +88,14 @@ class Stream:
         """How many items may be added."""
         return max(0, self.buffersize - self.pending) if self._open else 0
 
-    def add(self, item: Any, call: Call, now: float) -> int:
-        """Takes an item in, due now; returns its index."""
+    def add(self, item: Any, call: Call, now: float, index: int | None = None) -> int:
+        """Takes an item in, due now; returns its index: how many there were before it, unless it is given."""
         if not self.room:
             raise WrongState(f"no room for item {self.added}: {self!r}")
-        index = self.added
+        if index is None:
+            index = self.added
+        elif index in self._items or self.ordered:
+            raise WrongState(f"item {index} can't be added: {self!r}")
         self.added += 1
         self._items[index] = Item(index, item, item, call)
         self._wait(index, now)

@@ -77,11 +77,26 @@ class Parameters:
         """The names of the public parameters."""
         return frozenset(self.signature.parameters) if self.signature else frozenset()
 
+    @cached_property
+    def _plain(self) -> tuple[tuple[str, ...], dict[str, Any]] | None:
+        """The names of the parameters in their order, and the defaults of some; None if not all go by position too."""
+        parameters = self.signature.parameters.values() if self.signature else ()
+        if any(parameter.kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD for parameter in parameters):
+            return None
+        names = tuple(parameter.name for parameter in parameters)
+        return names, {
+            parameter.name: parameter.default
+            for parameter in parameters
+            if parameter.default is not inspect.Parameter.empty
+        }
+
     def with_output(self, call: Call, path: Path | tuple[Path, ...]) -> Call:
         """The call as the body takes it, with the path to write its output to, or the paths."""
         assert self.output is not None
         assert self.signature is not None
-        args, kwargs = fix(call.args, call.kwargs, self.signature)  # every positional parameter is in args now
+        args, kwargs = call.args, call.kwargs
+        if kwargs or self._plain is None or len(args) != len(self._plain[0]):
+            args, kwargs = fix(args, kwargs, self.signature)  # every positional parameter is in args now
         if self.position is None:
             return Call(args, {**kwargs, self.output: path})
         return Call((*args[: self.position], path, *args[self.position :]), kwargs)
@@ -90,6 +105,16 @@ class Parameters:
         """The arguments by parameter name, defaults applied; raises TypeError like a call would."""
         if self.signature is None:
             raise TypeError("the function does not tell its parameters, so they can't be named")
+        if self._plain is not None:
+            names, defaults = self._plain
+            given = names[: len(call.args)]
+            arguments = {**defaults, **dict(zip(given, call.args, strict=False)), **call.kwargs}
+            if (
+                len(given) == len(call.args)
+                and arguments.keys() == self.names
+                and call.kwargs.keys().isdisjoint(given)
+            ):
+                return arguments
         args, kwargs = fix(call.args, call.kwargs, self.signature)
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()  # an empty ``*args`` or ``**kwargs`` got lost on the way

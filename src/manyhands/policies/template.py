@@ -8,7 +8,9 @@ names before its first field.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +33,9 @@ class _PublicFormatter(Formatter):
 
 
 _formatter = _PublicFormatter()
+
+_plain_path = re.compile(r"(?:(?!\.{1,2}(?:/|\Z))[^/\0]+(?:/|\Z))+(?<!/)\Z")
+"""A relative path that names no directory twice, nor by a detour."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +112,60 @@ class Template:
 
     def fill(self, arguments: Mapping[str, Any], directory: Path) -> Path:
         """The absolute path for ``arguments``, from ``directory``; raises TemplateError if it leaves that."""
+        return Path(self.fill_text(arguments, str(directory)))
+
+    def fill_text(self, arguments: Mapping[str, Any], directory: str) -> str:
+        """As ``fill``, from and to texts."""
+        text = self._filled(arguments)
+        inside = text[:-1] if self.is_directory else text
+        if os.sep == "/" and _plain_path.match(inside[1:] if self._is_absolute else inside):
+            return inside if self._is_absolute else f"{directory}/{inside}"
+        return str(self._checked(text, Path(directory)))
+
+    def filler(self, parameter: str, arguments: Mapping[str, Any], directory: str) -> Callable[[Any], str]:
+        """``fill_text`` as a function of one argument, with all others given."""
+        filled = dict(arguments)
+
+        def fill(value: Any) -> str:
+            filled[parameter] = value
+            return self.fill_text(filled, directory)
+
+        first, *more = self._pieces
+        last = more[0][0] if more else ""
+        only = (first[1:], [piece[1] for piece in more]) == ((parameter, "", None), [None] * bool(more))
+        if not only or self.is_directory or not _plain_path.match(f"{first[0].removeprefix('/')}x{last}"):
+            return fill
+        start = first[0] if self._is_absolute else f"{directory}/{first[0]}"
+
+        def fill_quickly(value: Any) -> str:
+            if (
+                type(value) is str
+                and value.isascii()
+                and value.strip(".")
+                and "/" not in value
+                and "\0" not in value
+            ):
+                return f"{start}{value}{last}"
+            return fill(value)
+
+        return fill_quickly if os.sep == "/" else fill
+
+    @cached_property
+    def _is_absolute(self) -> bool:
+        return self._literal.startswith("/")
+
+    def _filled(self, arguments: Mapping[str, Any]) -> str:
+        parts = []
         try:
-            text = _formatter.vformat(self.text, (), arguments)
+            for literal, name, spec, conversion in self._pieces:
+                parts.append(literal)
+                if name is None:
+                    continue
+                value = arguments.get(name)
+                if type(value) is not str or spec or conversion:
+                    value, _ = _formatter.get_field(name, (), arguments)
+                    value = _formatter.format_field(_formatter.convert_field(value, conversion), spec or "")
+                parts.append(value)
         except Exception as error:  # attributes and formats are the user's objects': anything may be raised
             listed = ", ".join(
                 f"{name}={short_repr(arguments.get(name))}" for name in dict.fromkeys(self.fields)
@@ -117,6 +174,17 @@ class Template:
                 f"the template {self.text!r} can't be filled from {listed}: "
                 f"{type(error).__name__}: {error_text(error)}"
             ) from error
+        text = "".join(parts)
+        if not text.isascii():
+            try:
+                os.fsencode(text)
+            except UnicodeEncodeError as error:
+                raise TemplateError(
+                    f"the template {self.text!r} gives {text!r}, which no file can be called: {error.reason}"
+                ) from None
+        return text
+
+    def _checked(self, text: str, directory: Path) -> Path:
         base = directory / self.base
         path = directory / text
         inside = path.parts[len(base.parts) :]
@@ -125,14 +193,13 @@ class Template:
                 f"the template {self.text!r} gives {text!r}, which is not a file below its "
                 f"directory {str(base)!r}"
             )
-        try:
-            os.fsencode(text)
-        except UnicodeEncodeError as error:
-            raise TemplateError(
-                f"the template {self.text!r} gives {text!r}, which no file can be called: {error.reason}"
-            ) from None
         if self.is_directory:
             text = text[:-1]
         if text.rsplit("/", 1)[-1] in ("", "."):
             raise TemplateError(f"the template {self.text!r} gives {text!r}, which names no file")
         return path
+
+
+def folded(path: str) -> str:
+    """Paths that some filesystem may take for the same become the same."""
+    return path.lower() if path.isascii() else unicodedata.normalize("NFC", path.casefold())

@@ -1,0 +1,232 @@
+"""Maps over lists of claimed items: what is there is found at once and takes no place; others are kept clear of."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manyhands import OUTPUT, DuplicateOutput, claimed_output, parallel
+from manyhands.claims import Claims, Log, Mine
+from manyhands.testing import race
+from tests.end_to_end import tasks
+from tests.helpers import lines, tell, wait_for
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths that this process asks for with lstat."""
+    asked, lstat = [], os.lstat
+
+    def noting(path: Any, *args: Any, **options: Any) -> os.stat_result:
+        asked.append(os.fspath(path))
+        return lstat(path, *args, **options)
+
+    monkeypatch.setattr(os, "lstat", noting)
+    return asked
+
+
+def test_what_is_there_is_found_by_listing(here: Path, log: Path, looks: list[str]) -> None:
+    """It is not looked for one by one, nor claimed, and the whole list comes, in order."""
+    items = [f"item {n}" for n in range(500)]
+    (here / "out").mkdir()
+    for item in items[:250] + items[260:]:
+        (here / "out" / f"{item}.txt").touch()
+    outcomes = list(tasks.write.map(items, args=(log,), backend="inline").outcomes())
+    assert [outcome.value for outcome in outcomes] == [here / "out" / f"{item}.txt" for item in items]
+    assert [outcome.index for outcome in outcomes if outcome.result.computed] == list(range(250, 260))  # type: ignore[union-attr]
+    assert tasks.calls(log) == dict.fromkeys(items[250:260], 1)
+    assert len([path for path in looks if path.endswith(".txt")]) < 100
+
+
+def test_a_directory_with_much_else_is_not_listed(
+    here: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a few items are about is looked for in another way there."""
+    monkeypatch.setattr("manyhands.decorators.listed._ENTRIES_MIN", 20)
+    monkeypatch.setattr("manyhands.decorators.listed._ENTRIES_PER_ITEM", 2)
+    (here / "out").mkdir()
+    for number in range(100):
+        (here / "out" / f"else {number}").touch()
+    (here / "out" / "a.txt").touch()
+    outcomes = list(tasks.write.map(["a", "b"], args=(log,), backend="inline").outcomes())
+    assert [outcome.result.computed for outcome in outcomes] == [False, True]  # type: ignore[union-attr]
+
+
+def test_a_slow_first_item_holds_nothing_up(here: Path) -> None:
+    """All others are computed while it runs, however small the buffer is."""
+    last = here / "last"
+    os.mkfifo(last)
+
+    @parallel(workers=2, buffersize=2)
+    @claimed_output("{number}.txt")
+    def compute(number: int, output: Path = OUTPUT) -> None:
+        if number == 0:
+            wait_for(last)
+        output.touch()
+        if number == 29:
+            tell(last, "done")
+
+    assert [path.name for path in compute.map(range(30))] == [f"{number}.txt" for number in range(30)]
+
+
+def test_values_are_loaded_when_they_are_due(here: Path, log: Path) -> None:
+    """And no further ahead than buffersize."""
+
+    def load(path: Path) -> str:
+        tell(log / "loaded", path.name)
+        return path.read_text()
+
+    @parallel(workers=1, buffersize=4)
+    @claimed_output("{number}.txt", load=load)
+    def compute(number: int, output: Path = OUTPUT) -> None:
+        output.write_text(f"value {number}")
+
+    for number in range(10, 40):
+        (here / f"{number}.txt").write_text(f"value {number}")
+    with compute.map(range(50)) as results:
+        taken = [next(results) for _ in range(15)]
+    assert taken == [f"value {number}" for number in range(15)]
+    loaded = lines(log / "loaded")
+    assert 15 <= len(loaded) <= 15 + 4 + 1
+    assert list(compute.map(range(50))) == [f"value {number}" for number in range(50)]
+
+
+def test_inline_values_are_loaded_one_by_one(here: Path) -> None:
+    """Each when it is asked for, where it is certain that nothing else is due."""
+    loaded = []
+
+    def load(path: Path) -> str:
+        loaded.append(path.name)
+        return path.name
+
+    @parallel(backend="inline")
+    @claimed_output("{number}.txt", load=load)
+    def compute(number: int, output: Path = OUTPUT) -> None:
+        output.touch()
+
+    for number in range(10):
+        (here / f"{number}.txt").touch()
+    results = compute.map(range(10))
+    assert [next(results), next(results)] == ["0.txt", "1.txt"]
+    assert loaded == ["0.txt", "1.txt"]
+    results.close()
+
+
+def test_who_meets_others_keeps_out_of_their_way(here: Path) -> None:
+    """Somebody who works there is seen before the first claim; then the order is an own one. All is given in order."""
+    order: list[int] = []
+
+    @parallel(backend="inline")
+    @claimed_output("{number}.txt")
+    def compute(number: int, output: Path = OUTPUT) -> None:
+        order.append(number)
+        output.touch()
+
+    def other(lap: int, racer: int) -> None:
+        with Claims() as claims:
+            assert isinstance(claims.acquire(Log.of("another.txt")), Mine)
+            tell("claimed", "yes")
+            wait_for("end")
+
+    for fifo in ("claimed", "end"):
+        os.mkfifo(fifo)
+
+    def meanwhile(pids: list[int]) -> None:
+        wait_for("claimed")
+        paths = list(compute.map(range(50)))
+        tell("end", "now")
+        assert [path.name for path in paths] == [f"{number}.txt" for number in range(50)]
+
+    race(other, processes=1, meanwhile=meanwhile)[0][0].result()
+    assert sorted(order) == list(range(50))
+    assert order != list(range(50))
+
+
+def test_a_list_shared_by_processes(here: Path, log: Path) -> None:
+    """Each has the whole list in order, and each output is computed once."""
+    items = [f"item {n}" for n in range(60)]
+
+    def share(lap: int, racer: int) -> list[str]:
+        return [path.stem for path in tasks.write.map(items, args=(log,), backend="inline")]
+
+    for lap in race(share, processes=3)[0]:
+        assert lap.result() == items
+    assert tasks.calls(log) == dict.fromkeys(items, 1)
+
+
+def test_an_output_claimed_elsewhere_is_left_alone(here: Path, log: Path) -> None:
+    """With ``wait=False`` a map comes to the end of its list nonetheless, with all the rest."""
+    leaving = parallel(claimed_output("out/{item}.txt", wait=False)(tasks.write.__wrapped__))
+    (here / "out").mkdir()
+
+    def meanwhile(pids: list[int]) -> None:
+        wait_for("claimed")
+        outcomes = list(leaving.map(["a", "b", "c"], args=(log,), backend="inline").outcomes())
+        tell("end", "now")
+        assert [outcome.elsewhere is not None for outcome in outcomes] == [False, True, False]
+
+    def other(lap: int, racer: int) -> None:
+        with Claims() as claims:
+            assert isinstance(claims.acquire(Log.of(here / "out" / "b.txt")), Mine)
+            tell("claimed", "yes")
+            wait_for("end")
+
+    for fifo in ("claimed", "end"):
+        os.mkfifo(fifo)
+    race(other, processes=1, meanwhile=meanwhile)[0][0].result()
+
+
+def test_the_same_output_twice_is_told(here: Path, log: Path) -> None:
+    """Also where both would be found to be there already."""
+    (here / "out").mkdir()
+    (here / "out" / "a.txt").touch()
+    with pytest.raises(DuplicateOutput, match="items 0 and 2"):
+        tasks.write.map(["a", "b", "a"], args=(log,), backend="inline")
+    outcomes = list(
+        tasks.write.map(["a", "b", "a"], args=(log,), backend="inline", on_error="return").outcomes()
+    )
+    assert [type(outcome.failure and outcome.failure.error) for outcome in outcomes] == [
+        type(None),
+        type(None),
+        DuplicateOutput,
+    ]
+
+
+def test_the_bar_tells_what_others_do(here: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many were done here and elsewhere, and how many are claimed elsewhere at the moment."""
+    shown: list[dict[str, int]] = []
+
+    def show(self: object, marks: dict[str, int], refresh: bool = True) -> None:
+        if "claimed" in marks and not any("claimed" in before for before in shown):
+            tell("end", "now")
+        shown.append(dict(marks))
+
+    monkeypatch.setattr("tqdm.auto.tqdm.set_postfix", show)
+    (here / "out").mkdir()
+    for item in ("a", "b"):
+        (here / "out" / f"{item}.txt").touch()
+
+    def other(lap: int, racer: int) -> None:
+        with Claims() as claims:
+            mine = claims.acquire(Log.of(here / "out" / "c.txt"))
+            assert isinstance(mine, Mine)
+            tell("claimed", "yes")
+            wait_for("end")
+            mine.staging.touch()
+            claims.commit(mine)
+
+    def meanwhile(pids: list[int]) -> None:
+        wait_for("claimed")
+        list(tasks.write.map(["a", "b", "c", "d"], args=(log,), progress=True, backend="inline"))
+
+    for fifo in ("claimed", "end"):
+        os.mkfifo(fifo)
+    race(other, processes=1, meanwhile=meanwhile)[0][0].result()
+    assert {"elsewhere": 2} in shown
+    assert any(marks.get("claimed") == 1 for marks in shown)
+    assert shown[-1] == {"here": 1, "elsewhere": 3}
