@@ -40,7 +40,8 @@ class Tally:
         figures["takeovers"] = figures["items of several workers"]
         if self.skipped:
             return f"| {self.name} | not here: {self.skipped.splitlines()[0]} |"
-        cells = [str(figures[column]) for column in COLUMNS]
+        uncounted = {"doubled"} if getattr(EVERY[self.name], "computes_again", False) else set()
+        cells = ["–" if column in uncounted else str(figures[column]) for column in COLUMNS]
         today = dt.datetime.now(tz=dt.UTC).date().isoformat()
         return f"| {' | '.join([self.name, *cells, self.primitive, today])} |"
 
