@@ -41,7 +41,7 @@ class Tally:
         if self.skipped:
             return f"| {self.name} | not here: {self.skipped.splitlines()[0]} |"
         uncounted = {"doubled"} if getattr(EVERY[self.name], "computes_again", False) else set()
-        cells = ["–" if column in uncounted else str(figures[column]) for column in COLUMNS]
+        cells = ["-" if column in uncounted else str(figures[column]) for column in COLUMNS]
         today = dt.datetime.now(tz=dt.UTC).date().isoformat()
         return f"| {' | '.join([self.name, *cells, self.primitive, today])} |"
 
