@@ -18,7 +18,7 @@ from filesystems.kinds import KINDS, Filesystem
 from filesystems.storm import Storm
 from filesystems.world import Missing, World
 
-ROUND_SECONDS = 240.0
+ROUND_SECONDS = 600.0
 COLUMNS = ("outputs", "kills", "stops", "takeovers", "missing", "torn", "doubled", "littered")
 
 
