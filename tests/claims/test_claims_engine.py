@@ -235,6 +235,21 @@ def test_a_slot_that_is_torn_is_waited_for(tmp_path: Path, torn: bytes) -> None:
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize(("slot", "token"), [(1, ""), (0, "f" * 24)])
+def test_what_was_seen_of_another_claim_does_not_count(tmp_path: Path, slot: int, token: str) -> None:
+    """A torn slot is watched from its own beginning, however much it looks like what was watched before."""
+    log = Log.of(tmp_path / "a.csv")
+    log.slot(0).touch()
+    with Claims(filesystem=Clock(), lease=8.0) as claims:
+        own = claims.acquire(log)
+        assert isinstance(own, Busy) and own.memo is not None
+        expired = replace(own.memo, quiet=100.0, looks=100)
+        assert isinstance(claims.acquire(log, watch=replace(expired, slot=slot, token=token)), Busy)
+        mine = claims.acquire(log, watch=expired)
+        assert isinstance(mine, Mine)
+        claims.release(mine)
+
+
 def test_a_writer_that_was_slow_is_fenced(tmp_path: Path) -> None:
     """Who needs more than a lease to write its claim finds that another has gone on."""
     log = Log.of(tmp_path / "a.csv")
