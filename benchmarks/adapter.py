@@ -44,19 +44,24 @@ def manyhands(workers: int, method: Any) -> Iterator[Any]:
         yield Offer(each, submit, split)
 
 
-def manyhands_race(directory: Path, names: list[str], compute: Callable[[str], bytes]) -> None:
+def manyhands_race(durable: bool) -> Callable[[Path, list[str], Callable[[str], bytes]], None]:
     """One of the processes that share the list: does its part itself, returns when all outputs are there."""
-    import os
 
-    from manyhands import OUTPUT, claimed_output, parallel
+    def race(directory: Path, names: list[str], compute: Callable[[str], bytes]) -> None:
+        import os
 
-    @parallel(backend="inline")
-    @claimed_output("{name}")
-    def write(name: str, output: Path = OUTPUT) -> None:
-        output.write_bytes(compute(name))
+        from manyhands import OUTPUT, claimed_output, parallel
 
-    os.chdir(directory)
-    write.map(names).wait()
+        @parallel(backend="inline")
+        @claimed_output("{name}", durable=durable)
+        def write(name: str, output: Path = OUTPUT) -> None:
+            output.write_bytes(compute(name))
+
+        os.chdir(directory)
+        write.map(names).wait()
+
+    return race
 
 
-claim_contestant("manyhands.claims", "manyhands", Claimer(manyhands_race))
+claim_contestant("manyhands.claims", "manyhands", Claimer(manyhands_race(durable=True)))
+claim_contestant("manyhands.nosync", "manyhands", Claimer(manyhands_race(durable=False)))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import tasks
 from arena import Arena, Figures, Member, Nemesis, listing, some
+from judging import end_state, repeated
 
 import manyhands
 
@@ -113,10 +114,14 @@ def check_outputs(arena: Arena, outputs: Path, names: list[str]) -> None:
     found = listing(outputs)
     for number, name in enumerate(names):
         tasks.write_output(arena.seed, number, serial / name, hurried=True)
-        if name in found and (outputs / name).read_bytes() != (serial / name).read_bytes():
-            arena.wrong(f"the output {name!r} differs from the serial run's")
-    if missing := sorted(set(names) - found):
-        arena.wrong(f"outputs missing: {some(missing)}")
+    state = end_state(
+        {name: (serial / name).read_bytes() for name in names},
+        {name: (outputs / name).read_bytes() for name in found & set(names)},
+    )
+    for name in state.differing:
+        arena.wrong(f"the output {name!r} differs from the serial run's")
+    if state.missing:
+        arena.wrong(f"outputs missing: {some(state.missing)}")
     if surplus := sorted(found - set(names)):
         arena.wrong(f"left after gc: {some(surplus)}")
 
@@ -130,12 +135,12 @@ def check_journal(arena: Arena, killed_workers: set[int], items: int) -> Figures
         if entry.kind == "b":
             calls[entry.item].append(entry)
         stumbles += entry.kind == "f"
-    for item, begun in calls.items():
-        killed = [entry.scope in killed_members or entry.pid in killed_workers for entry in begun]
-        undisturbed = killed.count(False)
-        failed = sum(entry.kind == "f" and entry.item == item for entry in arena.entries)
-        if undisturbed > 1 + failed:
-            arena.wrong(f"item {item} was computed {undisturbed} times by processes that nobody killed")
+
+    def is_killed(entry: tasks.Entry) -> bool:
+        return entry.scope in killed_members or entry.pid in killed_workers
+
+    for item, times in repeated(arena.entries, is_killed).items():
+        arena.wrong(f"item {item} was computed {times} times by processes that nobody killed")
     computed = sum(map(len, calls.values()))
     if computed < items:
         arena.wrong(f"only {len(calls)} of {items} items were ever computed")

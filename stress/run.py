@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import claims_storm
+import controls.main
 import failing_items
 import handler_schedule
 import handler_storm
@@ -157,16 +158,28 @@ def _terminate(*_: object) -> None:
 
 def main() -> int:
     """0 if nothing was violated."""
-    options = parsed()
-    print(f"seed {options.seed}", flush=True)
-    signal.signal(signal.SIGTERM, _terminate)  # so that what was started is ended
+    if sys.argv[1:2] == ["controls"]:
+        return _until_terminated(lambda: controls.main.main(sys.argv[2:]))
+    return _until_terminated(stress)
+
+
+def _until_terminated(play: Callable[[], int]) -> int:
+    """Interrupted, what was started is ended."""
+    signal.signal(signal.SIGTERM, _terminate)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell's background job ignores it
-    chosen = scenarios(options)
     try:
-        play_all(chosen, options)
+        return play()
     except KeyboardInterrupt as interrupt:
         print("interrupted")
         return 143 if isinstance(interrupt, Terminated) else 130
+
+
+def stress() -> int:
+    """Play the scenarios; 0 if nothing was violated."""
+    options = parsed()
+    print(f"seed {options.seed}", flush=True)
+    chosen = scenarios(options)
+    play_all(chosen, options)
     print(table(chosen))
     passed, failed = (sum(getattr(scenario, name) for scenario in chosen) for name in ("passed", "failed"))
     print(f"{passed} passed, {failed} failed")

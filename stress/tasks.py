@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 MEMBER = "MANYHANDS_STRESS_MEMBER"
 TAG = "MANYHANDS_STRESS_TAG"
 LEASE = "MANYHANDS_STRESS_LEASE"
+BY_NAME = "MANYHANDS_STRESS_BY_NAME"
 JOURNAL = "journal.log"
 
 
@@ -96,11 +97,23 @@ def content(seed: int, number: int) -> bytes:
     return b"".join(pieces(seed, number))
 
 
-def write_output(seed: int, number: int, output: Path, hurried: bool = False) -> None:
-    """Write an item's output, by steps; unless ``hurried``, with pauses in which one may be killed."""
+def write_output(
+    seed: int,
+    number: int,
+    output: Path,
+    hurried: bool = False,
+    before_end: Callable[[], None] | None = None,
+) -> None:
+    """Write an item's output, by steps; unless ``hurried``, with pauses in which one may be killed.
+
+    ``before_end`` is called when all but the last line is written.
+    """
     chance = luck(seed, "pace", number)
+    *_, last = steps = pieces(seed, number)
     with open(output, "wb") as file:
-        for piece in pieces(seed, number):
+        for piece in steps:
+            if piece is last and before_end is not None:
+                before_end()
             file.write(piece)
             file.flush()
             if not hurried:

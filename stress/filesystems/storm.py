@@ -53,8 +53,7 @@ class Storm:
             self.make_room(number, self.filesystem.client(f"client-{number}"))
         self.primitive = self.inspect("probe", self.rooms[0]).strip()
         self.make_room(CLIENTS, self.filesystem.client("reader"))
-        mode = () if self.filesystem.keeps_inodes else ("names",)
-        reader = self.start("reader.py", CLIENTS, *mode, spared=True)
+        reader = self.start("reader.py", CLIENTS, spared=True)
         nemesis = Machines(arena, DEEDS, (0.05, 0.4))
         trapped = claims_storm.Trapped(arena)
 
@@ -134,6 +133,9 @@ class Storm:
 
     def start(self, script: str, client: int, *arguments: object, spared: bool = False) -> Member:
         """Start a script of the storms on a client."""
+        environment = {tasks.LEASE: str(self.filesystem.lease)}
+        if not self.filesystem.keeps_inodes:
+            environment[tasks.BY_NAME] = "1"
         member = self.arena.start(
             script,
             self.arena.seed,
@@ -141,7 +143,7 @@ class Storm:
             *arguments,
             spared=spared,
             prefix=self.world.client(client, self.rooms[client]),
-            environment={tasks.LEASE: str(self.filesystem.lease)},
+            environment=environment,
         )
         member.number_of_room = client
         return member

@@ -1,0 +1,1 @@
+"""The negative control: other ways to share a directory, played and judged as the library is."""
