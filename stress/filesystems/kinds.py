@@ -19,6 +19,7 @@ class Filesystem(ABC):
         lease: seconds that suit it; the storm is to see leases end.
         keeps_inodes: whether the number of a file's inode tells that it was replaced.
         computes_again: whether that is nobody's fault: names that are free are believed to be so, or replies get lost.
+        server: the program that is frozen now and then; none if it is empty.
         seed: of the round, for filesystems that have luck.
     """
 
@@ -26,6 +27,7 @@ class Filesystem(ABC):
     lease: float = 4.0
     keeps_inodes: bool = False
     computes_again: bool = False
+    server: str = ""
 
     def __init__(self, world: World, seed: int) -> None:
         self.world = world
@@ -74,6 +76,7 @@ class Sshfs(Filesystem):
     """sshfs with its usual caches of twenty seconds."""
 
     name = "sshfs"
+    server = "sshd"
     options: tuple[str, ...] = ()
     _port = 2222
 
@@ -171,6 +174,7 @@ class MooseFS(Filesystem):
     """MooseFS: a master, one chunk server."""
 
     name = "moosefs"
+    server = "mfsmaster"
 
     @classmethod
     def check(cls) -> None:
@@ -222,6 +226,7 @@ class GlusterFS(Filesystem):
     """GlusterFS: a volume of two bricks, each file on one of them."""
 
     name = "glusterfs"
+    server = "glusterfsd"
 
     @classmethod
     def check(cls) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import claims_storm
@@ -20,6 +23,9 @@ from filesystems.kinds import Filesystem
 DEEDS = {"kill parent": 10, "kill worker": 45, "stop parent": 10, "stop worker": 25, "kill machine": 10}
 CLIENTS = 2
 MOST_STARTS = 100
+FROST_SECONDS = 12.0
+"""From one freeze of the server to the next."""
+
 KILLS_MAX = 40
 """Machines are replaced by others, and each that dies costs a lease."""
 
@@ -56,6 +62,7 @@ class Storm:
         reader = self.start("reader.py", CLIENTS, spared=True)
         nemesis = Machines(arena, DEEDS, (0.05, 0.4))
         trapped = claims_storm.Trapped(arena)
+        frost = Frost(self.filesystem)
 
         def racers() -> list[Member]:
             return [member for member in arena.members if member is not reader]
@@ -63,6 +70,7 @@ class Storm:
         def each() -> None:
             nemesis.step()
             trapped.step()
+            frost.step(arena.luck)
             for _ in range(self.processes - sum(member.alive for member in racers())):
                 if len(arena.members) < MOST_STARTS:
                     self.start("claims_process.py", len(arena.members) % CLIENTS)
@@ -72,6 +80,7 @@ class Storm:
             arena.until(lambda: set(self.names) <= listing(outputs), each)
         finally:
             nemesis.rest()
+            frost.rest()
         self.start("claims_process.py", 0)
         arena.until(lambda: not any(member.alive for member in racers()))
         assert reader.popen.stdin is not None
@@ -98,6 +107,7 @@ class Storm:
             "survivors": survivors,
             "parents killed": sum(member.killed for member in racers()),
             **nemesis.figures,
+            "servers frozen": frost.times,
             **journal,
             **self.check_outputs(),
             "reader's looks": looks,
@@ -176,6 +186,44 @@ class Storm:
             if names:
                 self.arena.wrong(f"{what}: {some(names)}")
         return {"missing": len(missing), "torn": len(torn), "littered": len(surplus)}
+
+
+class Frost:
+    """Stops the filesystem's server for up to two leases: afterwards everybody looks dead at the first look."""
+
+    def __init__(self, filesystem: Filesystem) -> None:
+        self.times = 0
+        self._filesystem = filesystem
+        self._next = time.monotonic() + FROST_SECONDS
+        self._thaw: threading.Timer | None = None
+
+    def step(self, luck: random.Random) -> None:
+        """Do what is due."""
+        if not self._filesystem.server or time.monotonic() < self._next:
+            return
+        self.rest()
+        pids = self._filesystem.world.pids(self._filesystem.server)
+        # By another thread: whoever looks into the directory, as the round does, hangs until then.
+        self._thaw = threading.Timer(
+            luck.uniform(0.2, 2.0) * self._filesystem.lease, _signal_all, (pids, signal.SIGCONT)
+        )
+        _signal_all(pids, signal.SIGSTOP)
+        self._thaw.start()
+        self.times += 1
+        self._next = time.monotonic() + FROST_SECONDS
+
+    def rest(self) -> None:
+        """Wait until it is over."""
+        if self._thaw is not None:
+            self._thaw.join()
+
+
+def _signal_all(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            pass
 
 
 class Machines(Nemesis):

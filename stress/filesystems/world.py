@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -73,6 +74,8 @@ class World:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for server in self._servers:
+            server.send_signal(signal.SIGCONT)  # nsenter stops itself when what it has started was stopped
         self._holder.communicate()  # which closes its input first
         for server in self._servers:
             server.wait()
@@ -113,6 +116,21 @@ class World:
     def log(self, name: str) -> Path:
         """Where a server writes."""
         return self.room / f"{name}.log"
+
+    def pids(self, program: str) -> list[int]:
+        """The process ids of what runs inside under this name."""
+        found, here = [], os.readlink(f"/proc/{self.pid}/ns/pid")
+        for process in Path("/proc").iterdir():
+            try:
+                if (
+                    process.name.isdigit()
+                    and (process / "comm").read_text().strip() == program
+                    and os.readlink(process / "ns" / "pid") == here
+                ):
+                    found.append(int(process.name))
+            except OSError:
+                pass  # it has just ended
+        return found
 
     def wait_for_port(self, port: int) -> None:
         """Until somebody listens on the port inside."""
