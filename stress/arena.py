@@ -16,7 +16,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +46,7 @@ class Member:
     Attributes:
         spared: the nemesis leaves it alone.
         killed: the nemesis has ended it.
+        number_of_room: in which of several rooms it is, where there are several.
     """
 
     number: int
@@ -55,6 +56,7 @@ class Member:
     errors: Path
     spared: bool
     killed: bool = False
+    number_of_room: int = 0
 
     @property
     def in_danger(self) -> bool:
@@ -115,21 +117,22 @@ class Arena:
         spared: bool = False,
         prefix: Sequence[str] = (),
         host: Host | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> Member:
-        """Start one of the scripts beside this file, in the round's directory.
+        """Start one of the scripts beside this file, in the round's directory, or where ``prefix`` leads it.
 
-        ``prefix`` is the command to do it, ``host`` the machine to do it on.
+        ``host`` is the machine to do it on.
         """
         number = len(self.members)
         errors = self.directory / f"stderr-{number}"
         report = self.directory / f"report-{number}"
-        environment = {**self.environment, tasks.MEMBER: str(number)}
+        variables = {**self.environment, **(environment or {}), tasks.MEMBER: str(number)}
         command = [sys.executable, str(Path(__file__).with_name(script)), str(report), *map(str, arguments)]
         with open(errors, "wb") as stderr:
             popen = subprocess.Popen(
                 [*prefix, *(command if host is None else host.command(command))],
                 cwd=self.directory,
-                env=environment,
+                env=variables,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -256,7 +259,13 @@ class Arena:
     # -- the end --------------------------------------------------------------------------------------------
 
     def close(self, keep: bool) -> None:
-        """End what is left of the round's own processes, each by its id; remove the directory."""
+        """End what is left of the round's own processes; remove the directory."""
+        self.end_members()
+        if not keep:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def end_members(self) -> None:
+        """End what is left of the round's own processes, each by its id."""
         for member in self.members:
             if member.alive:
                 member.popen.kill()
@@ -272,8 +281,6 @@ class Arena:
                 process.kill()
             except psutil.Error:
                 pass
-        if not keep:
-            shutil.rmtree(self.directory, ignore_errors=True)
 
 
 class Nemesis:

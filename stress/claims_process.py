@@ -21,7 +21,7 @@ room = Path.cwd()
 
 
 @parallel(workers=2)
-@claimed_output("outputs/{name}")
+@claimed_output("outputs/{name}", lease=float(os.environ.get(tasks.LEASE, "120")), max_crashes=1000)
 @retry_on(WorkerDied, OSError, attempts=1000, wait=0.01)
 def write(name: str, number: int, output: Path = OUTPUT) -> None:  # noqa: ARG001  # the template uses the name
     """Write one output, noting begin and end; some fail once, some keep their first caller."""

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ import pytest
 from manyhands.claims import (
     Busy,
     Claims,
+    Decision,
     FailedBefore,
     Fenced,
     Finished,
@@ -36,9 +37,10 @@ from manyhands.claims import (
     protocol,
 )
 from manyhands.claims.decisions import GaveUp
-from manyhands.claims.filesystem import Link, LocalFileSystem, Operation, RenameNew
+from manyhands.claims.filesystem import Link, LocalFileSystem, Now, Operation, RenameNew, WriteNew
 from manyhands.claims.names import TOKEN_LENGTH
 from manyhands.claims.record import Claim, Claimant, Commit, Fail, Release, encode
+from manyhands.claims.watch import Moment
 from manyhands.errors import OutputDirectoryError, OutputMissing
 from manyhands.testing import fail_at
 
@@ -175,19 +177,116 @@ def test_a_pid_is_no_identity(tmp_path: Path, changes: dict[str, Any], dead: boo
         assert isinstance(claims.acquire(log), Mine if dead else Busy)
 
 
-def test_a_slot_that_is_torn_is_waited_for(tmp_path: Path) -> None:
-    """An empty slot is a claim by somebody unknown, until gc is told that nobody runs."""
-    log = Log.of(tmp_path / "a.csv")
-    log.slot(0).touch()
-    with Claims() as claims:
-        assert claims.acquire(log) == Busy(None, 0)
+class Clock(LocalFileSystem):
+    """Real files, and a clock that goes on by a second at each look."""
+
+    seconds = 0.0
+
+    def perform(self, operation: Operation, /) -> Any:
+        if isinstance(operation, Now):
+            self.seconds += 1.0
+            return Moment("here", self.seconds)
+        return super().perform(operation)
+
+
+def looks(claims: Claims, log: Log, times: int) -> Decision:
+    """The last answer of some looks, as a map takes them."""
+    watch = None
+    for _ in range(times):
+        decision = claims.acquire(log, watch=watch)
+        if not isinstance(decision, Busy):
+            break
+        watch = decision.memo
+    return decision
+
+
+class Pausing(LocalFileSystem):
+    """No way to create a file with what it holds; between the two steps for ``slot`` something happens."""
+
+    def __init__(self, slot: Path, meanwhile: Callable[[], object]) -> None:
+        self.slot = slot
+        self.meanwhile = meanwhile
+
+    def perform(self, operation: Operation, /) -> Any:
+        match operation:
+            case Link() | RenameNew():
+                raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+            case WriteNew(path, data) if path == self.slot:
+                super().perform(WriteNew(path, data[: len(data) // 2]))
+                self.meanwhile()
+                path.write_bytes(data)
+                return None
+        return super().perform(operation)
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"manyhands":1,"kind":"CL'])
+def test_a_slot_that_is_torn_is_waited_for(tmp_path: Path, torn: bytes) -> None:
+    """It is a claim by somebody unknown: a lease ends it, or gc if it is told that nobody runs."""
+    log, other = Log.of(tmp_path / "a.csv"), Log.of(tmp_path / "b.csv")
+    for slot in (log.slot(0), other.slot(0)):
+        slot.write_bytes(torn)
+    with Claims(filesystem=Clock(), lease=8.0) as claims:
+        assert isinstance(looks(claims, log, 8), Busy)
         assert gc(tmp_path) == [] and log.slot(0).exists()
+        mine = looks(claims, log, 10)
+        assert isinstance(mine, Mine) and mine.slot == 1
+        claims.release(mine)
+        assert isinstance(looks(claims, other, 8), Busy)
     gc(tmp_path, now=True)
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize(("slot", "token"), [(1, ""), (0, "f" * 24)])
+def test_what_was_seen_of_another_claim_does_not_count(tmp_path: Path, slot: int, token: str) -> None:
+    """A torn slot is watched from its own beginning, however much it looks like what was watched before."""
+    log = Log.of(tmp_path / "a.csv")
+    log.slot(0).touch()
+    with Claims(filesystem=Clock(), lease=8.0) as claims:
+        own = claims.acquire(log)
+        assert isinstance(own, Busy) and own.memo is not None
+        expired = replace(own.memo, quiet=100.0, looks=100)
+        assert isinstance(claims.acquire(log, watch=replace(expired, slot=slot, token=token)), Busy)
+        mine = claims.acquire(log, watch=expired)
+        assert isinstance(mine, Mine)
+        claims.release(mine)
+
+
+def test_a_writer_that_was_slow_is_fenced(tmp_path: Path) -> None:
+    """Who needs more than a lease to write its claim finds that another has gone on."""
+    log = Log.of(tmp_path / "a.csv")
+    got: list[Decision] = []
+    with Claims(filesystem=Clock(), lease=8.0) as other:
+        slow = Claims(filesystem=Pausing(log.slot(0), lambda: got.append(looks(other, log, 10))))
+        with slow:
+            mine = claimed(slow, log)
+            mine.staging.write_text("slow")
+            assert slow.commit(mine) == Fenced()
+        assert isinstance(got[0], Mine)
+        got[0].staging.write_text("quick")
+        assert other.commit(got[0]) == Published()
+    assert log.final.read_text() == "quick"
+
+
+def test_a_commit_that_is_being_written_is_nobodys_to_pass(tmp_path: Path) -> None:
+    """A torn slot above the claim of an owner that may live is never passed: it may be its COMMIT."""
+    log = Log.of(tmp_path / "a.csv")
+    got: list[Decision] = []
+    with Claims(filesystem=Clock(), lease=8.0) as other:
+        with Claims(filesystem=Pausing(log.slot(1), lambda: got.append(looks(other, log, 40)))) as slow:
+            mine = claimed(slow, log)
+            mine.staging.write_text("slow")
+            assert slow.commit(mine) == Published()
+        assert got == [Busy(None, 1)]
+        log = Log.of(tmp_path / "b.csv")
+        foreign_claim(log, replace(liveness.identity("f" * 24), start_ticks=1))
+        log.slot(1).touch()  # that one has died over it
+        after = looks(other, log, 10)
+        assert isinstance(after, Mine) and after.slot == 2
+        other.release(after)
+
+
 @pytest.mark.parametrize("obstacle", ["directory", "link", "fifo"])
-def test_what_is_no_file_is_a_torn_slot(tmp_path: Path, obstacle: str) -> None:
+def test_what_is_no_file_is_no_slot(tmp_path: Path, obstacle: str) -> None:
     """Something else in a slot's place is neither followed nor opened for long nor removed."""
     log = Log.of(tmp_path / "a.csv")
     match obstacle:
@@ -299,6 +398,24 @@ def test_attempts_begin_anew_when_a_result_is_deleted(tmp_path: Path) -> None:
 
 
 # -- who a claimant is ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("durable", [True, False])
+@pytest.mark.parametrize("what", ["link", "fifo"])
+def test_what_is_no_output_is_not_committed(tmp_path: Path, what: str, durable: bool) -> None:
+    """It is neither followed nor waited for."""
+    log, victim = Log.of(tmp_path / "a.csv"), tmp_path / "victim"
+    victim.touch()
+    with Claims(durable=durable) as claims:
+        mine = claimed(claims, log)
+        if what == "link":
+            mine.staging.symlink_to(victim)
+        else:
+            os.mkfifo(mine.staging)
+        with pytest.raises(OutputMissing, match=r"a\.csv' is neither a file nor a directory"):
+            claims.commit(mine)
+        claims.release(mine)
+    assert not os.path.lexists(log.final) and victim.exists()
 
 
 def test_a_forked_child_is_somebody_else(tmp_path: Path) -> None:
@@ -588,6 +705,34 @@ def test_an_error_after_commit_does_not_cost_the_work(tmp_path: Path) -> None:
         assert one.commit(mine) == Fenced()
         assert two.acquire(log) == Finished()
     assert log.final.read_text() == "whole"
+
+
+class Vague(Without):
+    """Says EPERM where a name is taken, as sshfs does; who had it has gone before one looks."""
+
+    def __init__(self, times: int, left: bytes | None = None) -> None:
+        super().__init__(Link, RenameNew)
+        self.times = times
+        self.left = left
+
+    def perform(self, operation: Operation, /) -> Any:
+        if isinstance(operation, WriteNew) and operation.path.name.endswith(".claim-0") and self.times:
+            self.times -= 1
+            if self.left is not None:
+                operation.path.write_bytes(self.left)
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM), str(operation.path))
+        return super().perform(operation)
+
+
+def test_a_loser_that_is_told_eperm_tries_again(tmp_path: Path) -> None:
+    """Where nobody has the slot any more it is free; only an EPERM that stays is told, with the file."""
+    log = Log.of(tmp_path / "a.csv")
+    with Claims(filesystem=Vague(1)) as claims:
+        claims.release(claimed(claims, log))
+    with Claims(filesystem=Vague(99)) as claims, pytest.raises(OutputDirectoryError, match=r"\.b\.csv\.claim-"):
+        claims.acquire(Log.of(tmp_path / "b.csv"))
+    with Claims(filesystem=Vague(1, b"")) as claims:  # who has it is about to write it
+        assert isinstance(claims.acquire(Log.of(tmp_path / "c.csv")), Busy)
 
 
 def test_errors_that_stay_are_told(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from manyhands.claims.names import TOKEN_LENGTH
 from manyhands.claims.record import (
+    COUNT_MAX,
     SIZE_MAX,
     Claim,
     Claimant,
@@ -23,17 +25,21 @@ from manyhands.claims.record import (
     is_ours,
 )
 
+TOKEN = "5f" * (TOKEN_LENGTH // 2)
+
 short = st.text(max_size=50)
 integers = st.integers(-(2**63), 2**63)
-claimants = st.builds(Claimant, short, short, short, integers, integers, integers)
+tokens = st.text("0123456789abcdef", min_size=TOKEN_LENGTH, max_size=TOKEN_LENGTH)
+claimants = st.builds(Claimant, tokens, short, short, integers, integers, integers)
 backoffs = st.none() | st.floats(0, allow_infinity=False, allow_nan=False)
-fails = st.builds(Fail, short, short, short, short, integers, backoffs, st.booleans(), short)
+counts = st.integers(1, COUNT_MAX)
+fails = st.builds(Fail, tokens, short, short, short, counts, backoffs, st.booleans(), short, counts)
 records: st.SearchStrategy[Record] = st.one_of(
     st.builds(Claim, claimants),
     st.builds(Commit, claimants),
     fails,
-    st.builds(Release, short),
-    st.builds(Reopen, short, short),
+    st.builds(Release, tokens),
+    st.builds(Reopen, tokens, short),
 )
 
 
@@ -86,7 +92,8 @@ def test_any_field_of_another_type(record: Record, data: st.DataObject) -> None:
         (b'{"kind":"RELEASE","token":"t"}', "another version"),
         (b'{"manyhands":2,"kind":"RELEASE","token":"t"}', "another version"),
         (b'{"manyhands":true,"kind":"RELEASE","token":"t"}', "another version"),
-        (b'{"manyhands":1,"kind":"LATER","token":"t"}', "malformed: kind 'LATER'"),
+        (b'{"manyhands":1,"kind":"LATER","token":"%s"}' % TOKEN.encode(), "malformed: kind 'LATER'"),
+        (b'{"manyhands":1,"token":"t"}', "malformed: it has no 'kind'"),
         (b'{"manyhands":' + b"1" * 9000 + b"}", "not JSON"),
     ],
 )
@@ -95,10 +102,29 @@ def test_reasons(data: bytes, reason: str) -> None:
     assert decode(data) == Unreadable(reason)
 
 
+@pytest.mark.parametrize(
+    "token", ["", "t", "a" * 23, "a" * 25, "A" * 24, "a" * 24 + "\n", "x/../../victim", "a\0b", "\ud800"]
+)
+def test_no_token_leads_to_another_directory(token: str) -> None:
+    """Names of files are made of tokens, so a record with anything else for one is no record."""
+    for record in (Release(token), Claim(Claimant(token, "h", "b", 1, 1, 1)), Fail(token, "E")):
+        assert decode(encode(record)) == Unreadable("malformed: token is no 24 hexadecimal digits")
+
+
+@pytest.mark.parametrize("field", ["lease", "backoff", "attempt", "crashes"])
+@pytest.mark.parametrize("number", ["-1", "1" + "0" * 400, "1" + "0" * 4000])
+def test_numbers_that_nobody_can_count_with(field: str, number: str) -> None:
+    """Negative numbers, and those that would take all time or memory to reckon with, make no record."""
+    whole = Claim(Claimant(TOKEN, "h", "b", 1, 1, 1)) if field == "lease" else Fail(TOKEN, "E", backoff=1.0)
+    fields = json.loads(encode(whole))
+    data = json.dumps(fields | {field: "?"}).replace('"?"', number).encode()
+    assert isinstance(decode(data), Unreadable)
+
+
 @pytest.mark.parametrize("backoff", ["NaN", "Infinity", "-1", "true", '"1"'])
 def test_a_backoff_is_a_number_of_seconds(backoff: str) -> None:
     """A back-off that nobody could wait makes the record unreadable."""
-    data = encode(Fail("t", "E", backoff=7.0)).replace(b"7.0", backoff.encode())
+    data = encode(Fail(TOKEN, "E", backoff=7.0)).replace(b"7.0", backoff.encode())
     assert isinstance(decode(data), Unreadable)
 
 
@@ -106,7 +132,7 @@ def test_a_backoff_is_a_number_of_seconds(backoff: str) -> None:
 def test_long_texts_are_cut_to_fit(text: str) -> None:
     """A record is never longer than the cap; of the traceback the end is kept, of the message the start."""
     record = Fail(
-        "t", "E" + text * 50_000, "M" + text * 50_000, text * 50_000 + "the end", attempt=3, backoff=1.0
+        TOKEN, "E" + text * 50_000, "M" + text * 50_000, text * 50_000 + "the end", attempt=3, backoff=1.0
     )
     data = encode(record)
     assert len(data) <= SIZE_MAX
@@ -122,8 +148,8 @@ def test_long_texts_are_cut_to_fit(text: str) -> None:
 
 def test_later_versions_may_add_fields() -> None:
     """Unknown keys are ignored."""
-    fields = json.loads(encode(Release("t"))) | {"added": 1}
-    assert decode(json.dumps(fields).encode()) == Release("t")
+    fields = json.loads(encode(Release(TOKEN))) | {"added": 1}
+    assert decode(json.dumps(fields).encode()) == Release(TOKEN)
 
 
 @pytest.mark.parametrize("data", [b"a,b\n1,2\n", b"{", b'{"many": 1}', b"\x89PNG"])

@@ -18,7 +18,7 @@ def write(name: str, output: Path = OUTPUT) -> None:
     output.write_text(name)
 
 
-@pytest.mark.parametrize("damage", ["", "no record at all", '{"kind": "CLAIM"}'])
+@pytest.mark.parametrize("damage", ['{"manyhands":2}', "no record at all", '{"kind": "CLAIM"}'])
 def test_a_claim_that_cannot_be_read_is_told(here: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
     """After some looks its item fails, naming the file; the others don't."""
     monkeypatch.setattr(work, "UNREADABLE_LOOKS", 2)
@@ -32,6 +32,14 @@ def test_a_claim_that_cannot_be_read_is_told(here: Path, monkeypatch: pytest.Mon
     assert [path.name for path in write.map(["b"], backend="inline")] == ["b.txt"]
     gc(here, now=True)
     assert sorted(os.listdir(here)) == ["a.txt", "b.txt", "c.txt"]
+
+
+@pytest.mark.parametrize("torn", ["", '{"manyhands":1,"ki'])
+def test_a_claim_that_somebody_died_over_ends_with_a_lease(here: Path, torn: str) -> None:
+    """Where slots can't be made whole, the writer's death leaves one that is torn: the next one goes on."""
+    (here / ".a.txt.claim-0").write_text(torn)
+    written = claimed_output("{name}.txt", lease=0.2)(lambda name, output=OUTPUT: output.write_text(name))
+    assert written("a").read_text() == "a"
 
 
 def test_claims_on_another_filesystem_are_refused_before_any_work(here: Path) -> None:

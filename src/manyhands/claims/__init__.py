@@ -33,7 +33,7 @@ from manyhands.claims.directory import (
     others_at_work,
 )
 from manyhands.claims.engine import Claims
-from manyhands.claims.gc import gc, remove_output
+from manyhands.claims.gc import gc, remove_output, why_unreadable
 from manyhands.claims.names import Log, is_plain
 from manyhands.claims.record import Claimant, Fail
 from manyhands.claims.waiting import wait_for
@@ -68,4 +68,5 @@ __all__ = [
     "others_at_work",
     "remove_output",
     "wait_for",
+    "why_unreadable",
 ]

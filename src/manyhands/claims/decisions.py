@@ -65,6 +65,8 @@ class Orphan:
 class Busy:
     """Somebody else is at it: ``claimant``, None if unknown, in ``slot``, -1 if even that is unknown.
 
+    Without a ``memo`` what is in ``slot`` will not end by itself: it is no record.
+
     Give ``memo`` back as ``watch`` when you ask again: it is what this observer has seen of the claimant.
     """
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from manyhands.claims import liveness, protocol
 from manyhands.claims.filesystem import LocalFileSystem, read, run
 from manyhands.claims.names import TOKEN_LENGTH, RecordName, SlotName, parse, record_file
-from manyhands.claims.record import SIZE_MAX, Claim, Fingerprint, decode, encode
+from manyhands.claims.record import SIZE_MAX, Claim, Fingerprint, Unreadable, decode, encode
 from manyhands.errors import FingerprintMismatch, OutputDirectoryError
 
 
@@ -35,7 +35,7 @@ def check_directory(directory: str | os.PathLike[str]) -> None:
             os.unlink(probe)
         except OSError:
             pass
-        unusable(path, error)
+        unusable(path, error, tells_file=False)
 
 
 def failures_before(directory: str | os.PathLike[str]) -> dict[str, int]:
@@ -86,7 +86,7 @@ def is_one_name(directory: Path, one: str, other: str) -> bool:
         (probe / one).touch()
         return os.path.lexists(probe / other)
     except OSError as error:
-        unusable(directory, error)
+        unusable(directory, error, tells_file=False)
     finally:
         shutil.rmtree(probe, ignore_errors=True)
 
@@ -128,8 +128,9 @@ def agree(directory: Path, template: str, text: str) -> None:
     except OSError as error:
         unusable(directory, error)
     if not isinstance(found, Fingerprint):
+        why = found.reason if isinstance(found, Unreadable) else "it has gone, or is a record of another kind"
         raise FingerprintMismatch(
-            f"{str(path)!r}, which should say by which parameters its outputs were computed, can't be read"
+            f"{str(path)!r}, which should say by which parameters its outputs were computed, can't be read ({why})"
         )
     if found.text != text:
         raise FingerprintMismatch(
@@ -138,9 +139,15 @@ def agree(directory: Path, template: str, text: str) -> None:
         )
 
 
-def unusable(directory: Path, error: OSError) -> NoReturn:
-    """Raises OutputDirectoryError, which names the directory and the reason."""
+def unusable(directory: Path, error: OSError, tells_file: bool = True) -> NoReturn:
+    """Raises OutputDirectoryError, which names the directory, the reason, and the file if that ``tells`` anything."""
     reason = error.strerror or str(error)
+    if directory.is_symlink() and not directory.exists():
+        reason = f"it is a symbolic link that leads nowhere ({reason})"
+    elif os.path.lexists(directory) and not directory.is_dir():
+        reason = f"it is no directory ({reason})"
+    elif tells_file and (name := error.filename2 or error.filename) and os.fspath(name) != str(directory):
+        reason = f"{reason}: {os.fsdecode(name)!r}"
     raise OutputDirectoryError(
         error.errno, f"the output directory {str(directory)!r} can't be used: {reason}"
     ) from error

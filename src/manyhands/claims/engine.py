@@ -136,7 +136,8 @@ class Claims:
         """Publish the staging.
 
         Raises:
-            OutputMissing: there is no staging; the claim is still held, so ``fail`` or ``release`` it.
+            OutputMissing: there is no staging, or it is neither a file nor a directory; the claim is still held, so
+                ``fail`` or ``release`` it.
         """
         try:
             answer = self._settle(protocol.commit(self.claimant, mine, durable=self._durable))

@@ -17,10 +17,11 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NoReturn, Protocol, TypeVar
+from typing import Any, Final, Literal, NamedTuple, NoReturn, Protocol, TypeVar
 
-from manyhands.claims.record import SIZE_MAX, Claimant
+from manyhands.claims.record import NO_ACCESS, NO_FILE, SIZE_MAX, Claimant
 from manyhands.claims.watch import Moment, Stamp
+from manyhands.errors import OutputMissing
 
 T = TypeVar("T")
 
@@ -36,8 +37,13 @@ class Exists:
 
 
 @dataclass(frozen=True, slots=True)
+class Written(Exists):
+    """-> bool: has an output been written there; raises OutputMissing if what is there is no file or directory."""
+
+
+@dataclass(frozen=True, slots=True)
 class Read:
-    """-> bytes, one more than a record may have at most; ``b""`` for what is no regular file."""
+    """-> bytes, one more than a record may have at most; ``NO_FILE`` or ``NO_ACCESS`` where there are none."""
 
     path: Path
 
@@ -90,7 +96,7 @@ class Remove:
 
 @dataclass(frozen=True, slots=True)
 class Sync:
-    """Bring the file's bytes to the disk; of a directory, all that is in it."""
+    """Bring the file's bytes to the disk; of a directory, all that is in it. Raises as ``Written`` does."""
 
     path: Path
 
@@ -195,61 +201,35 @@ class LocalFileSystem:
 
     def perform(self, operation: Operation, /) -> Any:
         """The reply; raises OSError."""
-        match operation:
-            case Exists(path):
-                return _exists(path)
-            case Read(path):
-                return read(path)
-            case WriteNew(path, data):
-                _write_new(path, data)
-            case Link(source, target):
-                os.link(source, target)
-            case Rename(source, target):
-                os.replace(source, target)
-            case RenameNew(source, target):
-                _rename_new(source, target)
-            case Unlink(path):
-                os.unlink(path)
-            case Remove(path):
-                _remove(path)
-            case Sync(path):
-                _sync_all(path)
-            case SyncDirectory(path):
-                _sync_directory(path)
-            case RefreshDirectory(path):
-                os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-            case List(path):
-                return _listed(path)
-            case Judge(claimant, directory):
-                from manyhands.claims import liveness
-
-                return liveness.life(claimant) if directory is None else liveness.judge(claimant, directory)
-            case Pulse(path):
-                return _pulse(path)
-            case Now():
-                from manyhands.claims import liveness
-
-                return Moment(liveness.boot_id(), time.monotonic())
-        return None
+        return _PERFORMED[type(operation)](operation)
 
 
 def read(path: Path) -> bytes:
-    """The start of the regular file ``path``, ``b""`` for other kinds; never blocks, follows no link."""
+    """The start of the regular file ``path``, ``NO_FILE`` for other kinds; never blocks, follows no link."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):
-            return b""
+            return NO_FILE
         raise
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return b""
+            return NO_FILE
         data = b""
         while len(data) <= SIZE_MAX and (piece := os.read(descriptor, SIZE_MAX + 1 - len(data))):
             data += piece
         return data
     finally:
         os.close(descriptor)
+
+
+def read_record(path: Path) -> bytes:
+    """As ``read``; ``NO_ACCESS`` for a file that this user may not read: one such must not hold up all others."""
+    try:
+        return read(path)
+    except PermissionError:
+        os.lstat(path)  # raises too if it is the directory that may not be searched
+        return NO_ACCESS
 
 
 def _listed(path: Path) -> tuple[Entry, ...]:
@@ -262,7 +242,13 @@ def _listed(path: Path) -> tuple[Entry, ...]:
 
 
 def _pulse(path: Path) -> Stamp:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EACCES):
+            raise
+        found = os.lstat(path)  # it is no file, or another user's
+        return Stamp(found.st_mtime_ns, found.st_ctime_ns, found.st_size)
     try:
         found = os.fstat(descriptor)  # opened first: NFS asks its server for the attributes then
     finally:
@@ -287,25 +273,54 @@ def _write_new(path: Path, data: bytes) -> None:
         os.close(descriptor)
 
 
-def _sync(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags | os.O_CLOEXEC)
+def _is_written(path: Path) -> bool:
+    try:
+        _check_kind(path, os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _check_kind(path: Path, mode: int) -> None:
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OutputMissing(f"{str(path)!r} is neither a file nor a directory")
+
+
+def _fsync(descriptor: int, path: Path) -> None:
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        error.filename = str(path)  # the call does not know it
+        raise
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags | os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _fsync(descriptor, path)
     finally:
         os.close(descriptor)
 
 
 def _sync_all(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
-        is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            _check_kind(path, 0)
+        raise
+    try:
+        mode = os.fstat(descriptor).st_mode
+        _check_kind(path, mode)
+        _fsync(descriptor, path)
+        is_directory = stat.S_ISDIR(mode)
     finally:
         os.close(descriptor)
     for root, directories, files in os.walk(path, onerror=_raise) if is_directory else ():
         for name in files:
-            if not os.path.islink(inside := os.path.join(root, name)):
-                _sync(Path(inside), os.O_RDONLY | os.O_NOFOLLOW)
+            # Links stay what they are; a FIFO or a socket has no bytes.
+            if stat.S_ISREG(os.lstat(inside := os.path.join(root, name)).st_mode):
+                _sync(Path(inside), os.O_NOFOLLOW)
         for name in directories:
             if not os.path.islink(inside := os.path.join(root, name)):
                 _sync_directory(Path(inside))
@@ -326,7 +341,7 @@ def _remove(path: Path) -> None:
 
 def _sync_directory(path: Path) -> None:
     try:
-        _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+        _sync(path, os.O_DIRECTORY)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # this filesystem can't
             raise
@@ -357,3 +372,42 @@ def _rename_new(source: Path, target: Path) -> None:
     if rename(os.fsencode(source), os.fsencode(target)):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(source), None, str(target))
+
+
+def _judge(operation: Judge) -> Life:
+    from manyhands.claims import liveness
+
+    if operation.directory is None:
+        return liveness.life(operation.claimant)
+    return liveness.judge(operation.claimant, operation.directory)
+
+
+def _now(_: Now) -> Moment:
+    from manyhands.claims import liveness
+
+    return Moment(liveness.boot_id(), time.monotonic())
+
+
+def _refresh(path: Path) -> None:
+    os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+
+
+_PERFORMED: Final[dict[type[Operation], Callable[[Any], Any]]] = {
+    Exists: lambda do: _exists(do.path),
+    Written: lambda do: _is_written(do.path),
+    Read: lambda do: read_record(do.path),
+    WriteNew: lambda do: _write_new(do.path, do.data),
+    Link: lambda do: os.link(do.source, do.target, follow_symlinks=False),
+    Rename: lambda do: os.replace(do.source, do.target),
+    RenameNew: lambda do: _rename_new(do.source, do.target),
+    Unlink: lambda do: os.unlink(do.path),
+    Remove: lambda do: _remove(do.path),
+    Sync: lambda do: _sync_all(do.path),
+    SyncDirectory: lambda do: _sync_directory(do.path),
+    RefreshDirectory: lambda do: _refresh(do.path),
+    List: lambda do: _listed(do.path),
+    Judge: _judge,
+    Pulse: lambda do: _pulse(do.path),
+    Now: _now,
+}
+"""A table, since a ``match`` tries one type after the other, for each of the ten operations of an output."""

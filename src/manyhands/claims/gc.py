@@ -7,6 +7,7 @@ protocol is.
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from manyhands.claims.filesystem import (
     Remove,
     Steps,
     Unlink,
+    read_record,
     run,
 )
 from manyhands.claims.names import (
@@ -35,6 +37,7 @@ from manyhands.claims.names import (
     record_file,
 )
 from manyhands.claims.record import Claim, Commit, Fail, Record, Unreadable, decode, encode, is_ours
+from manyhands.errors import OutputDirectoryError
 
 
 def gc(directory: str | os.PathLike[str], now: bool = False) -> list[Path]:
@@ -54,24 +57,56 @@ def collect(directory: Path, token: str, *, now: bool = False) -> Steps[list[Pat
             for path in paths:
                 if path.name.endswith(".released-record") and owner in collector.remembered:
                     continue  # without it that claim would count as a crash
-                yield from collector.remove(path)
+                if not isinstance((yield from _own(path)), str):
+                    yield from collector.remove(path)
     return collector.removed
 
 
 def remove_output(log: Log) -> list[Path]:
-    """Remove an output and its log; returns which of its files were there. Call it only while nobody computes it."""
+    """Remove an output and its log; returns which of its files were there. Call it only while nobody computes it.
+
+    Raises:
+        OutputDirectoryError: there is something in the place of a slot that is none of ours; nothing was removed.
+    """
     filesystem, removed = LocalFileSystem(), []
+    slots: list[Record | Unreadable] = []
+    while (found := run(_own(path := log.slot(len(slots))), filesystem)) is not None:
+        if isinstance(found, str):
+            raise OutputDirectoryError(
+                errno.EEXIST,
+                f"{str(path)!r} stands in the place of a claim of {log.final.name!r}, and is none ({found}): nothing "
+                f"of this output was removed; move that away first",
+            )
+        slots.append(found)
     for final in reversed(log.finals):  # the one that tells of all goes first
         if os.path.lexists(final):
             filesystem.perform(Remove(final))
             removed.append(final)
-    slots = run(protocol.read(log), filesystem)
     for number in reversed(range(len(slots))):
         record = slots[number]
         if isinstance(record, Claim):
             run(protocol.drop(*log.stagings(number, record.token)), filesystem)
         filesystem.perform(Unlink(log.slot(number)))
     return removed
+
+
+def why_unreadable(path: Path) -> str:
+    """Why there is no record in this slot, in words."""
+    try:
+        record = decode(read_record(path))
+    except OSError as error:
+        return error.strerror or str(error)
+    return record.reason if isinstance(record, Unreadable) else "now it can"
+
+
+def _own(path: Path) -> Steps[Record | Unreadable | str | None]:
+    """The record of ours in ``path``, be it torn; why it is none of ours; None if nothing is there."""
+    try:
+        data = yield Read(path)
+    except FileNotFoundError:
+        return None
+    found = decode(data)
+    return found.reason if isinstance(found, Unreadable) and not is_ours(data) else found
 
 
 def _owners(slots: dict[int, Record | Unreadable]) -> set[str]:
@@ -142,10 +177,14 @@ class _Collector:
         return self._dead[token]
 
     def remove(self, path: Path) -> Steps[None]:
-        """Another may have been faster."""
+        """Another may have been faster; where others' files are protected, as in /tmp, they are theirs to remove."""
         try:
             yield Remove(path)
         except FileNotFoundError:
+            return
+        except PermissionError:
+            if not (yield from self._can_write()):
+                raise
             return
         self.removed.append(path)
 
@@ -174,12 +213,9 @@ class _Collector:
         """The log's slots by number; a foreign file of such a name is none."""
         slots: dict[int, Record | Unreadable] = {}
         for number in self.found.slots.get(prefix, ()):
-            try:
-                data = yield Read(self._slot(prefix, number))
-            except FileNotFoundError:
-                continue
-            if is_ours(data):
-                slots[number] = decode(data)
+            found = yield from _own(self._slot(prefix, number))
+            if found is not None and not isinstance(found, str):
+                slots[number] = found
         number = max(slots, default=-1) + 1
         while not self.now and (record := (yield from protocol.look(self._slot(prefix, number)))):
             slots[number] = record  # made since the scan
@@ -232,6 +268,15 @@ class _Collector:
             if (yield Exists(self.directory / name)):
                 return Log.of(self.directory / name, parts=[name] if several else ()).prefix.name == prefix
         return False
+
+    def _can_write(self) -> Steps[bool]:
+        probe = record_file(self.directory, self._token, "copy")
+        try:
+            yield from protocol.write_private(probe, encode(Fail(self._token, "probe")))
+        except OSError:
+            return False
+        yield from protocol.drop(probe)
+        return True
 
     def _has_links(self) -> Steps[bool]:
         """Whether outputs are published by link here; by rename a zombie could replace one."""

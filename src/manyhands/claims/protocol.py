@@ -124,7 +124,7 @@ def ask(log: Log, me: Claimant, question: Question, slots: Slots) -> Steps[Decis
         case Claim():
             return (yield from challenge(log, me, question, slots))
         case Unreadable():
-            return Busy(None, len(slots) - 1)
+            return (yield from outlast(log, me, question, slots))
         case Fail() as head:
             return (yield from heed(log, me, question, slots, head))
     return unless_failed(slots, question)
@@ -152,6 +152,29 @@ def challenge(log: Log, me: Claimant, question: Question, slots: Slots) -> Steps
         yield from note(me, log.slot(slot + 1), killed)
         return "moved"
     return unless_failed(slots, question)
+
+
+def outlast(log: Log, me: Claimant, question: Question, slots: Slots) -> Steps[Decision | Way]:
+    """A torn slot at the head: its writer is at it, or has died, where slots can't be made with what they say.
+
+    It may be the COMMIT of the owner of the CLAIM below, which publishes once that is written: while that owner may
+    act nobody goes on. Any other record comes too late when the next slot is taken, so a lease can end it.
+    """
+    slot, head, below = len(slots) - 1, slots[-1], slots[-2] if len(slots) > 1 else None
+    assert isinstance(head, Unreadable)
+    if not head.is_torn or (
+        isinstance(below, Claim) and (yield fs.Judge(below.claimant, log.directory)) == "unknown"
+    ):
+        return Busy(None, slot)
+    try:
+        stamp = yield fs.Pulse(log.slot(slot))
+    except FileNotFoundError:
+        return "moved"
+    now, watch = (yield fs.Now()), question.watch
+    if watch is None or (watch.slot, watch.token) != (slot, ""):
+        return Busy(None, slot, Watch(slot, "", stamp, now))
+    watch = watch.again(stamp, now, me.lease)
+    return unless_failed(slots, question) if watch.has_expired(me.lease) else Busy(None, slot, watch)
 
 
 def look_again(log: Log, watch: Watch | None, slots: Slots) -> Steps[Watch | None]:
@@ -224,7 +247,7 @@ def commit(me: Claimant, mine: Mine, *, durable: bool = True) -> Steps[Published
     """Make the staging the output.
 
     Raises:
-        OutputMissing: there is no staging; the claim is still held.
+        OutputMissing: there is no staging, or it is neither a file nor a directory; the claim is still held.
     """
     log, successor, stagings = mine.log, mine.log.slot(mine.slot + 1), mine.stagings
     if mine.token != me.token:
@@ -233,7 +256,7 @@ def commit(me: Claimant, mine: Mine, *, durable: bool = True) -> Steps[Published
         try:
             if durable:
                 yield fs.Sync(staging)
-            elif not (yield fs.Exists(staging)):
+            elif not (yield fs.Written(staging)):
                 raise FileNotFoundError
         except FileNotFoundError:
             if (yield from look(successor)) is not None:
@@ -489,11 +512,13 @@ def create(me: Claimant, slot: Path, record: Record, ready: RecordFile) -> Steps
             found = yield from look(slot)
             if found is not None and same(found, record):
                 return True
-            if isinstance(found, Unreadable) and primitive is by_writing and problem.errno != errno.EEXIST:
+            is_last = primitive is by_writing
+            if isinstance(found, Unreadable) and is_last and problem.errno not in {errno.EEXIST, *UNSUPPORTED}:
                 raise problem  # my own torn record: the outcome is unknown to all
             if found is not None or problem.errno == errno.EEXIST:
                 return False
-            if problem.errno not in UNSETTLED:
+            # With no other way left EPERM says that somebody had it (sshfs can't say EEXIST), who has swept it since.
+            if problem.errno not in UNSETTLED and not (is_last and problem.errno in UNSUPPORTED):
                 break
         if problem.errno not in UNSUPPORTED:
             break

@@ -8,17 +8,29 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, replace
+import re
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Final
 
+from manyhands.claims.names import TOKEN_LENGTH
 from manyhands.settings import LEASE
 
 SIZE_MAX: Final = 16 * 1024
 """Bytes; a longer record is Unreadable, and longer texts are cut to fit."""
 
+COUNT_MAX: Final = 2**24
+"""Attempts and crashes; back-offs are powers of such counts."""
+
 VERSION: Final = 1
+NO_FILE: Final = b"\0it is no regular file"
+NO_ACCESS: Final = b"\0this user may not read it"
+"""Stand for what was read where nothing can be; no record starts so."""
+
 MARK: Final = b'{"manyhands":'
 """Every record starts so; what does not, and is no part of it, is somebody else's file."""
+
+# Names of files are made of it: what is in a record must not lead to another directory.
+_token = re.compile(rf"[0-9a-f]{{{TOKEN_LENGTH}}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +142,14 @@ class Fingerprint:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Not a record: empty, torn, of another version, or no file at all; ``reason`` says which."""
+    """Not a record: empty, torn, of another version, or no file at all; ``reason`` says which.
+
+    Attributes:
+        is_torn: it may be a record that is being written, or that somebody died over.
+    """
 
     reason: str
+    is_torn: bool = field(default=False, compare=False)
 
 
 Record = Claim | Commit | Fail | Release | Reopen | Fingerprint
@@ -156,18 +173,22 @@ def decode(data: bytes) -> Record | Unreadable:
     if len(data) > SIZE_MAX:
         return Unreadable("too long")
     if not data:
-        return Unreadable("empty")
+        return Unreadable("empty", is_torn=True)
+    if data in {NO_FILE, NO_ACCESS}:
+        return Unreadable(data[1:].decode())
     try:
         fields = json.loads(data)
     except (ValueError, RecursionError):
-        return Unreadable("not JSON")
+        return Unreadable("not JSON", is_torn=is_ours(data))
     if not isinstance(fields, dict):
         return Unreadable("not an object")
     if type(fields.get("manyhands")) is not int or fields["manyhands"] != VERSION:
         return Unreadable("another version")
     try:
         return _read(fields)
-    except (KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
+        return Unreadable(f"malformed: it has no {error}")
+    except (TypeError, ValueError, OverflowError) as error:
         return Unreadable(f"malformed: {error}")
 
 
@@ -198,8 +219,17 @@ def _field(fields: dict[str, Any], name: str, *kinds: type) -> Any:
     return value
 
 
+def _count(fields: dict[str, Any], name: str, least: int) -> int:
+    value: int = _field(fields, name, int)
+    if not least <= value <= COUNT_MAX:
+        raise ValueError(f"{name} is out of range")
+    return value
+
+
 def _read(fields: dict[str, Any]) -> Record:
     kind, token = _field(fields, "kind", str), _field(fields, "token", str)
+    if not _token.fullmatch(token):
+        raise ValueError(f"token is no {TOKEN_LENGTH} hexadecimal digits")
     match kind:
         case "CLAIM" | "COMMIT":
             host, boot_id = (_field(fields, name, str) for name in ("host", "boot_id"))
@@ -230,9 +260,9 @@ def _read_fail(fields: dict[str, Any], token: str) -> Fail:
         type_name=_field(fields, "type_name", str),
         message=_field(fields, "message", str),
         traceback=_field(fields, "traceback", str),
-        attempt=_field(fields, "attempt", int),
+        attempt=_count(fields, "attempt", 1),
         backoff=None if backoff is None else float(backoff),
         discarded=_field(fields, "discarded", bool),
         code_hash=_field(fields, "code_hash", str),
-        crashes=_field(fields, "crashes", int),
+        crashes=_count(fields, "crashes", 0),
     )

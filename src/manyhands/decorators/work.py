@@ -8,6 +8,7 @@ pass through, after the claim was given up.
 from __future__ import annotations
 
 import errno
+import stat
 import threading
 import types
 from collections.abc import Callable
@@ -39,6 +40,9 @@ from manyhands.workers.plain import Plain, calling
 if TYPE_CHECKING:
     from manyhands.claims import Claims, FailedBefore, Log, Mine, Seen, Watch
     from manyhands.decorators.decorated import Decorated
+
+_WRITTEN: Final = (stat.S_IFREG, stat.S_IFDIR)
+_KINDS: Final = {stat.S_IFLNK: "symbolic link", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket"}
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
@@ -168,7 +172,7 @@ class Work:
             match decision:
                 case Finished():
                     return self._finished(entry, claim, computed=False)
-                case Busy(None, slot) if slot >= 0:
+                case Busy(None, slot, None) if slot >= 0:
                     return _unreadable(entry, slot)
                 case Busy(_, _, watch):
                     return Later(None, replace(entry, unreadable=0, watch=watch), where=str(log.final))
@@ -218,10 +222,17 @@ class Work:
 
     def _check_written(self, claim: ClaimPolicy, mine: Mine) -> None:
         for staging, final in zip(mine.stagings, mine.log.finals, strict=True):
-            if not staging.exists() or (claim.final.is_directory and not any(staging.iterdir())):
-                who = name_of(self._function if claim.save is None else claim.save)
-                what = self._function._parameters.output if claim.save is None else "its path"
+            kind = _kind(staging)
+            if kind in _WRITTEN and not (claim.final.is_directory and not any(staging.iterdir())):
+                continue
+            who = name_of(self._function if claim.save is None else claim.save)
+            what = self._function._parameters.output if claim.save is None else "its path"
+            if kind in _WRITTEN or not kind:
                 raise OutputMissing(f"{who} returned without having written {what}, for {str(final)!r}")
+            raise OutputMissing(
+                f"{who} left a {_KINDS.get(kind, 'device')} at {what}, for {str(final)!r}; it must write a file "
+                f"there, or make a directory"
+            )
 
     def _give_up(self, error: Exception, entry: Entry, claims: Claims, mine: Mine) -> Answer:
         """A failed attempt under a claim: recorded for everybody, unless it says nothing about the item."""
@@ -344,13 +355,25 @@ def _checking_arguments(function: Decorated[..., Any], rule: StarRule) -> Callab
     return step
 
 
+def _kind(path: Path) -> int:
+    """What is there, as ``stat.S_IFMT`` says it; 0: nothing. Links are not followed."""
+    try:
+        return stat.S_IFMT(path.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+
+
 def _unreadable(entry: Entry, slot: int) -> Later | Failed:
     """Somebody may be writing the slot just now; what stays so was damaged, or is not ours."""
+    from manyhands.claims import why_unreadable
+
     if entry.unreadable < UNREADABLE_LOOKS:
         return Later(None, replace(entry, unreadable=entry.unreadable + 1), where=str(entry.log.final))
+    path = entry.log.slot(slot)
     error = ManyhandsError(
-        f"{str(entry.log.slot(slot))!r} stands for a claim of {entry.log.final.name!r}, and can't be read "
-        f"as one; when nobody works in that directory, remove it or call manyhands.gc(directory, now=True)"
+        f"{str(path)!r} stands for a claim of {entry.log.final.name!r}, and can't be read as one "
+        f"({why_unreadable(path)}); when nobody works in that directory, call manyhands.gc(directory, now=True), "
+        f"or remove the file if it is none of manyhands"
     )
     return Failed(error)
 

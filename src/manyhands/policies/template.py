@@ -138,7 +138,13 @@ class Template:
         start = first[0] if self._is_absolute else f"{directory}/{first[0]}"
 
         def fill_quickly(value: Any) -> str:
-            if type(value) is str and value.strip(".") and "/" not in value and "\0" not in value:
+            if (
+                type(value) is str
+                and value.isascii()
+                and value.strip(".")
+                and "/" not in value
+                and "\0" not in value
+            ):
                 return f"{start}{value}{last}"
             return fill(value)
 
@@ -168,7 +174,15 @@ class Template:
                 f"the template {self.text!r} can't be filled from {listed}: "
                 f"{type(error).__name__}: {error_text(error)}"
             ) from error
-        return "".join(parts)
+        text = "".join(parts)
+        if not text.isascii():
+            try:
+                os.fsencode(text)
+            except UnicodeEncodeError as error:
+                raise TemplateError(
+                    f"the template {self.text!r} gives {text!r}, which no file can be called: {error.reason}"
+                ) from None
+        return text
 
     def _checked(self, text: str, directory: Path) -> Path:
         base = directory / self.base
