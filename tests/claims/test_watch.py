@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from manyhands.claims import protocol
+from manyhands.claims.names import Log
 from manyhands.claims.record import Claim, Claimant, Commit, Fail, Record, Release, Reopen, Unreadable
 from manyhands.claims.watch import LOOKS_MIN, Moment, Stamp, Watch, crashes, lease_of
 
@@ -124,3 +126,17 @@ def test_leases_double(log: str, times: int) -> None:
 def test_crashes_are_counted(log: str, count: int) -> None:
     """Owners that were superseded without a verdict, since the last one."""
     assert crashes(slots(log), "mine") == count
+
+
+def test_a_wait_is_over_though_its_sum_is_not_exact() -> None:
+    """Who has waited as long as it was told does not wait again, for what was lost in rounding."""
+    log, me = Log.of("/d/a.csv"), Claimant("a" * 24, "host", "boot", 0, 1, 1)
+    failed = Fail("b" * 24, "OSError", backoff=3600.1)
+    for base in range(1000, 9000, 7):
+        now = base + 0.3
+        seen = Seen(1, failed.token, Moment("clock", now))
+        steps = protocol.heed(log, me, protocol.Question(seen=seen), [Claim(me), failed], failed)
+        next(steps)
+        with pytest.raises(StopIteration) as told:
+            steps.send(Moment("clock", now + 3600.1))
+        assert told.value.value == "free"

@@ -59,6 +59,9 @@ FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 TRIES: Final = 3
 
+ROUNDING: Final = 1e-6
+"""Seconds; a wait that is shorter is over. Sums of times are not exact, and a clock may not show the rest."""
+
 WORKER_DIED: Final = f"{WorkerDied.__module__}.{WorkerDied.__qualname__}"
 KILLED: Final = (
     "it killed its workers: {} in a row ended, or were not heard of any more, while they computed it"
@@ -203,7 +206,7 @@ def heed(log: Log, me: Claimant, question: Question, slots: Slots, head: Fail) -
     if seen is None or (seen.slot, seen.token, seen.since.clock) != (slot, head.token, now.clock):
         seen = Seen(slot, head.token, now)
     left = (head.backoff or 0.0) - (now.since(seen.since) or 0.0)
-    return Wait(left, seen) if left > 0 else "free"
+    return Wait(left, seen) if left > ROUNDING else "free"
 
 
 def claim(log: Log, me: Claimant, question: Question, slots: Slots) -> Steps[Decision | Way]:
@@ -216,12 +219,14 @@ def claim(log: Log, me: Claimant, question: Question, slots: Slots) -> Steps[Dec
 def claim_first(log: Log, me: Claimant, question: Question) -> Steps[Decision | Way]:
     """Claim a log that should be empty: to create slot 0 tells as well as to look whether it was free.
 
-    If that fails, whyever, the log is to be read. What is in the slot tells nothing: I may have put it there long ago.
+    If it can't be, the log is to be read. What is in the slot tells nothing: I may have put it there long ago.
     """
     problem = yield from tried(fs.Link(record_file(log.directory, me.token, "claim"), log.slot(0)), tries=1)
-    if problem is not None:
-        return "moved"
-    return (yield from confirm(log, me, question, []))
+    if problem is None:
+        return (yield from confirm(log, me, question, []))
+    if problem.errno not in {errno.EEXIST, *UNSUPPORTED, *UNSETTLED}:
+        raise problem
+    return "moved"
 
 
 def confirm(log: Log, me: Claimant, question: Question, slots: Slots) -> Steps[Decision | Way]:

@@ -87,13 +87,16 @@ class RecordedClaims:
         code_hash: str = "",
         seen: Seen | None = None,
         watch: Watch | None = None,
+        looked: bool = False,
     ) -> Decision:
         """As ``Claims.acquire``."""
         name, known = self._begin(log, self._claims.claimant.token), {"reopen": reopen, "code": code_hash}
         record = self._history.record
         record("invoke", "claim", name, token=self._claims.claimant.token, **known)
         try:
-            decision = self._claims.acquire(log, reopen=reopen, code_hash=code_hash, seen=seen, watch=watch)
+            decision = self._claims.acquire(
+                log, reopen=reopen, code_hash=code_hash, seen=seen, watch=watch, looked=looked
+            )
         except BaseException as error:
             record("unknown", "claim", name, note=type(error).__name__, **known)
             raise
