@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manyhands.claims import protocol
+from manyhands.claims.decisions import Seen
 from manyhands.claims.names import Log
 from manyhands.claims.record import Claim, Claimant, Commit, Fail, Record, Release, Reopen, Unreadable
 from manyhands.claims.watch import LOOKS_MIN, Moment, Stamp, Watch, crashes, lease_of
