@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -88,6 +87,8 @@ def is_one_name(directory: Path, one: str, other: str) -> bool:
     except OSError as error:
         unusable(directory, error, tells_file=False)
     finally:
+        import shutil  # slow to import, and seldom needed
+
         shutil.rmtree(probe, ignore_errors=True)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import functools
 import os
-import shutil
 import stat
 import sys
 import time
@@ -336,6 +335,8 @@ def _remove(path: Path) -> None:
     except (IsADirectoryError, PermissionError):  # the latter is what macOS says
         if not stat.S_ISDIR(os.lstat(path).st_mode):
             raise
+        import shutil  # slow to import, and seldom needed
+
         shutil.rmtree(path)
 
 
