@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from manyhands.claims import liveness
+from manyhands.claims.names import record_file
 
 
 @pytest.mark.parametrize("pid", [0, -1, 2**31, 10**4000])
@@ -47,3 +49,12 @@ def test_processes_that_cant_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(liveness.os, "readlink", lambda path: "1")  # another namespace's /proc
         assert liveness.life(replace(me, start_ticks=1)) == "unknown"
+
+
+def test_who_was_marked_dead_leaves_nothing(tmp_path: Path) -> None:
+    """A guard removes the record that counts; who finds that takes the others away."""
+    me = liveness.identity("a" * 24)
+    for path in (record_file(tmp_path, me.token, "commit"), record_file(tmp_path, me.token, "verdict")):
+        path.touch()
+    assert liveness.judge(me, tmp_path) == "dead"
+    assert list(tmp_path.iterdir()) == []

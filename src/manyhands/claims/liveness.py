@@ -53,7 +53,10 @@ def judge(claimant: Claimant, directory: Path) -> Life:
     """
     if not _is_there(record_file(directory, claimant.token, "claim")):
         # Before that was renamed to this, it was there.
-        return "released" if _is_there(record_file(directory, claimant.token, "released")) else "dead"
+        if _is_there(record_file(directory, claimant.token, "released")):
+            return "released"
+        bury(claimant.token, directory)  # its guard, which said so, has left the rest
+        return "dead"
     found = life(claimant)
     if found == "dead":
         bury(claimant.token, directory)

