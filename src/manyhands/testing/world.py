@@ -607,8 +607,8 @@ class World:
     def _check_takeovers(self, state: State, old: Frozen, new: Frozen) -> None:
         """Who is taken over has been silent for a lease, or lives no more; where nobody frees slots.
 
-        Who has read the slot of a dead owner, which ``gc`` removes then, may claim the slot above that of a later owner,
-        and withdraws when it looks below. It costs that owner its work.
+        Who has read the slot of a dead owner, which ``gc`` removes then, may claim the slot above that of a later
+        owner, and withdraws when it looks below. It costs that owner its work.
         """
         if self.others:
             return
