@@ -16,7 +16,7 @@ from manyhands.claims import filesystem as fs
 from manyhands.claims import protocol
 from manyhands.claims.record import Claim, Claimant, decode, encode
 from manyhands.compat import multiprocesstools_files as files
-from manyhands.testing.model import Frozen, ModelFileSystem, Write
+from manyhands.testing.model import Frozen, Knobs, ModelFileSystem, Write
 
 TEMP, FINAL = Path("/d/a.tmp"), Path("/d/a.csv")
 
@@ -97,7 +97,7 @@ class Search:
 
     def __post_init__(self) -> None:
         self.us = [Claimant(f"{n:024x}", "host", "boot", 1, n, 1) for n in range(1, len(self.programs) + 2)]
-        self.model = ModelFileSystem(links=self.links)
+        self.model = ModelFileSystem(Knobs(links=self.links))
         self.steps: dict[tuple[int, tuple[Any, ...]], Any] = {}
 
     def run(self) -> int:

@@ -200,6 +200,9 @@ class Counting:
     def retried(self) -> None:
         self.retries += 1
 
+    def away(self, count: int) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

@@ -22,7 +22,7 @@ from manyhands.claims import filesystem as fs
 from manyhands.claims import liveness, protocol
 from manyhands.claims.filesystem import Steps
 from manyhands.claims.names import TOKEN_LENGTH, record_file
-from manyhands.claims.record import Claim, Claimant, Record, Unreadable, encode
+from manyhands.claims.record import NO_ACCESS, Claim, Claimant, Record, Unreadable, decode, encode
 
 Answer = Literal["made", "held", "finished", "doubtful"]
 """Of ``make``: doubtful is what is finished, beside the temp file of a process that is gone."""
@@ -32,9 +32,11 @@ Change = Literal["done", "missing", "changed"]
 
 Content = Record | Unreadable | None
 
-_made: dict[
-    str, Claimant
-] = {}  # by path: what this process has made and not removed; a fork's are its parent's
+THEIRS: Final = decode(NO_ACCESS)
+"""A file of another user that can't be read."""
+
+# By path: what this process has made and not removed; a fork's are its parent's.
+_made: dict[str, Claimant] = {}
 _filesystem: Final = fs.LocalFileSystem()
 
 
@@ -111,7 +113,7 @@ def take(path: Path, me: Claimant) -> Steps[bool]:
         found = yield from protocol.look(path)
         if found is None:
             return (yield from create(path, me))
-    except PermissionError:  # another user's, which can't be read; or nothing can be made here
+    except PermissionError:  # another user's, where they are protected; or nothing can be made here
         if not (yield fs.Exists(path)):
             raise
         return False
@@ -179,23 +181,17 @@ def withdrawing(path: Path, me: Claimant) -> Steps[Change]:
 
 def clearing(path: Path, me: Claimant) -> Steps[Change]:
     """Removes the file of a maker that is gone, or one without a record."""
-    try:
-        found = yield from protocol.look(path)
-    except PermissionError:
-        return "changed"
+    found = yield from protocol.look(path)
     if found is None:
         return "missing"
-    if isinstance(found, Claim) and not (yield from is_left(found)):
+    if found == THEIRS or (isinstance(found, Claim) and not (yield from is_left(found))):
         return "changed"
     return (yield from locked(path, me, removing(path, found)))
 
 
 def was_left(path: Path) -> Steps[bool]:
     """Whether the file is there, and its maker has surely ended."""
-    try:
-        return (yield from is_left((yield from protocol.look(path))))
-    except PermissionError:
-        return False
+    return (yield from is_left((yield from protocol.look(path))))
 
 
 def is_left(content: Content) -> Steps[bool]:
