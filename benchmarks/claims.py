@@ -61,7 +61,55 @@ def outputs(write: Callable[[list[str]], None], note: Note) -> None:
     note(**{"us per output": seconds / COUNT * 1e6, "outputs/s": COUNT / seconds})
 
 
+MANY = 200_000
+MISSING = 200
+
+
+@parallel(backend="inline")
+@claimed_output("{name}", durable=False)
+def noted(name: str, began: list[float], output: Path = OUTPUT) -> None:
+    """Notes when the first one is called."""
+    began.append(time.perf_counter())
+    output.write_bytes(CONTENT)
+
+
+def list_names(names: list[str]) -> float:
+    found = {entry.name for entry in os.scandir(".")}
+    assert len(found) == MANY - MISSING
+    return time.perf_counter()
+
+
+def map_names(names: list[str]) -> float:
+    began: list[float] = []
+    counts = noted.map(names, args=(began,)).wait()
+    assert (counts.values, len(began)) == (MANY, MISSING)
+    return began[0]
+
+
+def nearly_all_there(begin: Callable[[list[str]], float], note: Note) -> None:
+    """Notes when work begins on the outputs that are missing."""
+    names = [f"output-{number:06d}" for number in range(MANY)]
+    with tempfile.TemporaryDirectory(dir=".") as place:
+        os.chdir(place)
+        for number, name in enumerate(names):
+            if number % (MANY // MISSING):
+                os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        start = time.perf_counter()
+        note(s=begin(names) - start)
+        os.chdir("..")
+
+
 MEASURES = [
+    Measure(
+        "O",
+        f"until work begins, where {MANY - MISSING:,} of {MANY:,} outputs are there",
+        {
+            "floor, one listing": partial(nearly_all_there, list_names),
+            "manyhands, one process": partial(nearly_all_there, map_names),
+        },
+        ("s",),
+        base="floor, one listing",
+    ),
     Measure(
         "N",
         f"{COUNT} outputs of {len(CONTENT)} bytes, each brought to the disk",
@@ -72,5 +120,5 @@ MEASURES = [
         },
         ("us per output", "outputs/s"),
         base="floor, one process",
-    )
+    ),
 ]

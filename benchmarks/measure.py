@@ -24,6 +24,7 @@ FAMILIES = {
     "L": "functions",
     "M": "signals",
     "N": "claims",
+    "O": "claims",
     "R": "policies",
     "V": "policies",
 }

@@ -230,3 +230,26 @@ def test_the_bar_tells_what_others_do(here: Path, log: Path, monkeypatch: pytest
     assert {"elsewhere": 2} in shown
     assert any(marks.get("claimed") == 1 for marks in shown)
     assert shown[-1] == {"here": 1, "elsewhere": 3}
+
+
+def test_failures_from_before_are_tried_again(here: Path, log: Path) -> None:
+    """As in any other map: what failed before the list was looked at is open, what fails later is told."""
+    items = ["bad", *(f"item {n}" for n in range(40))]
+
+    @parallel(backend="inline")
+    @claimed_output("{item}.txt")
+    def write(item: str, output: Path = OUTPUT) -> None:
+        tell(log / item, "called")
+        if item == "bad":
+            raise ValueError("as ever")
+        output.touch()
+
+    for times in (1, 2, 3):
+        _, failures = write.map(items, on_error="return").collect()
+        assert [failure.item for failure in failures] == ["bad"]
+        assert isinstance(failures[0].error, ValueError)
+        assert len(lines(log / "bad")) == times
+    believing = parallel(backend="inline")(claimed_output("{item}.txt", failed="report")(write.__wrapped__))
+    _, failures = believing.map(items, on_error="return").collect()
+    assert len(lines(log / "bad")) == 3
+    assert "as ever" in str(failures[0].error)

@@ -29,6 +29,7 @@ from manyhands.claims.directory import (
     failures_before,
     fingerprint_file,
     fingerprint_text,
+    highest_slots,
     is_one_name,
     others_at_work,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "fingerprint_file",
     "fingerprint_text",
     "gc",
+    "highest_slots",
     "is_one_name",
     "is_plain",
     "others_at_work",

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from manyhands.claims import liveness, protocol
 from manyhands.claims.filesystem import LocalFileSystem, read, run
-from manyhands.claims.names import TOKEN_LENGTH, RecordName, SlotName, parse, record_file
+from manyhands.claims.names import TOKEN_LENGTH, RecordName, SlotName, is_plain, parse, record_file
 from manyhands.claims.record import SIZE_MAX, Claim, Fingerprint, Unreadable, decode, encode
 from manyhands.errors import FingerprintMismatch, OutputDirectoryError
 
@@ -43,17 +43,21 @@ def failures_before(directory: str | os.PathLike[str]) -> dict[str, int]:
     Taken when a map starts and given to ``acquire`` as ``reopen``, it reopens once the failures that were
     recorded before, and believes those recorded since, without any clock.
     """
-    highest: dict[str, int] = {}
     try:
         with os.scandir(directory) as entries:
-            for entry in entries:
-                name = parse(entry.name)
-                if isinstance(name, SlotName):
-                    highest[name.prefix] = max(name.number, highest.get(name.prefix, -1))
+            return highest_slots(entry.name for entry in entries if not is_plain(entry.name))
     except FileNotFoundError:
-        pass
+        return {}
     except OSError as error:
         unusable(Path(directory), error)
+
+
+def highest_slots(names: Iterable[str]) -> dict[str, int]:
+    """As ``failures_before``, of the names in a directory."""
+    highest: dict[str, int] = {}
+    for name in names:
+        if isinstance(found := parse(name), SlotName):
+            highest[found.prefix] = max(found.number, highest.get(found.prefix, -1))
     return highest
 
 

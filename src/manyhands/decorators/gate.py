@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ from manyhands.claims import (
     check_directory,
     failures_before,
     fingerprint_file,
+    highest_slots,
     is_one_name,
     remove_output,
 )
@@ -229,6 +230,10 @@ class ClaimGate:
         agree(directory, template, self._claim.fingerprint or "")
         self._has_agreed = True
 
+    def was_listed(self, directory: Path, names: Iterable[str]) -> None:
+        """These names are all in there that may be of claims, as the map begins."""
+        self._before.setdefault(directory, highest_slots(names))
+
     def has_agreed(self) -> bool:
         """Whether what is there was computed with the parameters of this map, as far as these are told."""
         try:
@@ -267,7 +272,8 @@ class ClaimGate:
 
     def _prepare(self, directory: Path) -> None:
         if directory not in self._checked:
-            self._before.setdefault(directory, failures_before(directory))
+            if directory not in self._before:
+                self._before[directory] = failures_before(directory)
             check_directory(directory)
             self._checked.add(directory)
 

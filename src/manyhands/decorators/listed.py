@@ -83,7 +83,13 @@ class ListedOutputs:
                 last, present = directory, listings.of(directory)
             if entry in present:
                 finished.append(index)
-        return Found(finished, listings.entries, items is None and listings.show_others())
+        if items is not None:
+            return Found(finished, listings.entries)
+        others = False
+        for directory, names in listings.claims().items():
+            self._gate.was_listed(Path(directory), names)
+            others = others or others_at_work(Path(directory), names)
+        return Found(finished, listings.entries, others)
 
     def is_finished(self, index: int) -> bool:
         """Whether that output is there; if in doubt, it is not."""
@@ -142,6 +148,7 @@ class _Listings:
         self.entries = 0
         self._left = most
         self._names: dict[str, set[str]] = {}
+        self._failed: set[str] = set()
 
     def of(self, directory: str) -> set[str]:
         """The names in there."""
@@ -149,16 +156,26 @@ class _Listings:
             self._names[directory] = self._listed(directory)
         return self._names[directory]
 
-    def show_others(self) -> bool:
-        """Whether somebody else is at work in one of them."""
-        return any(others_at_work(Path(directory), names) for directory, names in self._names.items())
+    def claims(self) -> dict[str, list[str]]:
+        """What may be files of claims in those that were listed whole."""
+        return {
+            directory: [name for name in names if not is_plain(name)]
+            for directory, names in self._names.items()
+            if directory not in self._failed
+        }
 
     def _listed(self, directory: str) -> set[str]:
+        names: set[str] = set()
         try:
             with os.scandir(directory) as entries:
                 names = {entry.name for entry in islice(entries, self._left + 1)}
+        except FileNotFoundError:
+            pass
         except OSError:
-            return set()
+            self._failed.add(directory)
         self.entries += len(names)
         self._left -= len(names)
-        return names if self._left >= 0 else set()
+        if self._left < 0:
+            self._failed.add(directory)
+            return set()
+        return names
