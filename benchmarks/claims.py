@@ -61,8 +61,8 @@ def outputs(write: Callable[[list[str]], None], note: Note) -> None:
     note(**{"us per output": seconds / COUNT * 1e6, "outputs/s": COUNT / seconds})
 
 
-MANY = 200_000
-MISSING = 200
+MANY = 50_000
+MISSING = 50
 
 
 @parallel(backend="inline")
@@ -88,7 +88,7 @@ def map_names(names: list[str]) -> float:
 
 def nearly_all_there(begin: Callable[[list[str]], float], note: Note) -> None:
     """Notes when work begins on the outputs that are missing."""
-    names = [f"output-{number:06d}" for number in range(MANY)]
+    names = [f"output-{number:05d}" for number in range(MANY)]
     with tempfile.TemporaryDirectory(dir=".") as place:
         os.chdir(place)
         for number, name in enumerate(names):
