@@ -29,6 +29,12 @@ SEVERAL = (Log.of("/d/a.csv", parts=["/d/a.png"]),)
 LARGE = {
     "gc beside two": lambda: Explorer(others=(collect(),), quick=True),
     "torn records": lambda: Explorer(faults=Faults(torn=1), knobs=BARE, liveness=True),
+    "torn slots that end with a lease": lambda: Explorer(
+        faults=Faults(torn=1), knobs=BARE, clocks=True, quick=True, liveness=True
+    ),
+    "torn slots, and a crash": lambda: Explorer(
+        faults=Faults(torn=1, crashes=1), knobs=BARE, clocks=True, quick=True
+    ),
     "three, one of which dies": lambda: Explorer(workers=3, faults=Faults(crashes=1), quick=True),
     "late effects, and a crash": lambda: Explorer(
         faults=Faults(delays=1, crashes=1, suspicions=1), quick=True, liveness=True
@@ -63,7 +69,7 @@ def world(seed: int, workers: int) -> Wanderer:
         suspicions=0 if clocks else draw.randint(0, 4),
         lost_replies=draw.randint(0, 2),
         stale_looks=draw.randint(0, 4),
-        removals=draw.randint(0, 2),
+        removals=draw.randint(0, 2 if links else 1),  # see "what it can't do" in docs/claims.md
         delays=draw.randint(0, 2),
         errors=draw.randint(0, 2),
         torn=draw.randint(0, 1),

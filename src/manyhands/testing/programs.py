@@ -73,8 +73,10 @@ class compute:  # noqa: N801  # a function with options
                     return "left"
                 case Wait():
                     return "busy"
-                case Busy(None):
+                case Busy(None, _, None):
                     return "left"  # a slot that is no record: the item fails, and names it
+                case Busy(None):
+                    return decision  # a torn one, which ends with a lease
                 case Busy(claimant) if claimant is not None and claimant.token != me.token:
                     return decision
                 case Mine():

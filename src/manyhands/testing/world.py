@@ -372,6 +372,8 @@ class World:
         output, disk, kept = worker.todo[0], state.disk, state.kept
         memo = tuple(each for each in worker.memo if each[0] != output)
         frozen = self._disks[disk]
+        if isinstance(ending, Busy) and ending.claimant is None and not self.clocks:
+            ending = "left"  # a torn slot, which only a lease ends
         if isinstance(ending, Busy) or ending == "busy":
             if isinstance(ending, Busy) and ending.memo is not None and self.clocks:
                 memo = (*memo, (output, ending.memo))
@@ -607,10 +609,11 @@ class World:
     def _check_takeovers(self, state: State, old: Frozen, new: Frozen) -> None:
         """Who is taken over has been silent for a lease, or lives no more; where nobody frees slots.
 
-        Who has read the slot of a dead owner, which ``gc`` removes then, may claim the slot above that of a later
-        owner, and withdraws when it looks below. It costs that owner its work.
+        Who has read the slot of a dead owner, which is removed then, by ``gc`` or with an output that was deleted,
+        may claim the slot above that of a later owner, and withdraws when it looks below. It costs that owner its
+        work.
         """
-        if self.others:
+        if self.others or any(state.removed):
             return
         for name, record in self._new_slots(old, new):
             if not isinstance(record, Claim) or not name.number:
