@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import pytest
 
 from manyhands import OUTPUT, DuplicateOutput, claimed_output, parallel
 from manyhands.claims import Claims, Log, Mine
-from manyhands.testing import race
+from manyhands.testing import fail_at, inline, race
 from tests.end_to_end import tasks
 from tests.helpers import lines, tell, wait_for
 
@@ -253,3 +256,73 @@ def test_failures_from_before_are_tried_again(here: Path, log: Path) -> None:
     _, failures = believing.map(items, on_error="return").collect()
     assert len(lines(log / "bad")) == 3
     assert "as ever" in str(failures[0].error)
+
+
+def load_text(path: Path) -> str:
+    """What is in there."""
+    return path.read_text()
+
+
+@parallel
+@claimed_output("{number}.txt", load=load_text, fingerprint="one")
+def loaded(number: int, output: Path = OUTPUT) -> None:
+    """Its value comes from its output."""
+    if number == 13:
+        raise ValueError("unlucky")
+    output.write_text(f"value {number}")
+
+
+@pytest.mark.parametrize("form", [list, iter], ids=["list", "iterator"])
+def test_what_is_there_is_loaded_without_a_claim(
+    here: Path, monkeypatch: pytest.MonkeyPatch, form: Callable[[range], Any]
+) -> None:
+    """Where nothing can be written, too."""
+    list(loaded.map(range(5), backend="inline"))
+
+    def refuse(directory: Path) -> None:
+        raise AssertionError("nothing is to be written")
+
+    monkeypatch.setattr("manyhands.decorators.gate.check_directory", refuse)
+    with inline(filesystem=fail_at("before write record", errno.EROFS, nth=0)):
+        assert list(loaded.map(form(range(5)))) == [f"value {number}" for number in range(5)]
+        assert loaded(3) == "value 3"
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_the_bar_counts_each_item_once(here: Path, monkeypatch: pytest.MonkeyPatch, ordered: bool) -> None:
+    """Also those that are computed, or found, first and loaded later."""
+    shown: list[dict[str, int]] = []
+    count: list[int] = []
+    monkeypatch.setattr(
+        "tqdm.auto.tqdm.set_postfix", lambda self, marks, refresh=True: shown.append(dict(marks))
+    )
+    monkeypatch.setattr("tqdm.auto.tqdm.update", lambda self, more=1: count.append(more))
+    list(loaded.map(range(10), backend="inline"))
+    options = {"workers": 2, "buffersize": 2, "on_error": "skip", "ordered": ordered}
+    values = list(loaded.map(range(60), progress=True, **options))
+    assert sorted(values) == sorted(f"value {number}" for number in range(60) if number != 13)
+    assert sum(count) == 60
+    assert shown[-1] == {"here": 49, "elsewhere": 10, "failed": 1}
+
+
+def test_a_list_that_is_changed_meanwhile(here: Path, log: Path) -> None:
+    """What is mapped is what was given."""
+    items = [f"item {n}" for n in range(20)]
+    given = list(items)
+    names = []
+    for path in tasks.write.map(given, args=(log,), backend="inline"):
+        names.append(path.stem)
+        given.clear()
+    assert names == items
+
+
+def test_a_range_without_an_end(here: Path) -> None:
+    """It is not gone through before the first item is."""
+
+    @parallel(backend="inline")
+    @claimed_output("{number}.txt")
+    def compute(number: int, output: Path = OUTPUT) -> None:
+        output.touch()
+
+    with compute.map(range(10**30)) as results:
+        assert [path.name for path in itertools.islice(results, 3)] == ["0.txt", "1.txt", "2.txt"]

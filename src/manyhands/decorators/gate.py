@@ -6,6 +6,7 @@ import errno
 import random
 import signal
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -162,7 +163,7 @@ class ClaimGate:
             loads = self._claim.load is not None and self.brings_value(index)
             if index != self.missed and log.final.exists():
                 if loads:
-                    return Pass(entry or Entry(log))
+                    return Pass(replace(entry or Entry(log), is_there=True))
                 return Done(self.answer(log.finals), computed=False)
             if entry is None:
                 self._ready(log)
@@ -171,7 +172,7 @@ class ClaimGate:
             return Failed(error, halts=True)
         except (ManyhandsError, OSError, TypeError) as error:
             return Failed(error)
-        return Pass(entry or Entry(log, self._reopen(log), loads))
+        return Pass(replace(entry, is_there=False) if entry else Entry(log, self._reopen(log), loads))
 
     def later(self, index: int, answer: Later, looks: int) -> float | Away:
         """Soon at first, then less and less often, with jitter so that processes fall out of step."""
@@ -226,7 +227,8 @@ class ClaimGate:
         if self._has_agreed:
             return
         directory, template = fingerprinted(self._claim, self.directory)
-        self._prepare(directory)
+        if not fingerprint_file(directory, template).exists():
+            self._prepare(directory)
         agree(directory, template, self._claim.fingerprint or "")
         self._has_agreed = True
 

@@ -44,6 +44,9 @@ T = TypeVar("T")
 
 _INLINE: Final = MapOptions(backend="inline")
 
+_LISTED_MAX: Final = 2_000_000
+"""Of claimed items; longer sequences are not gone through beforehand, but drawn from as iterators are."""
+
 
 def start_map(
     function: Decorated[..., Any],
@@ -81,8 +84,14 @@ def start_map(
     source: Any = items if ready else iter(items)
     gate = gate_for(function)
     prepare = preparation(function, rule, discards=True)
-    outputs = _listed_outputs(function, source, rule, prepare, gate) if ready else None
-    is_checked = outputs is not None and outputs.are_distinct
+    is_claimed = function.task.claim is not None
+    is_endless = is_claimed and ready and _is_long(source)
+    if is_claimed and ready and not is_endless:
+        source = list(source) if isinstance(source, list) else source  # it is gone through again and again
+        outputs = _listed_outputs(function, source, rule, prepare, gate)
+    else:
+        outputs = None
+    is_checked = is_endless or (outputs is not None and outputs.are_distinct)
     if isinstance(items, list | tuple | range) and options.on_error == "raise" and not is_checked:
         _check_items(function, items, rule, prepare, gate)
     runner = runner or start_runner(function, options, discards=True, rule=rule)
@@ -127,6 +136,13 @@ def start_map(
     # A generator may be slow, or wait for what its consumer does: draw no more of it than gets everybody going.
     results.start(0 if inline else stream.buffersize if ready else runner.capacity)
     return results
+
+
+def _is_long(items: Sequence[Any]) -> bool:
+    try:
+        return len(items) > _LISTED_MAX
+    except OverflowError:  # a range may be longer than that
+        return True
 
 
 def _listed_outputs(

@@ -8,6 +8,7 @@ pass through, after the claim was given up.
 from __future__ import annotations
 
 import errno
+import os
 import stat
 import threading
 import types
@@ -59,6 +60,7 @@ class Entry:
         log: the output and its log.
         reopen: failures up to this slot were recorded before the map began.
         loads: whether the answer is to bring the value that ``load`` makes of the output, if there is one.
+        is_there: the gate has seen the output; else it has looked for it.
         seen: the failure whose back-off is being waited for.
         watch: what is known of the claim that is in the way.
         unreadable: how many looks in a row found a slot that can't be read.
@@ -67,6 +69,7 @@ class Entry:
     log: Log
     reopen: int = -1
     loads: bool = True
+    is_there: bool = False
     seen: Seen | None = None
     watch: Watch | None = None
     unreadable: int = 0
@@ -147,6 +150,8 @@ class Work:
     def _claimed(self, call: Call, entry: Entry, claim: ClaimPolicy) -> Answer:
         from manyhands.claims import Busy, Claims, FailedBefore, Finished, Mine, Wait
 
+        if entry.is_there and os.path.lexists(entry.log.final):
+            return self._finished(entry, claim, computed=False)
         me = threading.get_ident()
         claims = self._claims.get(me)
         if claims is None:
@@ -167,7 +172,10 @@ class Work:
                 seen=entry.seen,
                 watch=entry.watch,
                 # The gate has. If more is known, there is a log.
-                looked=entry.seen is None and entry.watch is None and not entry.unreadable,
+                looked=not entry.is_there
+                and entry.seen is None
+                and entry.watch is None
+                and not entry.unreadable,
             )
             match decision:
                 case Finished():

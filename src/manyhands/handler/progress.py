@@ -36,6 +36,8 @@ class ProgressBar:
             self._mark("discarded")
         elif outcome.elsewhere is not None or not cast("Done[Any]", outcome.result).computed:
             self._mark("elsewhere")
+        elif self._marks["elsewhere"] or self._marks["claimed"]:
+            self._mark("here")
         else:
             self._marks["here"] += 1
         self.more(1)

@@ -105,13 +105,11 @@ class Walk:
         marks = self._marks
         return [index for index in range(self._next, len(marks)) if marks[index] == OPEN]
 
-    def found(self, finished: Iterable[int]) -> int:
-        """These outputs are there; returns of how many of them that was not known."""
-        news = 0
-        for index in finished:
-            if self._marks[index] == OPEN:
-                self._marks[index] = FOUND
-                news += 1
+    def found(self, finished: Iterable[int]) -> list[int]:
+        """These outputs are there; returns those of which that was not known."""
+        news = [index for index in finished if self._marks[index] == OPEN]
+        for index in news:
+            self._marks[index] = FOUND
         if news and not self._ordered:
             self._due = 0
         return news

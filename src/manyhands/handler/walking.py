@@ -17,7 +17,7 @@ from manyhands.handler.blocks import Run
 from manyhands.handler.gate import Gate
 from manyhands.handler.pump import MOST_BUFFER, Observer, Prepare, Pump
 from manyhands.handler.runner import Runner
-from manyhands.handler.stream import Stream
+from manyhands.handler.stream import Ended, Stream
 from manyhands.handler.walk import Ready, Walk
 from manyhands.outcome import Event, Outcome
 
@@ -100,6 +100,7 @@ class WalkingPump(Pump):
         self._buffersize = buffersize
         self._entries = 0
         self._losses = 0  # since all were looked at
+        self._told = bytearray(len(items))  # of these the observer has heard
         self._look_around(None)
 
     @property
@@ -146,7 +147,7 @@ class WalkingPump(Pump):
                 return
             if not self._walk.brings_value(index) and self._outputs.is_finished(index):
                 self._walk.was_there(index)
-                self._lost(1)
+                self._lost(index)
                 continue
             item = self._items[index]
             call = self._prepare(index, item)
@@ -175,23 +176,34 @@ class WalkingPump(Pump):
         if self._outputs.has_met_others and self._walk.is_alone:
             self._walk.meet()
 
-    def _lost(self, count: int) -> None:
-        """So many items were gone after that others had finished."""
-        if self._observer is not None:
-            self._observer.found(count)
+    def _lost(self, index: int) -> None:
+        """An item was gone after that others had finished."""
+        self._tell_found([index])
         self._walk.meet()
-        self._losses += count
+        self._losses += 1
         if self._losses >= max(_LOSSES, self._entries // _LOOKS_WORTH):
             self._look_around(self._walk.open)
 
     def _look_around(self, items: Sequence[int] | None) -> None:
         found = self._outputs.survey(items)
         self._entries, self._losses = found.entries, 0
-        news = self._walk.found(found.finished)
-        if news and self._observer is not None:
-            self._observer.found(news)
+        self._tell_found(self._walk.found(found.finished))
         if found.others:
             self._walk.meet()
+
+    def _tell_found(self, news: Sequence[int]) -> None:
+        if self._observer is not None and news:
+            for index in news:
+                self._told[index] = 1
+            self._observer.found(len(news))
+
+    def _tell(self, ended: Ended) -> None:
+        """An item that is loaded later ends twice, and is told once."""
+        if self._observer is not None and ended is not None:
+            if self._told[ended.index]:
+                return
+            self._told[ended.index] = 1
+        super()._tell(ended)
 
     def _valued(self, ready: Ready) -> Outcome[Any] | Run:
         index, count = ready.index, ready.count
