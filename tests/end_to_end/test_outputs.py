@@ -418,3 +418,25 @@ def test_bad_timeouts() -> None:
     """They are refused."""
     with pytest.raises(ValueError, match="timeout must be a number of seconds, 0 or more, or None; not -1"):
         wait_for("a", timeout=-1)
+
+
+def test_a_directory_in_the_place_of_a_part(here: Path) -> None:
+    """It stops its own item, and is named; what was computed is published when it has gone."""
+    calls: list[str] = []
+
+    @parallel(backend="inline")
+    @claimed_output(("{name}.csv", "{name}.png"))
+    def write(name: str, output: tuple[Path, Path] = OUTPUT) -> None:
+        calls.append(name)
+        for path in output:
+            path.write_text(name)
+
+    (here / "b.csv").mkdir()
+    for _ in range(2):
+        values, failures = write.map(["a", "b", "c"], on_error="return").collect()
+        assert [marker.name for _, marker in values] == ["a.png", "c.png"]
+        assert "b.csv' is a directory in the place of a file" in str(failures[0].error)
+    (here / "b.csv").rmdir()
+    assert len(list(write.map(["a", "b", "c"]))) == 3
+    assert (here / "b.csv").read_text() == "b"
+    assert calls == ["a", "b", "c"]

@@ -7,6 +7,7 @@ and walks away from what can't be known: the claimant is rotated, and its claims
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
@@ -28,12 +29,16 @@ from manyhands.claims.filesystem import Exists, FileSystem, Link, LocalFileSyste
 from manyhands.claims.names import Log
 from manyhands.claims.record import Claimant, Fail
 from manyhands.claims.watch import Watch
+from manyhands.errors import ManyhandsError
 from manyhands.settings import LEASE, MAX_CRASHES
 
 T = TypeVar("T")
 
 _PUBLISHED_MAX: Final = 100_000
 """Outputs remembered of one token, some ten MB; then comes another."""
+
+_IN_THE_WAY: Final = frozenset({errno.EISDIR, errno.ENOTEMPTY})
+"""What a rename is told that would replace a directory."""
 
 _UNKNOWN_MAX: Final = 5
 """Errors in a row that may pass by themselves; one more is told to the user."""
@@ -50,7 +55,7 @@ class Claims:
         filesystem: who performs the operations.
 
     All methods raise OutputDirectoryError when the directory of the output or of its claim can't be read or
-    written. The claim has been given up then.
+    written, and ManyhandsError when a directory has the place of one of its files. The claim has been given up then.
     """
 
     def __init__(
@@ -243,6 +248,11 @@ class Claims:
             self._told(error, mine.log)
 
     def _told(self, error: OSError, log: Log) -> None:
+        if error.errno in _IN_THE_WAY:
+            place = os.fsdecode(error.filename2 or error.filename or log.final)
+            raise ManyhandsError(
+                f"{place!r} is a directory in the place of a file of the output {str(log.final)!r}: move it away"
+            ) from error
         self._unknown += 1
         if error.errno not in protocol.UNSETTLED or self._unknown > _UNKNOWN_MAX:
             self._unknown = 0
