@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -192,6 +193,20 @@ def test_who_meets_others_goes_in_an_order_of_its_own() -> None:
     another = Walk(100)
     another.meet()
     assert [index for _ in range(100) if (index := another.draw()) in rest] != rest
+
+
+def test_processes_that_are_seeded_alike_have_orders_of_their_own() -> None:
+    """And what the user draws next is what it would have been."""
+    orders = []
+    for _ in range(2):
+        random.seed(7)
+        walk = Walk(50)
+        walk.meet()
+        orders.append([walk.draw() for _ in range(50)])
+        drawn = random.random()
+        random.seed(7)
+        assert drawn == random.random()
+    assert orders[0] != orders[1]
 
 
 def test_what_is_far_ahead_comes_without_its_value() -> None:

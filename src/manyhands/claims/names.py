@@ -219,9 +219,8 @@ class Log:
         return Path(f"{self.prefix}-{claim}-{name if fits else _short(name)}")
 
 
-@lru_cache(
-    maxsize=64
-)  # one who is at an output comes back to its slots, and to make a Path takes longer than a stat
+# One who is at an output comes back to its slots, and to make a Path takes longer than a stat.
+@lru_cache(maxsize=64)
 def _slot(prefix: str, number: int) -> Path:
     return Path(f"{prefix}-{number}")
 

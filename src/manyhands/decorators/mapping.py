@@ -98,6 +98,26 @@ def start_map(
     observer = observer or observer_for(function, options, total)
     inline = isinstance(runner, InlineRunner)
     runner = with_checks(function, runner, discards=True)
+    pump = _pump(function, source, rule, options, prepare, runner, gate, observer, outputs, inline)
+    results: Results[Any] = Results(pump, options.on_error, name_of(function), total, naming)
+    # A generator may be slow, or wait for what its consumer does: draw no more of it than gets everybody going.
+    results.start(0 if inline else pump.stream.buffersize if ready else runner.capacity)
+    return results
+
+
+def _pump(
+    function: Decorated[..., Any],
+    source: Any,
+    rule: StarRule,
+    options: MapOptions,
+    prepare: Prepare,
+    runner: Runner,
+    gate: Gate,
+    observer: Observer | None,
+    outputs: ListedOutputs | None,
+    inline: bool,
+) -> Pump:
+    """What moves the items: along a walk where their outputs are listed."""
     stream = Stream(
         # Inline nothing runs ahead, so nothing needs to be drawn ahead.
         buffersize=options.buffersize or (1 if inline and function.task.claim is None else LEAST_BUFFER),
@@ -105,7 +125,7 @@ def start_map(
         budgets=function.task.retries,
     )
     if outputs is not None:
-        pump: Pump = WalkingPump(
+        return WalkingPump(
             source,
             outputs.walk(options.ordered, options.buffersize or LEAST_BUFFER),
             outputs,
@@ -118,24 +138,19 @@ def start_map(
             buffersize=options.buffersize,
             clock=current_clock(),
         )
-    else:
-        pump = Pump(
-            source,
-            prepare,
-            stream,
-            runner,
-            gate,
-            observer,
-            plain=_plain_items(rule) if goes_plain(function, rule) else None,
-            sift=_sift(function, rule, prepare, discards=True),
-            remake=preparation(function, rule, discards=True, checks=False),
-            adapts=options.buffersize is None and not inline,
-            clock=current_clock(),
-        )
-    results: Results[Any] = Results(pump, options.on_error, name_of(function), total, naming)
-    # A generator may be slow, or wait for what its consumer does: draw no more of it than gets everybody going.
-    results.start(0 if inline else stream.buffersize if ready else runner.capacity)
-    return results
+    return Pump(
+        source,
+        prepare,
+        stream,
+        runner,
+        gate,
+        observer,
+        plain=_plain_items(rule) if goes_plain(function, rule) else None,
+        sift=_sift(function, rule, prepare, discards=True),
+        remake=preparation(function, rule, discards=True, checks=False),
+        adapts=options.buffersize is None and not inline,
+        clock=current_clock(),
+    )
 
 
 def _is_long(items: Sequence[Any]) -> bool:
@@ -147,10 +162,8 @@ def _is_long(items: Sequence[Any]) -> bool:
 
 def _listed_outputs(
     function: Decorated[..., Any], items: Sequence[Any], rule: StarRule, prepare: Prepare, gate: Gate
-) -> ListedOutputs | None:
-    """The outputs of a list of items, if they are claimed."""
-    if function.task.claim is None:
-        return None
+) -> ListedOutputs:
+    """The outputs of a list of items, which are claimed."""
     from manyhands.decorators.gate import ClaimGate
     from manyhands.decorators.listed import ListedOutputs
 

@@ -61,7 +61,8 @@ class Walk:
         ordered: whether outcomes are taken in the order of the items.
         loads: whether the value of a finished output has to be loaded, by going after it once more.
         room: how many outcomes may be kept.
-        shuffle: puts a list into a random order.
+        shuffle: puts a list into a random order; None: by a generator of its own. The user's may be seeded alike in
+            all processes, and is left alone.
     """
 
     def __init__(
@@ -71,12 +72,12 @@ class Walk:
         ordered: bool = True,
         loads: bool = False,
         room: int = 64,
-        shuffle: Callable[[list[int]], None] = random.shuffle,
+        shuffle: Callable[[list[int]], None] | None = None,
     ) -> None:
         self.room = room
         self._ordered = ordered
         self._loads = loads
-        self._shuffle = shuffle
+        self._shuffle = shuffle or random.Random().shuffle
         self._marks = bytearray(total)
         self._next = 0  # alone, no item before it is open
         self._own: list[int] | None = None  # what is left of an order of its own, the next one last
