@@ -23,11 +23,11 @@ from pathlib import Path
 from manyhands import OUTPUT, Controller, claimed_output, parallel
 from tests.helpers import tell, wait_for
 
-role, begun, gate, log = sys.argv[1:5]
+role, lease, begun, gate, log = sys.argv[1:6]
 
 
 @parallel(workers=1, start_method="forkserver", on_error="return")
-@claimed_output("{name}.txt", lease=0.4, max_crashes=2)
+@claimed_output("{name}.txt", lease=float(lease), max_crashes=2)
 def work(name, output: Path = OUTPUT):
     tell(log, f"{name} {role}")
     output.write_text("half")
@@ -37,7 +37,7 @@ def work(name, output: Path = OUTPUT):
     output.write_text(f"whole, by {role}")
 
 
-for outcome in work.map(sys.argv[5:]).outcomes():
+for outcome in work.map(sys.argv[6:]).outcomes():
     print(outcome.value.name if outcome.failure is None else repr(outcome.failure.error), flush=True)
 """
 
@@ -46,7 +46,10 @@ Host = Callable[..., AbstractContextManager["subprocess.Popen[str]"]]
 
 @pytest.fixture
 def host(tmp_path: Path, here: Path, begun: Fifo, gate: Fifo) -> Host:
-    """Starts the script as another machine would, in a role, for some names; skips where that is not allowed."""
+    """Starts the script as another machine would, in a role, for some names; skips where that is not allowed.
+
+    A lease is short where it has to pass. Where it must not, it is longer than any wait of a loaded machine.
+    """
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("only root may make namespaces, and only on Linux")
     probe = subprocess.run(["unshare", "-u", "-p", "-m", "-f", "true"], capture_output=True, check=False)
@@ -55,12 +58,12 @@ def host(tmp_path: Path, here: Path, begun: Fifo, gate: Fifo) -> Host:
     script = write_script(tmp_path / "script.py", SCRIPT)
 
     @contextmanager
-    def start(role: str, *items: str) -> Iterator[subprocess.Popen[str]]:
+    def start(role: str, *items: str, lease: float = 0.4) -> Iterator[subprocess.Popen[str]]:
         boot = tmp_path / f"boot id of {role}"
         boot.write_text(f"{role}\n")
         inside = (
             f"hostname {role}; mount --bind '{boot}' /proc/sys/kernel/random/boot_id; exec "
-            f"{sys.executable} '{script}' {role} '{begun.path}' '{gate.path}' '{tmp_path / 'log'}' {' '.join(items)}"
+            f"{sys.executable} '{script}' {role} {lease} '{begun.path}' '{gate.path}' '{tmp_path / 'log'}' {' '.join(items)}"
         )
         process = subprocess.Popen(
             ["unshare", "-u", "-p", "-m", "-f", "--mount-proc", "--kill-child", "sh", "-c", inside],
@@ -119,12 +122,12 @@ def test_a_machine_that_is_gone_is_taken_over(here: Path, host: Host, begun: Fif
 
 def test_an_owner_that_lives_is_waited_for(here: Path, host: Host, begun: Fifo, gate: Fifo) -> None:
     """However often its lease has passed: its record is touched."""
-    with host("first", "a") as first:
+    with host("first", "a", lease=2) as first:
         worker_of(first, begun)
         (record,) = here.glob(".manyhands-*.claim-record")
-        with host("last", "a", "b") as last:
+        with host("last", "a", "b", lease=2) as last:
             until(lambda: (here / "b.txt").exists(), "the other does what it can")
-            for _ in range(40):  # five leases
+            for _ in range(20):  # more than two leases
                 before = record.stat().st_mtime_ns
                 until(lambda before=before: record.stat().st_mtime_ns != before, "it is touched")
             gate.let_go()
@@ -163,9 +166,9 @@ def test_an_input_that_ends_machines_has_failed(here: Path, host: Host, begun: F
 
 def test_a_worker_that_dies_fails_its_item_for_all(here: Path, host: Host, begun: Fifo, gate: Fifo) -> None:
     """Its parent tells the others at once, which have no lease to wait for, and do not compute it again."""
-    with host("first", "a") as first:
+    with host("first", "a", lease=60) as first:
         worker = worker_of(first, begun)
-        with host("last", "b", "a") as last:
+        with host("last", "b", "a", lease=60) as last:
             assert begun.line().startswith("b last")
             os.kill(worker, signal.SIGKILL)
             assert finish(first).startswith("WorkerDied('the worker process")
