@@ -194,10 +194,11 @@ class Counting:
     def ended(self, outcome: Outcome[Any]) -> None:
         self.seen += 1
 
-    def returned(self, values: list[Any]) -> None:
-        self.seen += len(values)
+    def happened(self, event: Event) -> None:
+        if isinstance(event, Returned):
+            self.seen += len(event.values)
 
-    def retried(self) -> None:
+    def retried(self, index: int) -> None:
         self.retries += 1
 
     def away(self, count: int) -> None:

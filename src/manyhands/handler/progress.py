@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, cast
 
 from manyhands.calls import Done
-from manyhands.outcome import Outcome
+from manyhands.outcome import Event, Outcome, Returned
 
 
 class ProgressBar:
@@ -42,8 +42,13 @@ class ProgressBar:
             self._marks["here"] += 1
         self.more(1)
 
+    def happened(self, event: Event) -> None:
+        """So many more, without a fault; what else there is has its own methods."""
+        if isinstance(event, Returned):
+            self.returned(event.values)
+
     def returned(self, values: Sequence[Any]) -> None:
-        """So many more, without a fault."""
+        """So many more."""
         self.more(len(values))
 
     def found(self, count: int) -> None:
@@ -61,7 +66,7 @@ class ProgressBar:
             with self._drawing():
                 self._bar.update(count)
 
-    def retried(self) -> None:
+    def retried(self, index: int) -> None:
         """One is tried again."""
         self._mark("retried")
 

@@ -51,11 +51,11 @@ _DRAW_SECONDS: Final = 0.001  # an input that takes longer to give its items is 
 class Observer(Protocol):
     """Is told what happens to a map; a progress bar, say."""
 
+    def happened(self, event: Event) -> None:
+        """The runner has told this. Of a ``Returned``, the items have ended with it, and ``ended`` is not called."""
+
     def ended(self, outcome: Outcome[Any]) -> None:
         """An item has ended; its consumer may see it later."""
-
-    def returned(self, values: Sequence[Any]) -> None:
-        """Items have ended, each with a value."""
 
     def found(self, count: int) -> None:
         """So many items need not be computed, others have done that."""
@@ -63,8 +63,8 @@ class Observer(Protocol):
     def away(self, count: int) -> None:
         """So many items are claimed by others at present."""
 
-    def retried(self) -> None:
-        """An attempt failed and is to be repeated."""
+    def retried(self, index: int) -> None:
+        """An attempt at this item failed and is to be repeated."""
 
     def close(self) -> None:
         """The map has ended."""
@@ -212,14 +212,14 @@ class Pump:
         if not isinstance(call, Failed):
             return self.stream.add(item, call, self._clock())
         index = self.stream.add(item, Call(), self._clock())
-        self._tell(self.stream.end(index, call))
+        self._tell(index, self.stream.end(index, call))
         return index
 
     def cancel(self, index: int) -> None:
         """Drops the item if it does not run; it ends as a failure then."""
         if self.stream.is_waiting(index):
             again = " again" if self.stream.item(index).attempts else ""
-            self._tell(self.stream.end(index, Failed(PoolClosed(f"cancelled before it ran{again}"))))
+            self._tell(index, self.stream.end(index, Failed(PoolClosed(f"cancelled before it ran{again}"))))
         else:
             self.runner.cancel(index)
 
@@ -233,7 +233,7 @@ class Pump:
         self.stream.stop()
         out = self.stream.out
         for index in self.stream.waiting:
-            self._tell(self.stream.end(index, self._cancelled(index)))
+            self._tell(index, self.stream.end(index, self._cancelled(index)))
         for index in out:
             self.runner.cancel(index)
         for index in out if kill else []:
@@ -406,7 +406,7 @@ class Pump:
             item = self.stream.item(index)
             call = item.call or self._remake(index, item.arguments)
             if isinstance(call, Failed):
-                self._tell(self.stream.end(index, call))
+                self._tell(index, self.stream.end(index, call))
                 continue
             admitted = self._gate.enter(index, call)
             if self._away and not isinstance(admitted, Pass):
@@ -419,67 +419,66 @@ class Pump:
             elif isinstance(admitted, Failed) and admitted.halts:
                 raise Halted(admitted)
             else:
-                self._tell(self.stream.end(index, admitted))
+                self._tell(index, self.stream.end(index, admitted))
 
     def _absorb(self, events: list[Event]) -> None:
         halting: Failed | None = None
         for event in events:
+            if self._observer is not None:
+                self._observer.happened(event)
             if self._away and isinstance(event, Answered) and not isinstance(event.answer, Later):
                 self._note_away(event.ticket, False)
             match event:
                 case Returned(index, values, seconds, last, worker):
                     self.stream.returned(index, values, seconds, last, worker)
-                    if self._observer is not None:
-                        self._observer.returned(values)
                 case Answered(index, Later() as later, seconds, worker):
                     self._later(index, later, seconds, worker)
                 case Answered(_, Failed(halts=True) as failed):
                     halting = halting or failed  # what came with it is told first
                 case Answered(index, Done() as done, seconds, worker):
-                    self._tell(self.stream.answered(index, done, seconds, worker))
+                    self._tell(index, self.stream.answered(index, done, seconds, worker))
                 case Answered(index, Failed() as failed, seconds, worker):
-                    self._judge(self.stream.failed(index, failed, self._clock(), seconds, worker))
+                    self._judge(index, self.stream.failed(index, failed, self._clock(), seconds, worker))
                 case Died(index, error, worker):
                     self._died(index, error, worker)
                 case Cancelled(index):
-                    self._tell(self.stream.dropped(index, self._cancelled()))
+                    self._tell(index, self.stream.dropped(index, self._cancelled()))
         if halting is not None:
             raise Halted(halting)
 
-    def _judge(self, ended: Ended | Question) -> None:
+    def _judge(self, index: int, ended: Ended | Question) -> None:
         """Asks the user, if it is for the user to say."""
         if isinstance(ended, Question):
-            index = ended.failure.index
             verdict = ask(ended.handle_error, ended.failure)
             call = None
             if isinstance(verdict, Retry) and verdict.arguments is not SAME:
                 call = self._prepare(index, verdict.arguments)
             ended = self.stream.judged(index, verdict, self._clock(), call)
-        self._tell(ended)
+        self._tell(index, ended)
 
     def _died(self, index: int, error: WorkerDied | TaskTimeout, worker: str) -> None:
         call = self.stream.call_of(index)
         told = None if call is None else self._gate.died(index, call, error)
         if told is None:
-            self._judge(self.stream.died(index, error, self._clock(), worker))
+            self._judge(index, self.stream.died(index, error, self._clock(), worker))
             return
         error.index, error.item = index, self.stream.item(index).item
         if isinstance(told, Later):
             self._later(index, told, error.seconds, worker)
         else:
-            self._judge(self.stream.failed(index, told, self._clock(), error.seconds, worker))
+            self._judge(index, self.stream.failed(index, told, self._clock(), error.seconds, worker))
 
     def _later(self, index: int, later: Later, seconds: float, worker: str) -> None:
         wait = self._gate.later(index, later, self.stream.item(index).looks + 1)
         if isinstance(wait, Away):
-            self._tell(self.stream.leave(index, wait.where))
+            self._tell(index, self.stream.leave(index, wait.where))
         else:
             self.stream.postpone(index, self._clock() + wait, later.memo, later.failed, seconds, worker)
             self._note_away(index, later.failed is None)
             if later.failed is not None:
-                self._tell(None)
+                self._tell(index, None)
             if self._is_cancelled:
-                self._tell(self.stream.end(index, self._cancelled(index)))
+                self._tell(index, self.stream.end(index, self._cancelled(index)))
 
     def _note_away(self, index: int, is_away: bool) -> None:
         before = len(self._away)
@@ -487,11 +486,11 @@ class Pump:
         if self._observer is not None and len(self._away) != before:
             self._observer.away(len(self._away))
 
-    def _tell(self, ended: Ended) -> None:
+    def _tell(self, index: int, ended: Ended) -> None:
         if self._observer is None:
             return
         if ended is None:
-            self._observer.retried()
+            self._observer.retried(index)
         else:
             self._observer.ended(ended)
 

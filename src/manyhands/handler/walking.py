@@ -153,7 +153,7 @@ class WalkingPump(Pump):
             call = self._prepare(index, item)
             if isinstance(call, Failed):
                 self.stream.add(item, Call(), self._clock(), index)
-                self._tell(self.stream.end(index, call))
+                self._tell(index, self.stream.end(index, call))
             else:
                 self.stream.add(item, call, self._clock(), index)
             self._send_due()
@@ -197,13 +197,13 @@ class WalkingPump(Pump):
                 self._told[index] = 1
             self._observer.found(len(news))
 
-    def _tell(self, ended: Ended) -> None:
+    def _tell(self, index: int, ended: Ended) -> None:
         """An item that is loaded later ends twice, and is told once."""
         if self._observer is not None and ended is not None:
-            if self._told[ended.index]:
+            if self._told[index]:
                 return
-            self._told[ended.index] = 1
-        super()._tell(ended)
+            self._told[index] = 1
+        super()._tell(index, ended)
 
     def _valued(self, ready: Ready) -> Outcome[Any] | Run:
         index, count = ready.index, ready.count
