@@ -63,7 +63,8 @@ def host(tmp_path: Path, here: Path, begun: Fifo, gate: Fifo) -> Host:
         boot.write_text(f"{role}\n")
         inside = (
             f"hostname {role}; mount --bind '{boot}' /proc/sys/kernel/random/boot_id; exec "
-            f"{sys.executable} '{script}' {role} {lease} '{begun.path}' '{gate.path}' '{tmp_path / 'log'}' {' '.join(items)}"
+            f"{sys.executable} '{script}' {role} {lease} '{begun.path}' '{gate.path}' '{tmp_path / 'log'}' "
+            f"{' '.join(items)}"
         )
         process = subprocess.Popen(
             ["unshare", "-u", "-p", "-m", "-f", "--mount-proc", "--kill-child", "sh", "-c", inside],

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any, cast
 
-from manyhands.workers.channel import RUN, Frame, message_of
+from manyhands.workers.channel import RUN, TOLD, Frame, message_of
 from manyhands.workers.child import Child
 from manyhands.workers.messages import Forget, Forgotten, Load
 
@@ -79,3 +79,24 @@ def test_it_says_so_at_once_if_nobody_uses_it() -> None:
     child.take(Load(9, os.getcwd(), list(sys.path), cast("Any", Work())))
     child.take(Forget(9))
     assert len(stub.sent) == 2
+
+
+def test_what_is_printed_in_the_middle_of_a_frame_comes_after_it() -> None:
+    """A finaliser may run at any moment; a frame in a frame would end the channel."""
+
+    class Interrupted(Stub):
+        depth = 0
+
+        def send(self, *frames: Frame) -> None:
+            self.depth += 1
+            assert self.depth == 1
+            if frames[0].kind == RUN:
+                child._tell(Frame(TOLD))
+            self.sent += [frame.kind for frame in frames]
+            self.depth -= 1
+
+    stub = Interrupted()
+    child = Child(cast("Any", stub), cast("Any", stub), cast("Any", stub))
+    child.send_frames(Frame(RUN))
+    child._tell(Frame(TOLD))
+    assert stub.sent == [RUN, TOLD, TOLD]

@@ -173,10 +173,13 @@ class Counting:
     retries: int = 0
     closed: int = 0
 
+    def happened(self, event: Event) -> None:
+        pass
+
     def ended(self, outcome: Outcome[Any]) -> None:
         self.outcomes.append(outcome)
 
-    def retried(self) -> None:
+    def retried(self, index: int) -> None:
         self.retries += 1
 
     def away(self, count: int) -> None:

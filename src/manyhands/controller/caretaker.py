@@ -198,18 +198,21 @@ class Caretaker:
             dispatcher.send_held()
             self._end_who_does_not_begin()
             expects = dispatcher.expects
-            if reader.leader == CARETAKER and (not expects or reader.has_followers):
+            rests = not expects and time.monotonic() - self._needed_at >= DOZE_SECONDS
+            if reader.leader == CARETAKER and (not (expects or rests) or reader.has_followers):
                 reader.leader = None
             if reader.leader is None and reader.has_followers:
                 reader.ring_one()
-            elif reader.leader is None and expects and (self._hurried or not reader.led):
-                reader.leader = CARETAKER
+            elif reader.leader is None and (rests or (expects and (self._hurried or not reader.led))):
+                reader.leader = (
+                    CARETAKER  # of workers that rest, threads of the user's may have something to say
+                )
             # While others read, it looks less and less often: each look takes the interpreter away from them.
             self._nap = min(2 * self._nap, MOST_NAP_SECONDS) if reader.led else NAP_SECONDS
             reader.led = self._hurried = False
             leads = reader.leader == CARETAKER
             seconds = self._seconds_to_sleep(dispatcher.ledger.expects, leads)
-            self.sleeps = not leads and (seconds is None or seconds > MOST_NAP_SECONDS)
+            self.sleeps = not (leads and expects) and (seconds is None or seconds > MOST_NAP_SECONDS)
         return seconds, leads
 
     def _seconds_to_sleep(self, works: bool, leads: bool) -> float | None:
@@ -227,7 +230,7 @@ class Caretaker:
             return 0.0
         if dispatcher.ledger.state is PoolState.CLOSED or unreaped:
             return _REAP_SECONDS
-        if leads:
+        if leads and dispatcher.expects:
             return dispatcher.sample_interval or (START_SECONDS if dispatcher.ledger.unproven else None)
         if works or now - self._needed_at < DOZE_SECONDS:
             return self._nap

@@ -56,6 +56,7 @@ from manyhands.workers.channel import (
     PROMPT,
     RETURNED,
     RUN,
+    TOLD,
     WATCH,
     WHOLE,
     Frame,
@@ -63,6 +64,7 @@ from manyhands.workers.channel import (
     message_of,
 )
 from manyhands.workers.guard import guard
+from manyhands.workers.inlet import Said, inlet, levels
 from manyhands.workers.launch import end_group, search_path
 from manyhands.workers.messages import Beat, Forget, Forgotten, Full, Load, Ready, Setup, Stop, Unready
 from manyhands.workers.parcel import STORED
@@ -139,6 +141,7 @@ class Dispatcher:
         keeps: bool = False,
         canvas: int | None = None,
         form: CallForm = PLAIN_FORM,
+        name: str = "",
     ) -> Session:
         """A share of the pool for calls of ``work``, a packed ``Work``; raises PoolClosed.
 
@@ -149,8 +152,9 @@ class Dispatcher:
             keeps: the work keeps something in its workers that they are to have let go of when the share is closed.
             canvas: a segment of the pool's bank that the calls write to.
             form: how calls travel.
+            name: of the function.
         """
-        session = Session(self, timeout, keeps, form)
+        session = Session(self, timeout, keeps, form, name)
         self.open(session, work, chunksize, canvas, form.readonly)
         return session
 
@@ -172,7 +176,7 @@ class Dispatcher:
                 raise PoolClosed("the pool is closed")
             self.begin()
             group = share.group = next(self._numbers)
-            load = Load(group, os.getcwd(), list(search_path()), body)
+            load = Load(group, os.getcwd(), list(search_path()), body, levels())
             self.works[group] = OpenWork(load, share, chunksize, key, stored, canvas)
             self._open_group(self.ledger, group)
             self._renew_limits()
@@ -346,6 +350,7 @@ class Dispatcher:
     def close(self, kill: bool = False) -> None:
         """Ends the pool: running calls are finished or, with ``kill``, ended; returns when no worker lives."""
         self.caretaker.close(kill)
+        inlet.flush()
 
     def close_later(self) -> None:
         """Ends the pool as soon as its caretaker comes to it; takes no lock."""
@@ -466,6 +471,8 @@ class Dispatcher:
                     del self._tickets[ticket]
             elif kind == HANDED_BACK:
                 self.ledger.handed_back(number, frame.ticket, frame.begin, frame.end)
+            elif kind == TOLD:
+                inlet.put(self._said(handle, frame))
             else:
                 actions += self._take_message(number, handle, frame)
         if frames:
@@ -480,6 +487,13 @@ class Dispatcher:
                 end_group(handle.pid)  # it has closed its channel: it is gone, or of no use any more
             self.caretaker.wake()
         return bool(frames)
+
+    def _said(self, handle: Handle, frame: Frame) -> Said:
+        owner = self._tickets.get(frame.ticket)
+        if owner is None:
+            return Said(frame.flags, frame.body, handle.name, None, "")
+        item = owner.share.item(frame.ticket, frame.begin)
+        return Said(frame.flags, frame.body, handle.name, item, owner.share.name)
 
     def _take_message(self, number: int, handle: Handle, frame: Frame) -> list[Action]:
         match message_of(frame):

@@ -19,6 +19,7 @@ from manyhands.errors import PoolClosed
 from manyhands.outcome import explain
 from manyhands.workers import payload
 from manyhands.workers.channel import RETURNED, Frame
+from manyhands.workers.inlet import inlet
 from manyhands.workers.parcel import EACH, STORED, unpack
 from manyhands.workers.spin import SPIN_SECONDS
 
@@ -125,6 +126,7 @@ class PoolFuture(Future[T]):
             desk.dispatcher.reader.wait(self._is_over, timeout, spin=desk.is_quick)
         if self._news is not None:
             self._open()
+        inlet.flush()
 
     def _is_over(self) -> bool:
         return self._desk is None  # cheaper to ask than ``done``
@@ -200,6 +202,7 @@ class Desk:
         calls: whether requests are ``Call`` objects.
         timeout: seconds that a call may take.
         readonly: whether large arguments can't be written to.
+        name: of the function; "" if each call brings one along.
     """
 
     lasting = True
@@ -214,8 +217,10 @@ class Desk:
         calls: bool,
         timeout: float | None = None,
         readonly: bool = False,
+        name: str = "",
     ) -> None:
         self.dispatcher = dispatcher
+        self.name = name
         self.group = -1
         self.timeout = timeout
         self._calls = calls
@@ -314,6 +319,10 @@ class Desk:
             future.settle(news, worker)
         if self._retired and not self._futures:
             self._close()
+
+    def item(self, ticket: int, position: int) -> int | None:
+        """It is in no map."""
+        return None
 
     def unheard(self, ticket: int) -> list[tuple[int, int]]:
         """The call, unless it has ended."""

@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from manyhands.controller.poller import Poller
+from manyhands.workers.inlet import inlet
 from manyhands.workers.spin import Spin
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ class Reader:
                 pass
         if descriptors or most is not None:
             dispatcher.take_in(descriptors)
+            inlet.hold_back()
 
     def ring_one(self) -> None:
         """Nobody leads: somebody who waits is to."""

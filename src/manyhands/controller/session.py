@@ -16,6 +16,7 @@ from manyhands.memory.bank import Stored
 from manyhands.outcome import Answered, Cancelled, Died, Event, Held
 from manyhands.workers import payload
 from manyhands.workers.channel import Frame
+from manyhands.workers.inlet import inlet
 from manyhands.workers.parcel import ATOMS, EACH, STORED
 
 if TYPE_CHECKING:
@@ -69,8 +70,10 @@ class Session:
         timeout: float | None = None,
         keeps: bool = False,
         form: CallForm = PLAIN_FORM,
+        name: str = "",
     ) -> None:
         self._dispatcher = dispatcher
+        self.name = name
         self._keeps = keeps
         self._form = form
         self.group = -1  # given by the dispatcher
@@ -238,6 +241,8 @@ class Session:
     def close(self, kill: bool = False, wait: bool = True) -> None:
         """Gives the share back; without ``wait``, takes no lock and may be called from a finaliser."""
         self._dispatcher.close_session(self.group, kill, not wait, self._keeps)
+        if wait:
+            inlet.flush()
 
     def promise(self, pending: Callable[[], bool]) -> None:
         """It is no map's: the pool is to wait for its calls as long as ``pending`` is true."""
@@ -290,6 +295,11 @@ class Session:
     def put(self, ticket: int, begin: int, end: int, news: News, worker: str) -> None:
         """Something became of calls of this session."""
         self._arrived.append((ticket, begin, end, news, worker))
+
+    def item(self, ticket: int, position: int) -> int | None:
+        """The item's position in the input."""
+        sent = self._sent.get(ticket)
+        return None if sent is None else sent.index + position
 
     def unheard(self, ticket: int) -> list[tuple[int, int]]:
         """The stretches of a ticket of which nothing was heard."""

@@ -30,6 +30,8 @@ class Share(Protocol):
     """Who submits calls to a dispatcher, and is told what became of them, under the dispatcher's lock."""
 
     group: int
+    name: str
+    """Of the function that is called."""
     timeout: float | None
     """Seconds that a call may take."""
     lasting: bool
@@ -55,6 +57,10 @@ class Share(Protocol):
 
     def put(self, ticket: int, begin: int, end: int, news: News, worker: str) -> None:
         """Something became of these calls. What came before may come again: then it is left aside."""
+        ...
+
+    def item(self, ticket: int, position: int) -> int | None:
+        """The number of this call among all of a map; None: it is in no map, or nobody knows any more."""
         ...
 
     def unheard(self, ticket: int) -> list[tuple[int, int]]:

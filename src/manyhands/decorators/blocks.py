@@ -218,7 +218,9 @@ class _Plan:
             packed = packed_work(work, Work(work, rule=_RULE))
             form = CallForm(self._options.readonly)
             keeps = canvas is not None
-            runner = pool.open_session(packed, None, self._options.timeout, keeps, canvas=number, form=form)
+            runner = pool.open_session(
+                packed, None, self._options.timeout, keeps, canvas=number, form=form, name=self._name
+            )
         except BaseException:
             if canvas is not None:
                 canvas.close().close()

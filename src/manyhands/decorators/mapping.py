@@ -300,7 +300,10 @@ def start_runner(
     shortened = rule.shortened if rule is not None and rule.has_fixed else None
     form = CallForm(options.readonly, shortened)
     return open_pool(
-        options, lambda pool: pool.open_session(blob, chunksize, options.timeout, keeps, form=form)
+        options,
+        lambda pool: pool.open_session(
+            blob, chunksize, options.timeout, keeps, form=form, name=name_of(function)
+        ),
     )
 
 

@@ -34,6 +34,7 @@ from manyhands.handler.pump import Prepare, Pump
 from manyhands.handler.runner import Runner
 from manyhands.handler.stream import Stream
 from manyhands.outcome import Outcome, add_attempts, explain
+from manyhands.policies.parameters import name_of
 from manyhands.policies.star import StarRule
 from manyhands.settings import MapOptions, current_rehearsal, is_foreign
 from manyhands.shutdown import at_end, ends_by_error
@@ -128,7 +129,14 @@ def _submit_straight(function: ParallelFunction[..., Any], call: Call, options: 
     def open_desk() -> Desk:
         return open_pool(
             options,
-            lambda pool: Desk(pool, work, calls=True, timeout=options.timeout, readonly=options.readonly),
+            lambda pool: Desk(
+                pool,
+                work,
+                calls=True,
+                timeout=options.timeout,
+                readonly=options.readonly,
+                name=name_of(function),
+            ),
         )
 
     if isinstance(work, Large):

@@ -33,6 +33,8 @@ ANSWERED: Final = 3
 """From the worker: the call ``begin`` of ``ticket`` came to something else. Body: its pickled answer."""
 HANDED_BACK: Final = 4
 """From the worker: the calls ``begin`` to ``end`` of ``ticket`` were not begun, and won't be."""
+TOLD: Final = 5
+"""From the worker: the call ``begin`` of ``ticket``, or nobody's, has printed or logged something, see ``outlet``."""
 
 
 class Frame(NamedTuple):

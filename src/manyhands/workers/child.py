@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+from collections import deque
 from importlib import _bootstrap
 from typing import Any
 
@@ -22,6 +23,7 @@ from manyhands.workers.lane import Lane, Work
 from manyhands.workers.marker import Marker, receive_marker
 from manyhands.workers.memory import MemoryWatch
 from manyhands.workers.messages import Beat, Forget, Forgotten, Full, Load, Message, Ready, Setup, Stop, Unready
+from manyhands.workers.outlet import Outlet
 from manyhands.workers.shared import SharedMemory
 from manyhands.workers.tether import tether
 
@@ -135,7 +137,10 @@ class Child:
         self._works: dict[int, _Opened] = {}
         self._opening = threading.Lock()
         self._memory: MemoryWatch | None = None
-        self._sending = threading.Lock()
+        self._sending = threading.RLock()  # a finaliser may print something in the middle of it
+        self._is_sending = False
+        self._told: deque[Frame] = deque()  # meanwhile
+        self._outlet = Outlet(self._tell, marker)
 
     def live(self) -> None:
         """From the setting up to the end."""
@@ -181,6 +186,7 @@ class Child:
         match message:
             case Load(number):
                 self._marker.loads(True)
+                self._outlet.adopt(message.levels)
                 self._works[number] = _Opened(message, _loaded(message, self._shared))
                 self._marker.loads(False)
             case Forget(number, tell):
@@ -229,6 +235,7 @@ class Child:
             os.environ.setdefault(name, value)
         place.settle(setup)
         namespaces.share()
+        self._outlet.open()
         try:
             try:
                 _go_to(setup)
@@ -259,12 +266,27 @@ class Child:
 
     def send_frames(self, *frames: Frame) -> None:
         """Sends frames, in one piece; for any thread."""
+        self._outlet.flush()  # what a call has begun to print comes before what it has returned
         with self._sending:
-            news = self._shared.news()
-            if news is not None:
-                frames = (news, *frames)
-            if frames:
-                self._channel.send(*frames)
+            self._is_sending = True
+            try:
+                news = self._shared.news()
+                if news is not None:
+                    frames = (news, *frames)
+                if frames:
+                    self._channel.send(*frames)
+            finally:
+                self._is_sending = False
+            while self._told:
+                self._channel.send(self._told.popleft())
+
+    def _tell(self, frame: Frame) -> None:
+        """Sends what a call has said, whatever this thread is at."""
+        with self._sending:
+            if self._is_sending:
+                self._told.append(frame)
+            else:
+                self._channel.send(frame)
 
     def _forget(self, number: int, tell: bool = False) -> None:
         with self._opening:

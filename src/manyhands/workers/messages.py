@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 if TYPE_CHECKING:
     from manyhands.memory.exchange import Noted
     from manyhands.memory.places import Place
+    from manyhands.workers.outlet import Levels
 
 
 class Setup(NamedTuple):
@@ -38,12 +39,20 @@ class Setup(NamedTuple):
 
 
 class Load(NamedTuple):
-    """To the worker: the pickled work that calls with this number belong to, or the place where it lies."""
+    """To the worker: the pickled work that calls with this number belong to, or the place where it lies.
+
+    Attributes:
+        work: its number.
+        directory, sys_path: where the caller is, and imports from.
+        blob: the work.
+        levels: what the caller's loggers let pass.
+    """
 
     work: int
     directory: str
     sys_path: list[str]
     blob: bytes | Place
+    levels: Levels | None = None
 
 
 class Forget(NamedTuple):
