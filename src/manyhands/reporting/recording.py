@@ -31,8 +31,8 @@ REPRS_MAX: Final = 500
 ATTEMPTS_MAX: Final = 20
 """Attempts from this one on are counted together."""
 
-_TEXT_MAX: Final = 2000
-_TRACEBACK_MAX: Final = 20_000
+TEXT_MAX: Final = 2000
+TRACEBACK_MAX: Final = 20_000
 _BATCH: Final = 4096
 _PLAIN: Final = (str, bytes, int, float, complex, bool, type(None))
 
@@ -41,6 +41,25 @@ class Label(str):
     """An item's text that was made before: taken as it is."""
 
     __slots__ = ()
+
+
+class Labels:
+    """Makes labels of items, of few where that may take long."""
+
+    def __init__(self) -> None:
+        self._asked = 0
+
+    def of(self, item: object) -> str:
+        """A short repr; of the type alone, if too many were asked that are neither numbers nor texts; "" for None."""
+        if isinstance(item, Label):
+            return item
+        if item is None:
+            return ""
+        if not is_plain(item):
+            if self._asked >= REPRS_MAX:
+                return f"<{type(item).__qualname__}>"
+            self._asked += 1
+        return short_repr(item)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +190,7 @@ class Recording:
         self._slowest: list[tuple[float, int, Slow]] = []
         self._threshold = -1.0
         self._admitted = 0
-        self._reprs = 0
+        self._labels = Labels()
 
     # -- while it goes ------------------------------------------------------------------------------------------
 
@@ -224,16 +243,16 @@ class Recording:
     ) -> None:
         """An item has failed for good, after so many attempts."""
         self.failures += 1
-        key = (error_type, _place(traceback))
+        key = (error_type, place(traceback))
         group = self.groups.get(key)
         if group is None:
             if self.failures > FAILURES_MAX:  # a kind that is new so late is counted with others like it
                 key = (error_type if len(self.groups) < 2 * FAILURES_MAX else "other", "")
                 traceback = ""
-            group = self.groups.setdefault(key, FailureGroup(key[0], _cut(traceback, _TRACEBACK_MAX)))
+            group = self.groups.setdefault(key, FailureGroup(key[0], cut(traceback, TRACEBACK_MAX)))
         group.count += 1
         if self.failures <= FAILURES_MAX:
-            group.kept.append(Failed(index, self._told(item), _cut(text, _TEXT_MAX), attempts, worker))
+            group.kept.append(Failed(index, self._labels.of(item), cut(text, TEXT_MAX), attempts, worker))
 
     def peak(self, worker: str, size: int) -> None:
         """A worker was seen with so many bytes of memory; the most counts."""
@@ -321,14 +340,14 @@ class Recording:
         items: Sequence[Any] | None,
         attempt: int,
     ) -> None:
-        if items:
+        if items is not None and len(items):
             item = items[-1]
         index = index + count - 1 if index >= 0 else -1
-        if index >= 0 and len(self.labels) < LABELS_MAX and index not in self.labels and _is_plain(item):
-            self.labels[index] = self._told(item)
+        if index >= 0 and len(self.labels) < LABELS_MAX and index not in self.labels and is_plain(item):
+            self.labels[index] = self._labels.of(item)
         if seconds <= self._threshold:
             return
-        slow = Slow(seconds, index, self._told(item), worker, begin, status, attempt)
+        slow = Slow(seconds, index, self._labels.of(item), worker, begin, status, attempt)
         self._admitted += 1
         entry = (seconds, -self._admitted, slow)
         if len(self._slowest) < SLOWEST_MAX:
@@ -337,15 +356,6 @@ class Recording:
             heapreplace(self._slowest, entry)
         if len(self._slowest) == SLOWEST_MAX:
             self._threshold = self._slowest[0][0]
-
-    def _told(self, item: object) -> str:
-        if isinstance(item, Label):
-            return item
-        if not _is_plain(item):
-            if self._reprs >= REPRS_MAX:
-                return f"<{type(item).__qualname__}>"
-            self._reprs += 1
-        return short_repr(item)
 
     def _take(self) -> None:
         with self._lock:
@@ -395,17 +405,17 @@ class Recording:
         )  # what overlaps can't be merged: don't try all the time
 
 
-def _place(traceback: str) -> str:
+def place(traceback: str) -> str:
     """What of a traceback says where it was raised: without the message, which may name the item."""
     return "\n".join(line for line in traceback.splitlines() if line.startswith("  "))
 
 
-def _cut(text: str, most: int) -> str:
+def cut(text: str, most: int) -> str:
     """A text, or its two ends where it is too long."""
     return text if len(text) <= most else f"{text[: most // 4]}\n…\n{text[-(3 * most // 4) :]}"
 
 
-def _is_plain(item: object) -> bool:
+def is_plain(item: object) -> bool:
     """Whether the item's repr is quick: a number, a text, a path, or a few of them."""
     kind = type(item)
     if kind in _PLAIN or isinstance(item, PurePath | Label):
