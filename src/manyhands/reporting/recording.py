@@ -320,11 +320,15 @@ class Recording:
         """The slowest attempts that are known one by one, slowest first."""
         return [slow for *_, slow in sorted(self._slowest, key=lambda each: (-each[0], each[1]))]
 
-    def tracks(self) -> dict[str, list[Span]]:
-        """The spans of each worker, by their begin."""
+    def raw_tracks(self) -> dict[str, array[float]]:
+        """The track of each worker."""
         self._take()
         with self._lock:
-            return {worker: spans(track) for worker, track in self._tracks.items()}
+            return {worker: array("d", track) for worker, track in self._tracks.items()}
+
+    def tracks(self) -> dict[str, list[Span]]:
+        """The spans of each worker, by their begin."""
+        return {worker: spans(track) for worker, track in self.raw_tracks().items()}
 
     # -- inside -------------------------------------------------------------------------------------------------
 
