@@ -69,9 +69,7 @@ class Timeline:
         told = f"{counted(host.workers, 'worker')}, busy {percent(share)} of the time"
         kind = ' class="compact"' if compact else ""
         drawn = [f"<h3>{escaped(host.name)} <small>{told}</small></h3>", f"<div{kind}>"]
-        for row in host.rows:
-            if len(self.cells) < ROWS_MAX:
-                drawn.append(self._row(row))
+        drawn += map(self._row, host.rows[: ROWS_MAX - len(self.cells)])
         if len(self.cells) >= ROWS_MAX:
             drawn.append(
                 f"<p>Rows beyond the first {number(ROWS_MAX)} are left out here; they count everywhere else.</p>"
@@ -81,7 +79,7 @@ class Timeline:
     def _row(self, row: Row) -> str:
         cells = row.cells(self._resolution)
         self.cells.append([self._told(cell) for cell in cells])
-        name = row.pids[0] if len(row.pids) == 1 else counted(len(row.pids), "process").replace("sss", "sses")
+        name = row.pids[0] if len(row.pids) == 1 else f"{number(len(row.pids))} in turn"
         share = row.busy / self._seconds
         told = f"{name}: {counted(row.calls, 'call')}, busy {percent(share)} of the time"
         if row.bad:
@@ -175,8 +173,10 @@ def histogram(bins: dict[int, int]) -> str:
             anchor = "start" if x < 4 else "end" if x > 94 else "middle"
             label = seconds(float(f"{bin_edge(place):.1g}")).replace(".00", "").replace(".0", "")
             drawn.append(f'<line class="tick" x1="{x:.3f}%" x2="{x:.3f}%" y1="{low}" y2="{low + 5}"/>')
-            drawn.append(f'<text x="{x:.3f}%" y="{low + 19}" text-anchor="{anchor}">{label}</text>')
-    told = f"{counted(sum(bins.values()), 'attempt')}, from {seconds(bin_edge(min(bins)))} to {seconds(bin_edge(max(bins) + 1))}"
+            kind = "" if place % 10 == 0 else ' class="minor"'
+            drawn.append(f'<text{kind} x="{x:.3f}%" y="{low + 19}" text-anchor="{anchor}">{label}</text>')
+    reach = f"{seconds(bin_edge(min(bins)))} to {seconds(bin_edge(max(bins) + 1))}"
+    told = f"{counted(sum(bins.values()), 'attempt')}, from {reach}"
     return (
         f'<svg class="histogram" role="img" aria-labelledby="histogram-title" width="100%" height="{low + 24}">'
         f'<title id="histogram-title">Distribution of durations: {told}</title>'
@@ -189,7 +189,8 @@ def bar(share: float, told: str) -> str:
     """A bar in a table, of its full length if ``share`` is 1."""
     return (
         f'<svg class="meter" role="img" width="100%" height="10"><title>{escaped(told)}</title>'
-        f'<rect class="room" width="100%" height="10" rx="2"/><rect class="bar" width="{share:.2%}" height="10" rx="2"/></svg>'
+        '<rect class="room" width="100%" height="10" rx="2"/>'
+        f'<rect class="bar" width="{share:.2%}" height="10" rx="2"/></svg>'
     )
 
 

@@ -22,16 +22,8 @@ from math import isfinite
 from pathlib import Path
 from typing import IO, Any, Final
 
-from manyhands.reporting.recording import (
-    FAILURES_MAX,
-    TEXT_MAX,
-    TRACEBACK_MAX,
-    Label,
-    Labels,
-    Recording,
-    cut,
-    place,
-)
+from manyhands.reporting.labels import TEXT_MAX, TRACEBACK_MAX, Label, Labels, cut, place
+from manyhands.reporting.recording import FAILURES_MAX, Recording
 from manyhands.reporting.spans import CODES, Status
 
 VERSION: Final = 1

@@ -12,10 +12,18 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heappush, heapreplace
-from pathlib import PurePath
 from typing import Any, Final, Protocol
 
-from manyhands.policies.star import short_repr
+from manyhands.reporting.labels import (
+    TEXT_MAX,
+    TRACEBACK_MAX,
+    Failed,
+    FailureGroup,
+    Labels,
+    cut,
+    is_plain,
+    place,
+)
 from manyhands.reporting.spans import CODES, Span, Status, bin_of, coarser, new_track, spans
 
 SPANS_MAX: Final = 200_000
@@ -25,41 +33,10 @@ WORKERS_MAX: Final = 20_000
 LABELS_MAX: Final = 2000
 """Items whose text is kept for the page's timeline, beside those of the slowest."""
 
-REPRS_MAX: Final = 500
-"""Items that are neither numbers nor texts and that are asked for their repr, which may take long."""
-
 ATTEMPTS_MAX: Final = 20
 """Attempts from this one on are counted together."""
 
-TEXT_MAX: Final = 2000
-TRACEBACK_MAX: Final = 20_000
 _BATCH: Final = 4096
-_PLAIN: Final = (str, bytes, int, float, complex, bool, type(None))
-
-
-class Label(str):
-    """An item's text that was made before: taken as it is."""
-
-    __slots__ = ()
-
-
-class Labels:
-    """Makes labels of items, of few where that may take long."""
-
-    def __init__(self) -> None:
-        self._asked = 0
-
-    def of(self, item: object) -> str:
-        """A short repr; of the type alone, if too many were asked that are neither numbers nor texts; "" for None."""
-        if isinstance(item, Label):
-            return item
-        if item is None:
-            return ""
-        if not is_plain(item):
-            if self._asked >= REPRS_MAX:
-                return f"<{type(item).__qualname__}>"
-            self._asked += 1
-        return short_repr(item)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,36 +50,6 @@ class Slow:
     begin: float
     status: Status
     attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """An item that failed for good; see ``Recording.failed``."""
-
-    index: int
-    item: str
-    text: str
-    attempts: int
-    worker: str
-
-
-class FailureGroup:
-    """Failures of one type at one place.
-
-    Attributes:
-        error_type: qualified name of the exception.
-        traceback: of the first of them.
-        count: all of them.
-        kept: the first of them, as a whole.
-    """
-
-    __slots__ = ("count", "error_type", "kept", "traceback")
-
-    def __init__(self, error_type: str, traceback: str) -> None:
-        self.error_type = error_type
-        self.traceback = traceback
-        self.count = 0
-        self.kept: list[Failed] = []
 
 
 class Recorder(Protocol):
@@ -407,21 +354,3 @@ class Recording:
         self._merge_at = max(
             self._spans_max, 2 * self._kept
         )  # what overlaps can't be merged: don't try all the time
-
-
-def place(traceback: str) -> str:
-    """What of a traceback says where it was raised: without the message, which may name the item."""
-    return "\n".join(line for line in traceback.splitlines() if line.startswith("  "))
-
-
-def cut(text: str, most: int) -> str:
-    """A text, or its two ends where it is too long."""
-    return text if len(text) <= most else f"{text[: most // 4]}\n…\n{text[-(3 * most // 4) :]}"
-
-
-def is_plain(item: object) -> bool:
-    """Whether the item's repr is quick: a number, a text, a path, or a few of them."""
-    kind = type(item)
-    if kind in _PLAIN or isinstance(item, PurePath | Label):
-        return True
-    return kind in (tuple, list) and len(item) <= 6 and all(type(each) in _PLAIN for each in item)  # type: ignore[arg-type,attr-defined]

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush, nlargest
 from typing import Final
 
-from manyhands.reporting.recording import FAILURES_MAX, SLOWEST_MAX, FailureGroup, Recording, Slow
+from manyhands.reporting.labels import FailureGroup
+from manyhands.reporting.recording import FAILURES_MAX, SLOWEST_MAX, Recording, Slow
 from manyhands.reporting.spans import STATUSES, Span, Status, bin_edge, coarser, new_track, spans
 
 OWN_ROWS_MAX: Final = 64
