@@ -1,4 +1,4 @@
-"""A headless Chromium that is told what to do over a pair of pipes, by the DevTools protocol; no other tool is needed."""
+"""A headless Chromium, told what to do over a pair of pipes by the DevTools protocol; no other tool is needed."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Browser:
         there_read, here_write = os.pipe()
         # The browser reads from descriptor 3 and writes to 4.
         command = ["sh", "-c", f'exec "$@" 3<&{there_read} 4>&{there_write}', "sh", found, *FLAGS]
-        environment = {**os.environ, "HOME": str(directory), "DBUS_SESSION_BUS_ADDRESS": "disabled:"}
+        environment = {**os.environ, "HOME": str(directory), "TMPDIR": str(directory), "DBUS_SESSION_BUS_ADDRESS": "disabled:"}
         with (directory / "stderr").open("wb") as errors:
             self.process = subprocess.Popen(
                 [*command, f"--user-data-dir={directory / 'profile'}"],
