@@ -105,7 +105,12 @@ class Browser:
         there_read, here_write = os.pipe()
         # The browser reads from descriptor 3 and writes to 4.
         command = ["sh", "-c", f'exec "$@" 3<&{there_read} 4>&{there_write}', "sh", found, *FLAGS]
-        environment = {**os.environ, "HOME": str(directory), "TMPDIR": str(directory), "DBUS_SESSION_BUS_ADDRESS": "disabled:"}
+        environment = {
+            **os.environ,
+            "HOME": str(directory),
+            "TMPDIR": str(directory),
+            "DBUS_SESSION_BUS_ADDRESS": "disabled:",
+        }
         with (directory / "stderr").open("wb") as errors:
             self.process = subprocess.Popen(
                 [*command, f"--user-data-dir={directory / 'profile'}"],

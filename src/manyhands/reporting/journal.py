@@ -218,9 +218,10 @@ def read_file(path: str | os.PathLike[str]) -> Recording | None:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
         lines = _parsed(file)
         recording = _begun(next(lines, None))
         if recording is not None:
@@ -254,11 +255,18 @@ def is_journal(name: str) -> bool:
 
 
 def _parsed(file: IO[bytes]) -> Iterator[Any]:
-    while line := file.readline(_LINE_MAX):
+    while line := _line(file):
         try:
             yield json.loads(line)
         except (ValueError, RecursionError):
             yield None
+
+
+def _line(file: IO[bytes]) -> bytes:
+    try:
+        return file.readline(_LINE_MAX)
+    except OSError:  # what was read until then is told
+        return b""
 
 
 def _begun(header: Any) -> Recording | None:
@@ -317,9 +325,9 @@ class _Replay:
         self._recording.span(
             self._workers[number],
             _seconds(begin),
-            _seconds(seconds),
+            max(0.0, _seconds(seconds)),
             count,
-            _seconds(last),
+            max(0.0, _seconds(last)),
             status,
             _whole(index),
             attempt=_whole(attempt),
