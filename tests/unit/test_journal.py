@@ -263,11 +263,11 @@ def test_a_full_disk_turns_it_off(
     writer = Writer(tmp_path, "f", 1.0, 2)
     some(writer)
     writer.flush()
-    write = os.write
+    write, room = os.write, [10]
 
     def full(descriptor: int, data: bytes) -> int:
-        if len(data) > 10:
-            return write(descriptor, data[:10])
+        if room:
+            return write(descriptor, data[: room.pop()])
         raise OSError(errno.ENOSPC, "no space left on device")
 
     monkeypatch.setattr(journal.os, "write", full)
