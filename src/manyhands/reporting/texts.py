@@ -67,7 +67,7 @@ def size(value: float) -> str:
 
 def percent(share: float) -> str:
     """A share of one, rounded down where it is not quite all."""
-    return f"{min(share * 100, 99.9) if share < 1 else share * 100:.{0 if share >= 0.9995 else 1}f} %"
+    return f"{min(share * 100, 99.9):.1f} %" if share < 1 else f"{share * 100:.0f} %"
 
 
 def moment(unix: float) -> str:
