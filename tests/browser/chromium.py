@@ -41,20 +41,26 @@ class Tab:
     """One page; what it logs and asks the network for is kept.
 
     Attributes:
+        target: its name.
+        session: what messages about it carry.
         console: errors and warnings of the page's console, and exceptions of its scripts.
         requests: the addresses that it asked for.
+        opened: how many files it was told to show.
     """
 
     browser: Browser
+    target: str
     session: str
     console: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
+    opened: int = 0
 
     def do(self, method: str, **parameters: Any) -> Any:
         return self.browser.do(method, self.session, **parameters)
 
     def open(self, path: Path) -> None:
         """Shows a file; returns when it is loaded."""
+        self.opened += 1
         self.do("Page.navigate", url=path.as_uri())
         self.browser.wait_for("Page.loadEventFired", self.session)
         self.do("Runtime.evaluate", expression="document.fonts.ready", awaitPromise=True)
@@ -89,6 +95,9 @@ class Tab:
         found = self.do("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)
         return base64.b64decode(found["data"])
 
+    def close(self) -> None:
+        self.browser.do("Target.closeTarget", None, targetId=self.target)
+
     def pdf(self) -> bytes:
         """The page as it is printed."""
         found = self.do("Page.printToPDF", printBackground=False, preferCSSPageSize=True)
@@ -103,8 +112,8 @@ class Browser:
         assert found is not None
         here_read, there_write = os.pipe()
         there_read, here_write = os.pipe()
-        # The browser reads from descriptor 3 and writes to 4.
-        command = ["sh", "-c", f'exec "$@" 3<&{there_read} 4>&{there_write}', "sh", found, *FLAGS]
+        # The browser reads from descriptor 3 and writes to 4; sh may know none above 9.
+        command = ["bash", "-c", f'exec "$@" 3<&{there_read} 4>&{there_write}', "bash", found, *FLAGS]
         environment = {
             **os.environ,
             "HOME": str(directory),
@@ -133,7 +142,7 @@ class Browser:
         """A new page, the network of which is watched."""
         target = self.do("Target.createTarget", None, url="about:blank")["targetId"]
         session = self.do("Target.attachToTarget", None, targetId=target, flatten=True)["sessionId"]
-        tab = self._tabs[session] = Tab(self, session)
+        tab = self._tabs[session] = Tab(self, target, session)
         for domain in ("Page", "Runtime", "Log", "Network"):
             tab.do(f"{domain}.enable")
         return tab
@@ -179,9 +188,19 @@ class Browser:
 
     def close(self) -> None:
         """Ends it, and all that it started."""
+        try:
+            self.do("Browser.close", None)
+            while self._from.read(1 << 16):
+                pass
+            self.process.wait()
+        except (AssertionError, OSError):  # it has ended by itself
+            pass
         self._to.close()
         self._from.close()
-        os.killpg(self.process.pid, signal.SIGKILL)
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
         self.process.wait()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Final
@@ -13,6 +14,7 @@ REPRS_MAX: Final = 500
 
 TEXT_MAX: Final = 2000
 TRACEBACK_MAX: Final = 20_000
+_FRAME: Final = re.compile(r'^  File "(.+)", line ([0-9]+)(?:, in (.+))?$', re.MULTILINE)
 _PLAIN: Final = (str, bytes, int, float, complex, bool, type(None))
 
 
@@ -74,6 +76,15 @@ class FailureGroup:
 def place(traceback: str) -> str:
     """What of a traceback says where it was raised: without the message, which may name the item."""
     return "\n".join(line for line in traceback.splitlines() if line.startswith("  "))
+
+
+def last_frame(traceback: str) -> str:
+    """Where a traceback ends, as ``photos.py:12 in label``; "" if it does not say."""
+    found = _FRAME.findall(traceback)
+    if not found:
+        return ""
+    path, line, function = found[-1]
+    return f"{path.replace('\\', '/').rpartition('/')[2]}:{line}" + (f" in {function}" if function else "")
 
 
 def cut(text: str, most: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from manyhands.reporting.charts import Timeline, bar, histogram
-from manyhands.reporting.labels import FailureGroup
+from manyhands.reporting.labels import FailureGroup, last_frame
 from manyhands.reporting.markup import section, table
 from manyhands.reporting.recording import Slow
 from manyhands.reporting.spans import STATUSES
@@ -126,8 +126,11 @@ def _group(group: FailureGroup) -> str:
     if group.count > len(rows):
         inside += f'<p class="soft">And {counted(group.count - len(rows), "item")} more.</p>'
     name = escaped(group.error_type.removeprefix("builtins."))
+    where = (
+        f"<small>{escaped(short(raised_at, 80))}</small> " if (raised_at := last_frame(group.traceback)) else ""
+    )
     return (
-        f'<details><summary><span><b>{name}</b> <span class="code">{escaped(short(message, 160))}</span></span>'
+        f'<details><summary><span><b>{name}</b> {where}<span class="code">{escaped(short(message, 160))}</span></span>'
         f"<span>{counted(group.count, 'item')}</span></summary>\n{inside}</details>"
     )
 
