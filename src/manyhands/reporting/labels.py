@@ -84,7 +84,7 @@ def last_frame(traceback: str) -> str:
     if not found:
         return ""
     path, line, function = found[-1]
-    return f"{path.replace('\\', '/').rpartition('/')[2]}:{line}" + (f" in {function}" if function else "")
+    return f"{PurePath(path).name}:{line}" + (f" in {function}" if function else "")
 
 
 def cut(text: str, most: int) -> str:
