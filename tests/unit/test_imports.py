@@ -17,6 +17,7 @@ PACKAGE = Path(manyhands.__file__).parent
 LAYERS = (
     {"decorators", "compat", "cli", "demo", "testing"},
     {"handler", "controller", "claims"},
+    {"reporting"},
     {"workers", "policies"},
     {"memory"},
     {"settings", "outcome", "calls", "errors", "shutdown"},

@@ -28,6 +28,7 @@ from manyhands.claims.filesystem import (
 )
 from manyhands.claims.names import (
     TOKEN_LENGTH,
+    JournalName,
     Log,
     RecordName,
     SlotName,
@@ -59,6 +60,9 @@ def collect(directory: Path, token: str, *, now: bool = False) -> Steps[list[Pat
                     continue  # without it that claim would count as a crash
                 if not isinstance((yield from _own(path)), str):
                     yield from collector.remove(path)
+    for path in found.journals if now else ():
+        if not isinstance((yield from _own(path)), str):
+            yield from collector.remove(path)
     return collector.removed
 
 
@@ -118,6 +122,7 @@ class _Found:
     slots: dict[str, dict[int, Path]] = field(default_factory=dict)
     stagings: dict[str, dict[Path, StagingName]] = field(default_factory=dict)
     records: dict[str, list[Path]] = field(default_factory=dict)
+    journals: list[Path] = field(default_factory=list)
 
 
 def _scan(directory: Path) -> Steps[_Found]:
@@ -134,6 +139,8 @@ def _scan(directory: Path) -> Steps[_Found]:
                 found.stagings.setdefault(prefix, {})[path] = name
             case RecordName(token):
                 found.records.setdefault(token, []).append(path)
+            case JournalName():
+                found.journals.append(path)
     for paths in found.records.values():
         paths.sort(reverse=True)  # the claim record, which keeps its owner alive, goes last
     return found

@@ -5,6 +5,7 @@
     .a.csv.claims-0                                slot 0, where a.csv is the last of several files
     .a.csv.claims-0-4f…9c.1-a.png                  staging of the second of these
     .manyhands-4f…9c.claim-record                  a file of that claimant's own
+    .manyhands-4f…9c.journal                       what one map did, for reports
 
 Everything here is pure: no name is looked up.
 """
@@ -53,6 +54,7 @@ _SUSPECT: Final = re.compile(r"\.claim|\.manyhands-")
 _slot_mark = re.compile(r"(\.claims?)-(0|[1-9][0-9]*)(?=-|\Z)")
 _staging_tail = re.compile(rf"-([0-9a-f]{{{TOKEN_LENGTH}}})(?:\.(0|[1-9][0-9]*))?-(.+)\Z", re.DOTALL)
 _record_file = re.compile(rf"\.manyhands-([0-9a-f]{{{TOKEN_LENGTH}}})\.({'|'.join(RECORD_FILES)})-record\Z")
+_journal_file = re.compile(rf"\.manyhands-([0-9a-f]{{{TOKEN_LENGTH}}})\.journal\Z")
 _elsewhere = re.compile(rf"@[0-9a-f]{{{2 * _HASH_BYTES}}}\.claims?\Z")
 
 
@@ -91,11 +93,21 @@ class RecordName:
     kind: RecordFile
 
 
-def parse(name: str) -> SlotName | StagingName | RecordName | None:
+@dataclass(frozen=True, slots=True)
+class JournalName:
+    """What one map did; ``token`` tells it from others."""
+
+    token: str
+
+
+def parse(name: str) -> SlotName | StagingName | RecordName | JournalName | None:
     """What the directory entry ``name`` is by its name; None if it is none of ours."""
     record = _record_file.match(name)
     if record:
         return RecordName(record[1], _kinds[record[2]])
+    journal = _journal_file.match(name)
+    if journal:
+        return JournalName(journal[1])
     slot = _slot_mark.search(name)
     if not slot or not slot.start():
         return None
@@ -177,10 +189,10 @@ class Log:
                 body = f".{_hash(whole)}{where}"
         others = [Path(os.path.abspath(part)) for part in parts]
         for name in (path.name, whole, body, *(part.name for part in others)):
-            if not name or _slot_mark.search(name) or _record_file.match(name):
+            if not name or _slot_mark.search(name) or _record_file.match(name) or _journal_file.match(name):
                 raise TemplateError(
                     f"{path.name!r} can't be the name of an output (nor of its temp): manyhands calls the "
-                    f"files of its claims so ('….claim-<number>', '.manyhands-….<kind>-record')"
+                    f"files of its claims so ('….claim-<number>', '.manyhands-….<kind>-record', '.manyhands-….journal')"
                 )
         return cls(path, place.with_name(body + mark), tuple(others))
 

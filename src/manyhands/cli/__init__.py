@@ -5,6 +5,7 @@ from __future__ import annotations
 
 def main() -> None:
     """The entry point of the console script."""
+    import manyhands.cli.report
     import manyhands.cli.stress  # noqa: F401  # each file adds its command
     from manyhands.cli.commands import cli  # click is loaded by those who come through here alone
 
