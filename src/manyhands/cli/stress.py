@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from manyhands.cli.commands import cli
 from manyhands.errors import ManyhandsError
 from manyhands.policies.texts import Texts
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from manyhands.testing import StormReport
 
 
-@cli.command()
+@click.command()
 @click.argument("function", metavar="MODULE:FUNCTION")
 @click.argument("more", nargs=-1, metavar="[INPUT]...")
 @click.option(
