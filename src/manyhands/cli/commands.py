@@ -8,10 +8,14 @@ from typing import Final
 import click
 
 from manyhands import __version__
+from manyhands.cli.signals import exiting
 
 COMMANDS: Final = {
+    "completion": "Print the completion script of a shell.",
     "demo": "Count objects in images, by processes that share a directory.",
+    "run": "Run a function over inputs, in worker processes.",
     "stress": "Check a function with @claimed_output in a storm.",
+    "version": "Print the versions of what is installed.",
 }
 """Each command and what ``manyhands --help`` says of it; it is the function of that name in the file of that name."""
 
@@ -30,6 +34,11 @@ class LazyGroup(click.Group):
         found = getattr(import_module(f"manyhands.cli.{cmd_name}"), cmd_name)
         assert isinstance(found, click.Command)
         return found
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Runs a command; interrupts end it with the status that fits."""
+        with exiting():
+            return super().invoke(ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """What the table says of each."""

@@ -124,8 +124,21 @@ class Texts:
         for position, text in enumerate(texts):
             named = self.parameters[position] if position < len(self.parameters) else self.more
             assert named is not None
-            try:
-                found.append(from_text(text, named[1]))
-            except (ValueError, TypeError) as error:
-                raise type(error)(f"argument {named[0]!r} of {self.function}: {error}") from None
+            found.append(self._value(*named, text))
         return tuple(found)
+
+    def keywords(self, names: Sequence[str], texts: Sequence[str]) -> dict[str, Any]:
+        """The arguments with these names that texts stand for; raises as ``arguments``."""
+        if len(texts) != len(names):
+            raise ValueError(f"there are {len(names)} columns, {', '.join(names)}; got {list(texts)!r}")
+        missing = [name for name, _ in self.parameters[: self.required] if name not in names]
+        if missing:
+            raise ValueError(f"{self.function} needs {missing[0]!r}; the columns are {', '.join(names)}")
+        kinds = dict(self.parameters)
+        return {name: self._value(name, kinds[name], text) for name, text in zip(names, texts, strict=True)}
+
+    def _value(self, name: str, annotation: Any, text: str) -> Any:
+        try:
+            return from_text(text, annotation)
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"argument {name!r} of {self.function}: {error}") from None
