@@ -94,7 +94,6 @@ def run(
         wants_json=as_json,
         wants_failures=on_error != "skip",
         wants_traceback=traceback,
-        has_bar=shows,
     )
     sys.exit(_Run(target, items, teller, on_error).status(options, star))
 
@@ -117,7 +116,9 @@ def _is_parallel(function: Any) -> bool:
 
 
 def _lines() -> Iterator[str]:
-    return iter(click.get_text_stream("stdin", errors="surrogateescape"))
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
+    return iter(sys.stdin)
 
 
 def _usage(error: BaseException) -> click.UsageError:

@@ -7,9 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import PurePath
-from typing import Any, Final
-
-import click
+from typing import Any, Final, TextIO
 
 from manyhands.calls import error_text, qualified_name
 from manyhands.errors import RemoteError
@@ -115,7 +113,6 @@ class Teller:
         wants_json: whether each outcome is a line of JSON.
         wants_failures: whether each failure is told on stderr.
         wants_traceback: with where it was raised.
-        has_bar: whether a bar is drawn on stderr meanwhile.
     """
 
     def __init__(
@@ -126,7 +123,6 @@ class Teller:
         wants_json: bool,
         wants_failures: bool,
         wants_traceback: bool,
-        has_bar: bool,
     ) -> None:
         from rich.console import Console  # slow to import
 
@@ -135,8 +131,6 @@ class Teller:
         self._wants_json = wants_json
         self._wants_failures = wants_failures
         self._wants_traceback = wants_traceback
-        self._has_bar = has_bar
-        self._shares_terminal = has_bar and sys.stdout.isatty()
         self._errors = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def tell(self, outcome: Outcome[Any]) -> None:
@@ -154,19 +148,26 @@ class Teller:
         self._errors.print(text, style=style or None)
 
     def _put(self, lines: list[str]) -> None:
-        if self._shares_terminal and lines:
-            self._clear()
-        for line in lines:
-            click.echo(line)
+        if lines:
+            write_above("".join(f"{line}\n" for line in lines), sys.stdout)
+            sys.stdout.flush()
 
     def _fail(self, text: str, failure: Failure) -> None:
-        if self._has_bar:
-            self._clear()
-        self._errors.print("failed", style="bold red", end=": ")
-        self._errors.print(f"{text}: {error_line(failure.error)}")
-        if self._wants_traceback and failure.traceback:
-            self._errors.print(failure.traceback.rstrip(), style="dim")
+        with self._errors.capture() as told:
+            self._errors.print("failed", style="bold red", end=": ")
+            self._errors.print(f"{text}: {error_line(failure.error)}")
+            if self._wants_traceback and failure.traceback:
+                self._errors.print(failure.traceback.rstrip(), style="dim")
+        write_above(told.get(), sys.stderr)
 
-    def _clear(self) -> None:
-        """Makes room for a line: the bar is drawn again below it."""
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+def write_above(text: str, file: TextIO) -> None:
+    """Writes whole lines to a file; if it is a terminal with a bar, above that."""
+    if "tqdm.std" not in sys.modules or not file.isatty():
+        file.write(text)
+        return
+    from manyhands.handler.progress import _bar_class
+
+    with _bar_class().external_write_mode(file=file):
+        file.write(text)
+        file.flush()
