@@ -15,6 +15,7 @@ from types import ModuleType, TracebackType
 from typing import Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from manyhands.cli import exits
 
@@ -73,7 +74,32 @@ def functions_in(script: Path) -> list[str]:
         tree = ast.parse(script.read_bytes())
     except (OSError, SyntaxError, ValueError):
         return []
-    return [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return [each.name for each in tree.body if isinstance(each, ast.FunctionDef) and each.name[0] != "_"]
+
+
+def completed(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """For a shell: ``count.py:count`` for each function of the scripts whose names begin so, and directories."""
+    file, colon, _ = incomplete.partition(":")
+    place = Path(file)
+    if colon:
+        scripts = [place]
+    else:
+        folder = place if file.endswith(os.sep) else place.parent
+        scripts = sorted(each for each in folder.glob("*.py") if str(each).startswith(file.removeprefix("./")))
+    dot = f".{os.sep}" * file.startswith(f".{os.sep}")
+    names = [f"{dot}{script}:{name}" for script in scripts for name in functions_in(script)]
+    items = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    # click's script for bash forgets what stands before a directory.
+    return items if colon else [CompletionItem(incomplete, type="dir"), *items]
+
+
+def completed_input(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """For a shell: files; or functions, since bash takes ``count.py:co`` for three words."""
+    given = ctx.params.get(parameter.name or "") or ()
+    if given == (":",) or incomplete == ":":
+        names = functions_in(Path(ctx.params["function"]))
+        return [CompletionItem(name) for name in names if name.startswith(incomplete.removeprefix(":"))]
+    return [CompletionItem(incomplete, type="file")]
 
 
 def _bad(message: str) -> click.BadParameter:

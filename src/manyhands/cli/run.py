@@ -13,7 +13,7 @@ import click
 
 from manyhands import ManyhandsError, parallel
 from manyhands.cli import exits
-from manyhands.cli.function import METAVAR, found
+from manyhands.cli.function import METAVAR, completed, completed_input, found
 from manyhands.cli.inputs import Input, inputs_for
 from manyhands.cli.telling import Teller, summary
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog=exits.EPILOG)
-@click.argument("function", metavar=METAVAR)
-@click.argument("inputs", nargs=-1, metavar="INPUT...")
+@click.argument("function", metavar=METAVAR, shell_complete=completed)
+@click.argument("inputs", nargs=-1, metavar="INPUT...", shell_complete=completed_input)
 @click.option("--star", is_flag=True, help="Each input is a row of comma-separated arguments; see below.")
 @click.option(
     "-w",
