@@ -164,7 +164,7 @@ def _script(path: Path) -> ModuleType:
 
 def _own_frames(trace: TracebackType | None) -> TracebackType | None:
     """What is left of a traceback without the frames of this file and of the import system at its beginning."""
-    while trace is not None and trace.tb_next is not None:
+    while trace is not None:
         name = trace.tb_frame.f_code.co_filename
         if name not in (__file__, importlib.__file__) and not name.startswith("<frozen importlib"):
             break

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import PurePath
+from numbers import Number
+from pathlib import Path, PurePath
 from typing import Any, Final, TextIO
 
 from manyhands.calls import error_text, qualified_name
 from manyhands.errors import RemoteError
 from manyhands.outcome import Counts, Failure, Outcome
 
-_AS_IT_IS: Final = (str, int, float, complex, PurePath)
+_AS_IT_IS: Final = (str, Number, PurePath)
 _LONGEST: Final = 400
 """Characters of an error in a line; the rest is in ``--json`` and ``--traceback``."""
 
@@ -32,9 +32,8 @@ def lines_of(value: Any, is_claimed: bool) -> list[str]:
 
 def shown(value: Any) -> str:
     """A value as text; a path below the current directory is told from there."""
-    if isinstance(value, PurePath) and value.is_absolute():
-        relative = os.path.relpath(value)
-        return str(value) if relative.startswith(os.pardir) else relative
+    if isinstance(value, PurePath) and value.is_relative_to(here := Path.cwd()):
+        return str(value.relative_to(here))
     return str(value)
 
 
@@ -60,7 +59,10 @@ def as_json(outcome: Outcome[Any], text: str) -> str:
         told |= {"status": "elsewhere", "path": shown(outcome.elsewhere.path)}
     told |= {"attempts": len(outcome.attempts) + (outcome.ok and outcome.worker != "")}
     told |= {"seconds": round(outcome.seconds, 6), "worker": outcome.worker}
-    return json.dumps(told, default=_plain)
+    try:
+        return json.dumps(told, default=_plain)
+    except (TypeError, ValueError):  # keys of a dict that are no texts, or what holds itself
+        return json.dumps({**told, "value": repr(told["value"])})
 
 
 def _error(failure: Failure) -> dict[str, str]:
