@@ -307,6 +307,7 @@ def work(item: str, begun: str = "../begun", gate: str = "../gate", output: Path
     if item == "block":
         tell(begun, "begun")
         wait_for(gate)
+    tell("../log", item)
     output.write_text(item)
 """
 
@@ -334,6 +335,23 @@ def test_an_interrupt_ends_all_and_the_same_command_goes_on(
         out, err = ran.communicate(timeout=DEADLINE)
     assert (ran.returncode, out.split()) == (0, ["out/a.txt", "out/block.txt", "out/b.txt"])
     assert "2 computed here, 1 there already" in err
+
+
+def test_commands_at_once_share_the_work(here: Path, begun: Fifo, gate: Fifo) -> None:
+    """As tasks of a cluster do: each tells of all outputs in the end, and each was computed once."""
+    (here / "work.py").write_text(BLOCKING)
+    command = ("work.py:work", "a", "block", "b", "c", "--workers", "1")
+    with process(*command) as first:
+        begun.line()
+        with process(*command) as second:
+            assert second.stdout is not None
+            told = [second.stdout.readline()]
+            gate.let_go(1)
+            told += second.communicate(timeout=DEADLINE)[0].splitlines(keepends=True)
+        others = first.communicate(timeout=DEADLINE)[0].splitlines(keepends=True)
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert told == others == [f"out/{name}.txt\n" for name in ("a", "block", "b", "c")]
+    assert sorted(lines(here.parent / "log")) == ["a", "b", "block", "c"]
 
 
 @pytest.mark.usefixtures("here")

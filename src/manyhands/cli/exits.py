@@ -22,7 +22,7 @@ BROKEN_PIPE: Final = _SIGNALLED + signal.SIGPIPE
 TERMINATED: Final = _SIGNALLED + signal.SIGTERM
 
 EPILOG: Final = (
-    f"Exit status: {OK} all is well, {FAILED} some items failed, {USAGE} bad usage and nothing was started, "
+    f"Exit status: {OK} all is well, {FAILED} something failed, {USAGE} bad usage and nothing was started, "
     f"{INTERRUPTED} interrupted (Ctrl-C), {TERMINATED} ended by SIGTERM."
 )
 """The last paragraph of the help of a command that works on items."""

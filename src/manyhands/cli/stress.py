@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from manyhands.testing import StormReport
 
 
-@click.command()
+@click.command(epilog=exits.EPILOG)
 @click.argument("function", metavar="MODULE:FUNCTION")
 @click.argument("more", nargs=-1, metavar="[INPUT]...")
 @click.option(
@@ -56,10 +56,10 @@ def stress(
     was wrong is kept.
 
     Inputs become what the annotation of the function's parameter says; paths, and what patterns match, are made
-    absolute. Exit status 0 if all is well, 1 if not, 2 if the storm could not begin, 130 if it was interrupted.
+    absolute.
 
     \b
-    Example: manyhands stress photos:count --inputs 'photos/*.png' --processes 8 --minutes 2
+    Example: manyhands stress photos.py:count 'photos/*.png' --processes 8 --minutes 2
     """  # noqa: D301  # \b is click's mark for lines that stay as they are
     from manyhands.testing import SerialRunFailed, storm
 
