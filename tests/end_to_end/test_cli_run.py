@@ -168,6 +168,17 @@ def test_rows_of_a_table() -> None:
 
 
 @pytest.mark.usefixtures("here")
+def test_what_all_calls_have_in_common() -> None:
+    """It is given once, beside a pattern or the rows of a table."""
+    assert run("count.py:count", "[ab].png", "--set", "factor=3").exit_code == 0
+    assert run("count.py:count", "--set", "factor=4", "--star", "-", stdin="path\nc.png\n").exit_code == 0
+    assert [Path(f"out/{name}.txt").read_text() for name in "abc"] == ["15", "15", "20"]
+    assert run("count.py:count", "6", "--set", "path=b.png").exit_code == 0  # then inputs are for the other one
+    ran = run("count.py:count", "a.png", "--set", "fctor=4")
+    assert ran.exit_code == 2 and "count has no parameter 'fctor'; did you mean 'factor'?" in ran.stderr
+
+
+@pytest.mark.usefixtures("here")
 def test_names_that_are_no_text_pass() -> None:
     """From standard input, through the function and out again."""
     name = b"\xff.png"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from manyhands.cli.inputs import inputs_for
+from manyhands.cli.inputs import arguments_for, inputs_for
 
 
 def scaled(image: Path, factor: float = 1.0) -> None:
@@ -16,6 +16,14 @@ def scaled(image: Path, factor: float = 1.0) -> None:
 
 def power(base: int, exponent: int) -> None:
     """Another one."""
+
+
+def abs_of(number: int) -> None:
+    """One with a parameter."""
+
+
+def named(image: Path, *, threshold: float, name: str = "") -> None:
+    """One with parameters that go by their names."""
 
 
 def read(function: Any, *texts: str, stdin: str = "", **options: bool) -> list[tuple[Any, ...]]:
@@ -73,6 +81,9 @@ def test_rows_are_arguments() -> None:
 def test_a_header_names_columns() -> None:
     """In any order; without those that have defaults."""
     assert read(power, "-", stdin="exponent,base\n3,2\n", star=True) == [(("exponent", 3), ("base", 2))]
+    assert read(named, "-", stdin="threshold,image\n3,a\n", star=True) == [
+        (("threshold", 3.0), ("image", Path("a")))
+    ]
     assert read(scaled, "-", stdin="image\na.png\nimage\n", star=True) == [
         (("image", Path("a.png")),),
         (("image", Path("image")),),
@@ -108,3 +119,34 @@ def test_what_does_not_fit_is_named(
         return
     with pytest.raises(ValueError, match=message):
         read(function, *texts, stdin=stdin, star=star)
+
+
+def test_all_that_is_wrong_is_told_up_to_a_few() -> None:
+    """Who mends a table need not start again for each of its lines."""
+    with pytest.raises(ValueError, match=r"line 1 .*\nline 2 (.*\n){4}and 95 more$") as raised:
+        read(abs_of, "-", stdin="a\n" * 100)
+    assert len(str(raised.value).splitlines()) == 6
+
+
+def test_what_calls_have_in_common() -> None:
+    """By its parameter's annotation; inputs need not give it."""
+    assert arguments_for(named, ["threshold=0.5", "name=a=b"]) == {"threshold": 0.5, "name": "a=b"}
+    found = inputs_for(power, ["2"], list, fixed={"exponent": 3})
+    assert [each.kwargs for each in found] == [{"base": 2}]
+    found = inputs_for(power, ["2"], list, fixed={"base": 3})
+    assert [each.kwargs for each in found] == [{"exponent": 2}]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("threshold", "'threshold' is not NAME=VALUE; names are image, threshold, name"),
+        ("treshold=1", "named has no parameter 'treshold'; did you mean 'threshold'?"),
+        ("x=1", "named has no parameter 'x'; it takes image, threshold, name"),
+        ("threshold=high", "argument 'threshold' of named: 'high' is no float"),
+    ],
+)
+def test_what_can_not_be_in_common(text: str, message: str) -> None:
+    """It is named, with what would be right."""
+    with pytest.raises(ValueError, match=message):
+        arguments_for(named, [text])

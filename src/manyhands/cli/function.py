@@ -40,6 +40,8 @@ class CanNotImport(click.ClickException):
         else:
             shown = traceback.format_exception(type(error), error, _own_frames(error.__traceback__))
             why = f"it raised\n\n{''.join(shown).rstrip()}"
+            if _is_path(module) and "relative import" in str(error):
+                why += "\n\nA part of a package is given by its name: package.module:function"
         super().__init__(f"{module!r} can't be imported: {why}")
 
 

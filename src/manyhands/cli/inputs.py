@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import glob
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +13,8 @@ from typing import Any, Final
 from manyhands.policies.texts import Texts
 
 STDIN: Final = "-"
+
+_MOST_TOLD: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ def inputs_for(
     texts: Iterable[str],
     lines: Callable[[], Iterable[str]],
     star: bool = False,
+    fixed: Collection[str] = (),
     absolute: bool = False,
 ) -> list[Input]:
     """What the texts of a command line ask for, in their order, as arguments of a function.
@@ -55,15 +58,41 @@ def inputs_for(
         lines: of stdin; asked for at most once.
         star: each text, and each row of stdin, is a row of comma-separated values: no pattern. A first row of stdin
             that consists of names of parameters tells which column is for which.
+        fixed: names of parameters that have their arguments already.
         absolute: whether what matches a pattern is given as an absolute path.
 
     Raises:
-        ValueError: a text does not fit; names it, its place and what would be right.
+        ValueError: texts don't fit; names the first few, their places and what would be right.
+        TypeError: no text could fit.
+    """
+    wanted = Texts.of(function).without(fixed)
+    found, wrong = [], []
+    for row in _rows(texts, lines, wanted) if star else _plain(texts, lines, absolute):
+        try:
+            found.append(_input(wanted, row, star, by_name=bool(fixed)))
+        except ValueError as error:
+            wrong.append(str(error))
+    if wrong:
+        rest = [f"and {len(wrong) - _MOST_TOLD:,} more"] if len(wrong) > _MOST_TOLD else []
+        raise ValueError("\n".join(wrong[:_MOST_TOLD] + rest))
+    return found
+
+
+def arguments_for(function: Callable[..., Any], texts: Iterable[str]) -> dict[str, Any]:
+    """What texts like ``threshold=0.5`` say, by the annotations of the parameters.
+
+    Raises:
+        ValueError: one is written otherwise, or does not fit.
         TypeError: no text could fit.
     """
     wanted = Texts.of(function)
-    rows = _rows(texts, lines, wanted) if star else _plain(texts, lines, absolute)
-    return [_input(wanted, row, star) for row in rows]
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"{text!r} is not NAME=VALUE; names are {', '.join(wanted.names)}")
+        found[name] = wanted.argument(name, value)
+    return found
 
 
 def _plain(texts: Iterable[str], lines: Callable[[], Iterable[str]], absolute: bool) -> Iterator[_Row]:
@@ -100,7 +129,7 @@ def _rows(texts: Iterable[str], lines: Callable[[], Iterable[str]], wanted: Text
 
 
 def _table(lines: Iterable[str], wanted: Texts) -> Iterator[_Row]:
-    names = {name for name, _ in wanted.parameters}
+    names = set(wanted.names)
     reader = csv.reader(lines, skipinitialspace=True)
     header: tuple[str, ...] | None = None
     is_first, begin = True, 1
@@ -119,11 +148,15 @@ def _line(number: int) -> str:
     return f"line {number} of standard input"
 
 
-def _input(wanted: Texts, row: _Row, star: bool) -> Input:
+def _input(wanted: Texts, row: _Row, star: bool, by_name: bool) -> Input:
     try:
-        if row.header is None:
-            return Input(row.text, wanted.arguments(row.cells))
-        return Input(row.text, (), wanted.keywords(row.header, row.cells))
+        if row.header is not None:
+            return Input(row.text, (), wanted.keywords(row.header, row.cells))
+        arguments = wanted.arguments(row.cells)
+        if not by_name or len(arguments) > len(wanted.parameters):
+            return Input(row.text, arguments)
+        names = [name for name, _ in wanted.parameters[: len(arguments)]]
+        return Input(row.text, (), dict(zip(names, arguments, strict=True)))
     except ValueError as error:
         hint = "" if star or wanted.required < 2 else "; with --star an input is a row of arguments"
         raise ValueError(f"{row.where}, {row.text!r}: {error}{hint}") from None

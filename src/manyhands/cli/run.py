@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import click
 from manyhands import ManyhandsError, parallel
 from manyhands.cli import exits
 from manyhands.cli.function import METAVAR, completed, completed_input, found
-from manyhands.cli.inputs import Input, inputs_for
+from manyhands.cli.inputs import Input, arguments_for, inputs_for
 from manyhands.cli.telling import Teller, summary
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 @click.argument("function", metavar=METAVAR, shell_complete=completed)
 @click.argument("inputs", nargs=-1, metavar="INPUT...", shell_complete=completed_input)
 @click.option("--star", is_flag=True, help="Each input is a row of comma-separated arguments; see below.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="An argument that all calls have in common."
+)
 @click.option(
     "-w",
     "--workers",
@@ -52,6 +55,7 @@ def run(
     function: str,
     inputs: tuple[str, ...],
     star: bool,
+    settings: tuple[str, ...],
     on_error: str,
     progress: bool | None,
     traceback: bool,
@@ -75,7 +79,7 @@ def run(
 
     \b
     Examples:
-      manyhands run count.py:count_objects 'images/*.png'
+      manyhands run count.py:count_objects 'images/*.png' --set threshold=0.5
       manyhands run count.py:count_objects - --star < table.csv
       find images -name '*.png' | manyhands run os.path:getsize - --json
     """  # noqa: D301  # \b is click's mark for lines that stay as they are
@@ -84,10 +88,14 @@ def run(
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files may be anything but text
     options = {name: value for name, value in options.items() if value is not None}
-    target, items = _asked(function, inputs, star, options)
+    target = _target(function, options)
+    try:
+        common = arguments_for(target, settings)
+        items = inputs_for(target, inputs, _lines, star, common)
+    except (TypeError, ValueError) as error:
+        raise _usage(error) from error
     label = target.task.parallel.progress
     shows = sys.stderr.isatty() if progress is None else progress
-    options["progress"] = (label or True) if shows else False
     teller = Teller(
         [item.text for item in items],
         is_claimed=target.task.claim is not None,
@@ -95,18 +103,17 @@ def run(
         wants_failures=on_error != "skip",
         wants_traceback=traceback,
     )
-    sys.exit(_Run(target, items, teller, on_error).status(options, star))
+    target = target.options(progress=(label or True) if shows else False)
+    sys.exit(_Run(target, items, teller, on_error).status(star, common))
 
 
-def _asked(
-    function: str, inputs: Iterable[str], star: bool, options: dict[str, Any]
-) -> tuple[Any, list[Input]]:
-    """The function with these options, and its inputs; raises UsageError for what can't be."""
-    body = found(function)
+def _target(function: str, options: dict[str, Any]) -> Any:
+    """The function with these options; raises UsageError for what can't be."""
+    body: Any = found(function)
     try:
         target: Any = body if _is_parallel(body) else parallel(body)
-        return target.options(**options), inputs_for(target, inputs, _lines, star)
-    except (TypeError, ValueError, ManyhandsError) as error:
+        return target.options(**options)
+    except (TypeError, ValueError) as error:
         raise _usage(error) from error
 
 
@@ -136,10 +143,10 @@ class _Run:
         self._found = 0
         self._begin = time.monotonic()
 
-    def status(self, options: dict[str, Any], star: bool) -> int:
+    def status(self, star: bool, common: dict[str, Any]) -> int:
         """Runs all, and returns the exit status."""
         try:
-            results = self._started(options, star)
+            results = self._started(star, common)
         except (TypeError, ValueError, OSError, ManyhandsError) as error:
             raise _usage(error) from error
         with results:
@@ -159,19 +166,18 @@ class _Run:
             failed = results.counts.failures > 0 and self._on_error != "skip"
             return exits.FAILED if failed else exits.OK
 
-    def _started(self, options: dict[str, Any], star: bool) -> Results[Any]:
+    def _started(self, star: bool, common: dict[str, Any]) -> Results[Any]:
+        named = any(item.kwargs for item in self._items)  # by a header, or beside what is set
+        items: list[Any]
+        if named:
+            items = [(item.args, item.kwargs) for item in self._items]
+        else:
+            items = [item.args if star else item.args[0] for item in self._items]
         # Under "raise" items that don't fit are refused here, before any work; outcomes raise nothing.
-        options = {**options, "on_error": "raise"}
-        if any(item.kwargs for item in self._items):
-            rows = [(item.args, item.kwargs) for item in self._items]
-            return self._mapped(rows, star=True, kwstar=True, **options)
-        if star:
-            return self._mapped([item.args for item in self._items], star=True, **options)
-        return self._mapped([item.args[0] for item in self._items], **options)
-
-    @property
-    def _mapped(self) -> Callable[..., Results[Any]]:
-        return self._target.map  # type: ignore[no-any-return]
+        started: Results[Any] = self._target.map(
+            items, star=star or named, kwstar=named, kwargs=common, on_error="raise"
+        )
+        return started
 
     def _take(self, results: Results[Any]) -> None:
         for outcome in results.outcomes():

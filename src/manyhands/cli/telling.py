@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from functools import cached_property
 from numbers import Number
 from pathlib import Path, PurePath
-from typing import Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from manyhands.calls import error_text, qualified_name
 from manyhands.errors import RemoteError
 from manyhands.outcome import Counts, Failure, Outcome
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _AS_IT_IS: Final = (str, Number, PurePath)
 _LONGEST: Final = 400
@@ -68,6 +72,7 @@ def as_json(outcome: Outcome[Any], text: str) -> str:
 def _error(failure: Failure) -> dict[str, str]:
     error = failure.error
     name = error.type_name if isinstance(error, RemoteError) else qualified_name(type(error))
+    name = name.removeprefix("__mp_main__.")  # a script that was imported: the name says nothing
     return {"type": name, "message": error_text(error), "traceback": failure.traceback}
 
 
@@ -126,14 +131,17 @@ class Teller:
         wants_failures: bool,
         wants_traceback: bool,
     ) -> None:
-        from rich.console import Console  # slow to import
-
         self._texts = texts
         self._is_claimed = is_claimed
         self._wants_json = wants_json
         self._wants_failures = wants_failures
         self._wants_traceback = wants_traceback
-        self._errors = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+    @cached_property
+    def _errors(self) -> Console:
+        from rich.console import Console  # slow to import; workers are busy by now
+
+        return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def tell(self, outcome: Outcome[Any]) -> None:
         """Prints one."""
