@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -136,6 +137,28 @@ def test_an_interrupted_storm_leaves_nothing(tmp_path: Path, begun: Fifo, gate: 
     assert not list(tmp_path.glob("manyhands-storm-*"))
 
 
+@pytest.mark.usefixtures("nobody_left")
+def test_a_function_of_a_script(tmp_path: Path) -> None:
+    """By the script's path: its processes get the function by value, and never run the script."""
+    script = tmp_path / "count.py"
+    script.write_text(
+        "from pathlib import Path\nfrom manyhands import OUTPUT, claimed_output\n"
+        "with open('imported', 'a') as file:\n    file.write('.')\n\n\n"
+        "@claimed_output('out/{number}.txt')\ndef count(number: int, output: Path = OUTPUT) -> None:\n"
+        "    output.write_text(str(number))\n"
+    )
+    arguments = ("stress", "count.py:count", "1", "2", "--minutes", "0", "--rounds", "1", "--processes", "1")
+    ran = subprocess.run(
+        [sys.executable, "-m", "manyhands", *arguments, "--workers", "1"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": ":".join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "imported").read_text() == "."
+
+
 # -- what is asked for ----------------------------------------------------------------------------------------
 
 
@@ -151,8 +174,8 @@ def test_an_interrupted_storm_leaves_nothing(tmp_path: Path, begun: Fifo, gate: 
         ),
         ([f"{TASKS}:right"], "a storm needs items: there are none"),
         ([f"{TASKS}:right", "--inputs", "-"], "a storm needs items: there are none"),
-        ([f"{TASKS}:right", "--inputs", "one"], "the input 'one': argument 'number' of right: 'one' is no int"),
-        ([f"{TASKS}:right", "--inputs", "no-such-*"], "no file matches the input 'no-such-*'"),
+        ([f"{TASKS}:right", "--inputs", "one"], "input 1, 'one': argument 'number' of right: 'one' is no int"),
+        ([f"{TASKS}:right", "--inputs", "no-such-*"], "no file matches 'no-such-*'"),
         ([f"{TASKS}:hanging", "--inputs", "a"], "with --star an input is a row of arguments"),
         ([f"{TASKS}:hanging", "--star", "--inputs", "a"], "hanging takes the arguments begun, gate"),
         ([f"{TASKS}:same", "--inputs", "1", "2"], "items 0 and 1 of same, 1 and 2, have the same output"),

@@ -1,45 +1,53 @@
-"""The group of commands, and the commands that are not worth a file of their own."""
+"""The group of commands, each of which is imported when it is used."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from importlib import import_module
+from typing import Final
 
 import click
 
 from manyhands import __version__
+from manyhands.cli.signals import exiting
+
+COMMANDS: Final = {
+    "completion": "Print the completion script of a shell.",
+    "demo": "Count objects in images, by processes that share a directory.",
+    "report": "Write a page about what maps did, from their journals.",
+    "run": "Run a function over inputs, in worker processes.",
+    "stress": "Check a function with @claimed_output in a storm.",
+    "version": "Print the versions of what is installed.",
+}
+"""Each command and what ``manyhands --help`` says of it; it is the function of that name in the file of that name."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class LazyGroup(click.Group):
+    """The commands of the table, so that to list them, or to run one, does not import the others."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names, sorted."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, or None if there is none of this name."""
+        if cmd_name not in COMMANDS:
+            return None
+        found = getattr(import_module(f"manyhands.cli.{cmd_name}"), cmd_name)
+        assert isinstance(found, click.Command)
+        return found
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Runs a command; interrupts end it with the status that fits."""
+        with exiting():
+            return super().invoke(ctx)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """What the table says of each."""
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, package_name="manyhands")
 def cli() -> None:
     """Run plain functions over all cores, and over machines that share a directory."""
-
-
-@cli.command()
-@click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default="manyhands-demo")
-@click.option("--kill", is_flag=True, help="Kill two of the processes half-way and start two others.")
-@click.option(
-    "--processes", type=click.IntRange(min=1), default=4, show_default=True, help="Independent processes."
-)
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Worker processes of each of them.",
-)
-@click.option("--progress/--no-progress", default=True, help="Show one bar for the whole job.")
-def demo(directory: Path, kill: bool, processes: int, workers: int, progress: bool) -> None:
-    """Count objects in a few hundred images, by processes that share DIRECTORY and nothing else.
-
-    Takes the photographs and micrographs that scikit-image ships, and needs the extra "demo". DIRECTORY is
-    "manyhands-demo" here if not given; tables, tiles and the picture are left in it. Exit status 0 if all
-    processes came to the same tables as one process alone, else 1.
-
-    \b
-    Example: manyhands demo --kill
-    """  # noqa: D301  # \b is click's mark for lines that stay as they are
-    from manyhands.demo import run
-
-    sys.exit(run(directory, processes=processes, workers=workers, kill=kill, progress=progress))

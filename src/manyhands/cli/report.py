@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from manyhands.cli.commands import cli
 
 if TYPE_CHECKING:
     from manyhands.reporting.recording import Recording
 
 
-@cli.command()
+@click.command()
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR")
 @click.option(
     "-o",

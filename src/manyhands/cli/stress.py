@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import glob
-import importlib
 import json
-import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from manyhands.cli.commands import cli
+from manyhands.cli import exits
+from manyhands.cli.function import found
+from manyhands.cli.inputs import inputs_for
 from manyhands.errors import ManyhandsError
-from manyhands.policies.texts import Texts
 
 if TYPE_CHECKING:
     from manyhands.testing import StormReport
 
 
-@cli.command()
+@click.command(epilog=exits.EPILOG)
 @click.argument("function", metavar="MODULE:FUNCTION")
 @click.argument("more", nargs=-1, metavar="[INPUT]...")
 @click.option(
@@ -59,103 +56,37 @@ def stress(
     was wrong is kept.
 
     Inputs become what the annotation of the function's parameter says; paths, and what patterns match, are made
-    absolute. Exit status 0 if all is well, 1 if not, 2 if the storm could not begin, 130 if it was interrupted.
+    absolute.
 
     \b
-    Example: manyhands stress photos:count --inputs 'photos/*.png' --processes 8 --minutes 2
+    Example: manyhands stress photos.py:count 'photos/*.png' --processes 8 --minutes 2
     """  # noqa: D301  # \b is click's mark for lines that stay as they are
     from manyhands.testing import SerialRunFailed, storm
 
     options["seconds"] = 60.0 * options.pop("minutes")
     if options["lease"] is None:
         del options["lease"]
-    found = _found(function)
+    target = found(function)
     try:
-        items = list(_items(found, (*inputs, *more), star))
-        with _interruptible(), _progress() as tell:
-            report = storm(found, items, star=star, tell=tell, **options)
+        items = list(_items(target, (*inputs, *more), star))
+        with _progress() as tell:
+            report = storm(target, items, star=star, tell=tell, **options)
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)
-        sys.exit(130)
+        raise
     except (ManyhandsError, SerialRunFailed, TypeError, ValueError) as error:
         raise click.UsageError(str(error)) from error
     click.echo(_as_json(report) if as_json else str(report))
-    sys.exit(0 if report.ok else 1)
-
-
-def _found(text: str) -> Any:
-    """The function that MODULE:FUNCTION names; the directory that the command was given in is looked through first."""
-    module, _, path = text.partition(":")
-    if not module or not path:
-        raise click.BadParameter(
-            f"{text!r} is not MODULE:FUNCTION, such as 'photos:count'", param_hint="MODULE:FUNCTION"
-        )
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        found: Any = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise  # another one that this one needs
-        raise click.BadParameter(
-            f"there is no module {error.name!r}, neither here nor among those that are installed",
-            param_hint="MODULE:FUNCTION",
-        ) from None
-    for name in path.split("."):
-        if not hasattr(found, name):
-            raise click.BadParameter(f"{module!r} has no {path!r}", param_hint="MODULE:FUNCTION")
-        found = getattr(found, name)
-    return found
+    sys.exit(exits.OK if report.ok else exits.FAILED)
 
 
 def _items(function: Any, inputs: Iterable[str], star: bool) -> Iterator[Any]:
-    if not callable(function):
-        raise TypeError(f"{function!r} is no function")
-    texts = Texts.of(function)
-    for text in _texts(inputs):
-        row = next(csv.reader([text], skipinitialspace=True), []) if star else [text]
-        try:
-            arguments = texts.arguments(row)
-        except ValueError as error:
-            if star or texts.required < 2:
-                raise ValueError(f"the input {text!r}: {error}") from None
-            raise ValueError(
-                f"the input {text!r}: {error}; with --star an input is a row of arguments"
-            ) from None
-        arguments = tuple(value.absolute() if isinstance(value, Path) else value for value in arguments)
+    """Items for processes in other directories: their paths are absolute, whatever the annotation says."""
+    for each in inputs_for(function, inputs, lambda: sys.stdin, star, absolute=True):
+        if each.kwargs:
+            raise ValueError("a storm takes rows without a header: their arguments go by position")
+        arguments = tuple(value.absolute() if isinstance(value, Path) else value for value in each.args)
         yield arguments if star else arguments[0]
-
-
-def _texts(inputs: Iterable[str]) -> Iterator[str]:
-    """Inputs one by one, with lines of stdin and what matches patterns in their places."""
-    for text in inputs:
-        if text == "-":
-            yield from filter(None, (line.rstrip("\r\n") for line in sys.stdin))
-        elif glob.has_magic(text):
-            matching = sorted(glob.glob(text, recursive=True))  # noqa: PTH207  # it may be absolute
-            if not matching:
-                raise ValueError(f"no file matches the input {text!r}")
-            yield from (str(Path(path).absolute()) for path in matching)
-        else:
-            yield text
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end what is in it in order; more of them don't disturb that."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def interrupt(*_: object) -> None:
-        for each in before:
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    for number in before:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -6,9 +6,10 @@ import datetime as dt
 import enum
 import inspect
 import types
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from difflib import get_close_matches
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Final, Literal, Self, Union, get_args, get_origin, get_type_hints
 
@@ -83,12 +84,14 @@ class Texts:
         parameters: name and annotation of each.
         more: the same of ``*args``; None: it has none.
         required: how many of the parameters have no default.
+        keyword_only: name and annotation of each parameter that goes by its name alone.
     """
 
     function: str
     parameters: tuple[tuple[str, Any], ...]
     more: tuple[str, Any] | None
     required: int
+    keyword_only: tuple[tuple[str, Any], ...] = ()
 
     @classmethod
     def of(cls, function: Callable[..., Any]) -> Self:
@@ -102,15 +105,25 @@ class Texts:
             raise TypeError(f"the annotations of {name} can't be evaluated: {error}") from error
         parameters = signature.parameters.values()
 
-        def known(parameter: inspect.Parameter) -> tuple[str, Any]:
-            return parameter.name, hints.get(parameter.name, inspect.Parameter.empty)
+        def known(*kinds: object) -> tuple[tuple[str, Any], ...]:
+            found = [parameter.name for parameter in parameters if parameter.kind in kinds]
+            return tuple((name, hints.get(name, inspect.Parameter.empty)) for name in found)
 
-        positional = [parameter for parameter in parameters if parameter.kind in _POSITIONAL]
-        more = [
-            known(parameter) for parameter in parameters if parameter.kind is inspect.Parameter.VAR_POSITIONAL
-        ]
-        required = sum(parameter.default is parameter.empty for parameter in positional)
-        return cls(name, tuple(map(known, positional)), more[0] if more else None, required)
+        more = known(inspect.Parameter.VAR_POSITIONAL)
+        required = sum(each.default is each.empty for each in parameters if each.kind in _POSITIONAL)
+        by_name = known(inspect.Parameter.KEYWORD_ONLY)
+        return cls(name, known(*_POSITIONAL), more[0] if more else None, required, by_name)
+
+    @property
+    def names(self) -> list[str]:
+        """Of all parameters but ``*args`` and ``**kwargs``."""
+        return [name for name, _ in (*self.parameters, *self.keyword_only)]
+
+    def without(self, names: Collection[str]) -> Self:
+        """The same for a function whose parameters with these names have their arguments already."""
+        left = tuple(each for each in self.parameters if each[0] not in names)
+        required = sum(name not in names for name, _ in self.parameters[: self.required])
+        return replace(self, parameters=left, required=required)
 
     def arguments(self, texts: Sequence[str]) -> tuple[Any, ...]:
         """The arguments that texts stand for, in order; raises ValueError or TypeError, which names the parameter."""
@@ -124,8 +137,29 @@ class Texts:
         for position, text in enumerate(texts):
             named = self.parameters[position] if position < len(self.parameters) else self.more
             assert named is not None
-            try:
-                found.append(from_text(text, named[1]))
-            except (ValueError, TypeError) as error:
-                raise type(error)(f"argument {named[0]!r} of {self.function}: {error}") from None
+            found.append(self._value(*named, text))
         return tuple(found)
+
+    def keywords(self, names: Sequence[str], texts: Sequence[str]) -> dict[str, Any]:
+        """The arguments with these names that texts stand for; raises as ``arguments``."""
+        if len(texts) != len(names):
+            raise ValueError(f"there are {len(names)} columns, {', '.join(names)}; got {list(texts)!r}")
+        missing = [name for name, _ in self.parameters[: self.required] if name not in names]
+        if missing:
+            raise ValueError(f"{self.function} needs {missing[0]!r}; the columns are {', '.join(names)}")
+        return {name: self.argument(name, text) for name, text in zip(names, texts, strict=True)}
+
+    def argument(self, name: str, text: str) -> Any:
+        """The argument of this name that a text stands for; raises as ``arguments``."""
+        known = dict((*self.parameters, *self.keyword_only))
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(known) or 'none'}"
+            raise ValueError(f"{self.function} has no parameter {name!r}{hint}")
+        return self._value(name, known[name], text)
+
+    def _value(self, name: str, annotation: Any, text: str) -> Any:
+        try:
+            return from_text(text, annotation)
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"argument {name!r} of {self.function}: {error}") from None

@@ -339,7 +339,11 @@ def packed(function: Callable[[int, int], object], written: object = None) -> by
         raise TypeError(f"race takes a function of (round, racer), not {function!r}")
     module = sys.modules.get(getattr(written or function, "__module__", None) or "")
     try:
-        if module is None or module.__name__ == "__main__" or _can_be_imported(module.__name__):
+        if (
+            module is None
+            or module.__name__ in ("__main__", "__mp_main__")
+            or _can_be_imported(module.__name__)
+        ):
             return payload.dumps(function)
         cloudpickle.register_pickle_by_value(module)
         try:

@@ -1,0 +1,200 @@
+"""``manyhands run``: a function over inputs, without a line of code."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from manyhands import ManyhandsError, parallel
+from manyhands.cli import exits
+from manyhands.cli.function import METAVAR, completed, completed_input, found
+from manyhands.cli.inputs import Input, arguments_for, inputs_for
+from manyhands.cli.telling import Teller, summary
+
+if TYPE_CHECKING:
+    from manyhands import Results
+
+
+@click.command(epilog=exits.EPILOG)
+@click.argument("function", metavar=METAVAR, shell_complete=completed)
+@click.argument("inputs", nargs=-1, metavar="INPUT...", shell_complete=completed_input)
+@click.option("--star", is_flag=True, help="Each input is a row of comma-separated arguments; see below.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="An argument that all calls have in common."
+)
+@click.option(
+    "-w",
+    "--workers",
+    type=int,
+    metavar="N",
+    help="Worker processes; -1: all cores, -2: all but one, and so on.",
+)
+@click.option("--threads", type=int, metavar="N", help="Calls at the same time in each worker.")
+@click.option("--backend", metavar="NAME", help='"threads", "inline", or a Dask scheduler, "dask://host:port".')
+@click.option(
+    "--timeout", type=float, metavar="SECONDS", help="A call that takes longer is ended, and has failed."
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(["return", "raise", "skip"]),
+    default="return",
+    show_default=True,
+    help='Go on and tell of each failure ("return"), stop at the first ("raise"), or count them only ("skip").',
+)
+@click.option("--ordered/--no-ordered", default=None, help="Results in the order of inputs, or as they come.")
+@click.option("--progress/--no-progress", default=None, help="A bar on stderr; else one if that is a terminal.")
+@click.option("--traceback", is_flag=True, help="Tell where each failure was raised.")
+@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each input.")
+def run(
+    function: str,
+    inputs: tuple[str, ...],
+    star: bool,
+    settings: tuple[str, ...],
+    on_error: str,
+    progress: bool | None,
+    traceback: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Run a function over inputs, in worker processes.
+
+    MODULE is the name of a module or the path of a script, which is imported: what it does as a program belongs under
+    if __name__ == "__main__". FUNCTION may have the decorators of manyhands; their options hold where none is given
+    here.
+
+    An INPUT is a value, a path, a quoted pattern ('images/*.png'; ** goes into directories), or - for the lines of
+    standard input. Inputs become what the annotation of the function's parameter says: an int, a Path, ... With --star
+    each is a row of arguments, a.png,0.5, and - reads a CSV table; if its first row names parameters, columns go by
+    those names. Before one that begins with a dash, write --.
+
+    Prints what the function returns, a line for each input; of a function with @claimed_output, the paths. Failures,
+    and a summary, go to standard error. Several of these commands at once, on one machine or many, share the
+    work of a function with @claimed_output.
+
+    \b
+    Examples:
+      manyhands run count.py:count_objects 'images/*.png' --set threshold=0.5
+      manyhands run count.py:count_objects - --star < table.csv
+      find images -name '*.png' | manyhands run os.path:getsize - --json
+    """  # noqa: D301  # \b is click's mark for lines that stay as they are
+    if not inputs:
+        raise click.UsageError("there is no INPUT: give values, paths, 'patterns', or - for standard input")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files may be anything but text
+    options = {name: value for name, value in options.items() if value is not None}
+    target = _target(function, options)
+    try:
+        common = arguments_for(target, settings)
+        items = inputs_for(target, inputs, _lines, star, common)
+    except (TypeError, ValueError) as error:
+        raise _usage(error) from error
+    label = target.task.parallel.progress
+    shows = sys.stderr.isatty() if progress is None else progress
+    teller = Teller(
+        [item.text for item in items],
+        is_claimed=target.task.claim is not None,
+        wants_json=as_json,
+        wants_failures=on_error != "skip",
+        wants_traceback=traceback,
+    )
+    target = target.options(progress=(label or True) if shows else False)
+    sys.exit(_Run(target, items, teller, on_error).status(star, common))
+
+
+def _target(function: str, options: dict[str, Any]) -> Any:
+    """The function with these options; raises UsageError for what can't be."""
+    body: Any = found(function)
+    try:
+        target: Any = body if _is_parallel(body) else parallel(body)
+        return target.options(**options)
+    except (TypeError, ValueError) as error:
+        raise _usage(error) from error
+
+
+def _is_parallel(function: Any) -> bool:
+    task = getattr(function, "task", None)
+    return hasattr(function, "map") and getattr(task, "parallel", None) is not None
+
+
+def _lines() -> Iterator[str]:
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
+    return iter(sys.stdin)
+
+
+def _usage(error: BaseException) -> click.UsageError:
+    return click.UsageError("\n".join([str(error), *getattr(error, "__notes__", ())]))
+
+
+class _Run:
+    """One map and what is told of it."""
+
+    def __init__(self, target: Any, items: list[Input], teller: Teller, on_error: str) -> None:
+        self._target = target
+        self._items = items
+        self._teller = teller
+        self._on_error = on_error
+        self._found = 0
+        self._begin = time.monotonic()
+
+    def status(self, star: bool, common: dict[str, Any]) -> int:
+        """Runs all, and returns the exit status."""
+        try:
+            results = self._started(star, common)
+        except (TypeError, ValueError, OSError, ManyhandsError) as error:
+            raise _usage(error) from error
+        with results:
+            try:
+                self._take(results)
+            except KeyboardInterrupt:
+                with suppress(OSError):  # nobody may be there to read it
+                    self._sum_up(results)
+                    self._teller.say(self._advice(), "yellow")
+                raise
+            except (OSError, ManyhandsError) as error:
+                if isinstance(error, BrokenPipeError):
+                    raise
+                self._sum_up(results)
+                raise click.ClickException(str(error)) from error
+            self._sum_up(results)
+            failed = results.counts.failures > 0 and self._on_error != "skip"
+            return exits.FAILED if failed else exits.OK
+
+    def _started(self, star: bool, common: dict[str, Any]) -> Results[Any]:
+        named = any(item.kwargs for item in self._items)  # by a header, or beside what is set
+        items: list[Any]
+        if named:
+            items = [(item.args, item.kwargs) for item in self._items]
+        else:
+            items = [item.args if star else item.args[0] for item in self._items]
+        # Under "raise" items that don't fit are refused here, before any work; outcomes raise nothing.
+        started: Results[Any] = self._target.map(
+            items, star=star or named, kwstar=named, kwargs=common, on_error="raise"
+        )
+        return started
+
+    def _take(self, results: Results[Any]) -> None:
+        for outcome in results.outcomes():
+            self._found += outcome.ok and not outcome.worker
+            self._teller.tell(outcome)
+            if outcome.failure is not None and self._on_error == "raise":
+                return
+
+    def _sum_up(self, results: Results[Any]) -> None:
+        results.close()  # the bar, too
+        seconds = time.monotonic() - self._begin
+        is_claimed = self._target.task.claim is not None
+        counts = results.counts
+        style = "red" if counts.failures else "green" if counts.total == len(self._items) else "yellow"
+        self._teller.say(summary(counts, self._found, len(self._items), seconds, is_claimed), style)
+
+    def _advice(self) -> str:
+        if self._target.task.claim is None:
+            return "interrupted"
+        return "interrupted; what is done stays done: the same command goes on from there"

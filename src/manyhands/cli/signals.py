@@ -1,0 +1,62 @@
+"""How commands end before their time: by Ctrl-C, by SIGTERM, or because nobody reads what they print."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from manyhands.cli import exits
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM.
+
+    Attributes:
+        status: the exit status that tells which of them.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.status = exits.of_signal(number)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end what is in it in order, by ``Interrupted``; more of them don't disturb that.
+
+    What whoever started this program has it ignore, as shells do for ``command &`` in scripts, stays ignored.
+    """
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
+
+    def interrupt(number: int, _: object) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        raise Interrupted(number)
+
+    for number in before:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def exiting() -> Iterator[None]:
+    """What is in it ends the program with the status that fits, when it is interrupted or nobody reads any more."""
+    try:
+        with interruptible():
+            yield
+    except KeyboardInterrupt as error:
+        sys.exit(getattr(error, "status", exits.INTERRUPTED))
+    except BrokenPipeError:
+        # Python flushes stdout once more as it ends, and would complain.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        sys.exit(exits.BROKEN_PIPE)
