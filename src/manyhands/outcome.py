@@ -21,22 +21,30 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Answered(NamedTuple):
-    """The call with this ticket was answered after ``seconds`` in ``worker``."""
+    """The call with this ticket was answered after ``seconds`` in ``worker``.
+
+    It ended at ``at`` by ``time.perf_counter``, which is the same clock for all processes of a machine; 0: unknown.
+    """
 
     ticket: int
     answer: Answer
     seconds: float = 0.0
     worker: str = ""
+    at: float = 0.0
 
 
 class Returned(NamedTuple):
-    """Consecutive items of a block, from ``ticket`` on, returned values; see ``Run`` for the seconds."""
+    """Consecutive items of a block, from ``ticket`` on, returned values; see ``Run`` for the seconds.
+
+    The last ended at ``at``, as in ``Answered``.
+    """
 
     ticket: int
     values: list[Any]
     seconds: float
     last: float
     worker: str
+    at: float = 0.0
 
 
 class Died(NamedTuple):

@@ -139,6 +139,8 @@ class MapOptions:
         ordered: results in the order of the input (True) or as they finish.
         timeout: seconds that a call may take, in worker processes; it is ended then, with its worker.
         progress: False, True, or the text that stands before the bar.
+        record: whether the map's ``report`` can be asked for; a directory: it also writes a journal there.
+        trace: where the map writes a trace when it ends, for Perfetto; None: nowhere.
         on_error: "raise" the first error, "return" failures in their places, or "skip" them.
         start_method: None: forkserver on Linux, spawn elsewhere.
         initializer: runs first in every worker.
@@ -159,6 +161,8 @@ class MapOptions:
     ordered: bool = True
     timeout: float | None = None
     progress: bool | str = False
+    record: bool | str | os.PathLike[str] = False
+    trace: str | os.PathLike[str] | None = None
     on_error: OnError = "raise"
     start_method: StartMethod | None = None
     initializer: Callable[[], object] | None = None
@@ -192,6 +196,7 @@ class MapOptions:
             check_positive("buffersize", self.buffersize)
         if not isinstance(self.progress, bool | str):
             raise TypeError(f"progress must be True, False or a text, not {self.progress!r}")
+        self._check_records()
         _check_choice("on_error", self.on_error, get_args(OnError))
         if self.start_method is not None:
             _check_choice("start_method", self.start_method, get_args(StartMethod))
@@ -200,6 +205,12 @@ class MapOptions:
                 raise TypeError(f"{name} must be a function without arguments, not {getattr(self, name)!r}")
         if is_foreign(self.backend):
             self._check_foreign()
+
+    def _check_records(self) -> None:
+        if not isinstance(self.record, bool | str | os.PathLike) or self.record == "":
+            raise TypeError(f"record must be True, False or the path of a directory, not {self.record!r}")
+        if not isinstance(self.trace, str | os.PathLike | None) or self.trace == "":
+            raise TypeError(f"trace must be the path of a file, or None; not {self.trace!r}")
 
     def _check_foreign(self) -> None:
         """Raises ValueError for what can be had of this library's own workers only."""

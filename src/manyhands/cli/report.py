@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-
 if TYPE_CHECKING:
     from manyhands.reporting.recording import Recording
 

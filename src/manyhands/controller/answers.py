@@ -16,7 +16,7 @@ from manyhands.workers.payload import unloadable
 def answers(index: int, frame: Frame, worker: str, block: bool) -> list[Event]:
     """What a frame of a worker says, or what unpickling it raised; ``index`` is that of its first call."""
     if frame.kind != RETURNED:
-        return [Answered(index, unpickled_answer(frame), frame.last, worker)]
+        return [Answered(index, unpickled_answer(frame), frame.last, worker, frame.at)]
     # What was stored comes alone.
     values, pickled = ([frame.body], True) if frame.form == STORED else unpack(frame.form, frame.body)
     faults: dict[int, Failed] = {}
@@ -29,14 +29,16 @@ def answers(index: int, frame: Frame, worker: str, block: bool) -> list[Event]:
             except BaseException as error:
                 faults[place] = unloadable(error)
     if block and not faults:
-        return [Returned(index, values, frame.seconds, frame.last, worker)]
-    share = frame.seconds / max(1, len(values) - 1)
+        return [Returned(index, values, frame.seconds, frame.last, worker, frame.at)]
+    others = len(values) - 1
+    share = frame.seconds / max(1, others)
     return [
         Answered(
             index + place,
             faults.get(place) or Done(value),
-            frame.last if place == len(values) - 1 else share,
+            frame.last if place == others else share,
             worker,
+            frame.at if place == others else frame.at - frame.last - share * (others - 1 - place),
         )
         for place, value in enumerate(values)
     ]

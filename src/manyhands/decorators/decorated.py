@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -63,6 +64,8 @@ class Options(TypedDict, total=False):
     threads: int
     timeout: float | None
     progress: bool | str
+    record: bool | str | os.PathLike[str]
+    trace: str | os.PathLike[str] | None
     start_method: StartMethod | None
     initializer: Callable[[], object] | None
     finalizer: Callable[[], object] | None

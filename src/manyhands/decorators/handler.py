@@ -11,11 +11,20 @@ import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, Unpack, cast
 
 from manyhands.decorators.decorated import Decorated, Options, ParallelFunction, unwrapped
-from manyhands.decorators.mapping import gate_for, observer_for, preparation, start_runner, with_checks
+from manyhands.decorators.mapping import (
+    gate_for,
+    joined,
+    observer_for,
+    preparation,
+    recorder_for,
+    start_runner,
+    with_checks,
+)
 from manyhands.decorators.parallel import parallel
 from manyhands.decorators.retry import RetryDecorator, check_policy
 from manyhands.decorators.validated import validated
@@ -161,6 +170,12 @@ class Handler(Generic[R]):
         self.close_input()
         return [outcome async for outcome in self.results()]
 
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Writes a page about what has run so far, as ``Results.report`` does; raises like that."""
+        from manyhands.handler.recorder import write_report
+
+        return write_report(self._flow.recorder, self._flow.name, path)
+
     # -- both -----------------------------------------------------------------------------------------------------
 
     def cancel(self, *, kill: bool = False) -> None:
@@ -217,7 +232,7 @@ class Handler(Generic[R]):
 
     def _check_enters(self) -> None:
         if not self._finalizer.alive:  # close has seen to it
-            raise PoolClosed(f"the handler of {self._flow._name} has been closed; make another one")
+            raise PoolClosed(f"the handler of {self._flow.name} has been closed; make another one")
 
     def __repr__(self) -> str:
         return repr(self._flow)
@@ -282,7 +297,7 @@ class _Flow:
 
     def __init__(self, function: ParallelFunction[..., Any], rule: StarRule) -> None:
         options = function._options
-        self._name = name_of(function)
+        self.name = name_of(function)
         self._room = options.buffersize or _UNBOUNDED
         self._condition = threading.Condition()
         self._ended: deque[Outcome[Any]] = deque()
@@ -300,13 +315,16 @@ class _Flow:
         runner = with_checks(function, own, discards=True)
         stream = Stream(buffersize=_UNBOUNDED, ordered=options.ordered, budgets=function.task.retries)
         prepare = preparation(function, rule, discards=True)
-        observer = observer_for(function, options, None)
+        self.recorder = recorder_for(function, options, None, runner)
+        observer = joined(observer_for(function, options, None), self.recorder)
         pump = Pump(iter(()), prepare, stream, runner, gate, observer, clock=current_clock())
+        if self.recorder is not None:
+            self.recorder.given = stream.given
         self._driver = Driver(pump, self)
         self._runs_here = getattr(own, "runs_here", bool)
         self._stepping = threading.Lock() if isinstance(own, InlineRunner) else None
         if self._stepping is None:
-            self._driver.start(f"manyhands-handler-{self._name}")
+            self._driver.start(f"manyhands-handler-{self.name}")
         _flows.add(self)
 
     # -- from any thread ------------------------------------------------------------------------------------------
@@ -333,14 +351,14 @@ class _Flow:
         self.check_waits()
         if self._stepping is not None:
             raise RuntimeError(
-                f"the handler of {self._name} has no room, and with backend='inline' nothing runs while this waits: "
+                f"the handler of {self.name} has no room, and with backend='inline' nothing runs while this waits: "
                 f"take results first, or give a larger buffersize"
             )
         with self._condition:
             self._condition.wait_for(self.has_room)
 
     def _closed(self) -> PoolClosed:
-        error = PoolClosed(f"the handler of {self._name} takes no more items: its input is closed")
+        error = PoolClosed(f"the handler of {self.name} takes no more items: its input is closed")
         error.__cause__ = self._error
         return error
 
@@ -443,7 +461,7 @@ class _Flow:
         if self._guessed and not kill and self._taken < self._added:
             self._guessed = False
             warnings.warn(
-                f"{self._added - self._taken} outcomes of the handler of {self._name} were not taken: its results had "
+                f"{self._added - self._taken} outcomes of the handler of {self.name} were not taken: its results had "
                 f"ended when all that one thread had added was taken, and another has added more since; where several "
                 f"add, call close_input() when all have, and begin with results() before that",
                 RuntimeWarning,
@@ -460,7 +478,7 @@ class _Flow:
 
     def __repr__(self) -> str:
         state = "open" if self._open else "closed"
-        return f"<Handler of {self._name}: {self._added} added, {self.pending} pending, {self._taken} taken, {state}>"
+        return f"<Handler of {self.name}: {self._added} added, {self.pending} pending, {self._taken} taken, {state}>"
 
     @property
     def is_done(self) -> bool:
@@ -482,7 +500,7 @@ class _Flow:
         """Raises RuntimeError where to wait would be for ever."""
         if self._driver.is_here and not self.is_others:  # a fork may have a thread of that number
             raise RuntimeError(
-                f"the handler of {self._name} can't be waited for here, where it calls handle_error, arguments or, "
+                f"the handler of {self.name} can't be waited for here, where it calls handle_error, arguments or, "
                 f"with backend='inline', the function: it goes on only when that has returned"
             )
 
@@ -493,7 +511,7 @@ class _Flow:
 
     def _check_process(self) -> None:
         if self.is_others:
-            raise PoolClosed(f"the handler of {self._name} is another process's: this one was forked from it")
+            raise PoolClosed(f"the handler of {self.name} is another process's: this one was forked from it")
 
     def _tell(self) -> None:
         """Wakes all who wait. Under the lock."""
@@ -525,7 +543,7 @@ class _Flow:
         """An item has ended."""
         failure = outcome.failure
         if failure is not None:
-            where = f"in the handler of {self._name}, item {failure.index}: {short_repr(failure.item)}"
+            where = f"in the handler of {self.name}, item {failure.index}: {short_repr(failure.item)}"
             if outcome.worker:
                 where += f", in worker {outcome.worker}"
             explain(failure.error, failure.traceback, where)

@@ -38,6 +38,7 @@ from manyhands.workers.place import in_task, own_name
 if TYPE_CHECKING:
     from manyhands.controller.dispatcher import Dispatcher
     from manyhands.decorators.listed import ListedOutputs
+    from manyhands.handler.recorder import Recorder
     from manyhands.workers.payload import Large
 
 T = TypeVar("T")
@@ -95,11 +96,14 @@ def start_map(
     if isinstance(items, list | tuple | range) and options.on_error == "raise" and not is_checked:
         _check_items(function, items, rule, prepare, gate)
     runner = runner or start_runner(function, options, discards=True, rule=rule)
-    observer = observer or observer_for(function, options, total)
+    recorder = recorder_for(function, options, total, runner)
+    observer = joined(observer or observer_for(function, options, total), recorder)
     inline = isinstance(runner, InlineRunner)
     runner = with_checks(function, runner, discards=True)
     pump = _pump(function, source, rule, options, prepare, runner, gate, observer, outputs, inline)
-    results: Results[Any] = Results(pump, options.on_error, name_of(function), total, naming)
+    if recorder is not None:
+        recorder.given = pump.stream.given
+    results: Results[Any] = Results(pump, options.on_error, name_of(function), total, naming, recorder)
     # A generator may be slow, or wait for what its consumer does: draw no more of it than gets everybody going.
     results.start(0 if inline else pump.stream.buffersize if ready else runner.capacity)
     return results
@@ -400,3 +404,28 @@ def observer_for(function: Decorated[..., Any], options: MapOptions, total: int 
     if options.progress is False:
         return None
     return ProgressBar(name_of(function) if options.progress is True else options.progress, total)
+
+
+def recorder_for(
+    function: Decorated[..., Any], options: MapOptions, total: int | None, runner: Runner
+) -> Recorder | None:
+    """Who takes down what a map with these options does; raises OSError if it can't write where it is to."""
+    if options.record is False and options.trace is None:
+        return None
+    from manyhands.handler.recorder import Recorder
+
+    directory = None if isinstance(options.record, bool) else options.record
+    try:
+        return Recorder(name_of(function), runner.capacity, total, directory, options.trace)
+    except BaseException:
+        runner.close()
+        raise
+
+
+def joined(observer: Observer | None, recorder: Recorder | None) -> Observer | None:
+    """Both, as one."""
+    if observer is None or recorder is None:
+        return observer or recorder
+    from manyhands.handler.recorder import Observers
+
+    return Observers((observer, recorder))

@@ -83,6 +83,9 @@ def parallel(function: Any = None, /, **options: Any) -> Any:
         timeout: seconds that a call may take, from its own start; then it is ended with its worker, and fails
             with ``TaskTimeout``. Needs worker processes.
         progress: True for a bar, a text for a bar with that label.
+        record: True: the map's ``report`` can be asked for, a page that tells what ran where and when; a directory:
+            it also writes a journal there, for ``manyhands report``, ``status`` and ``watch``.
+        trace: a file that the map writes when it ends: what ran where and when, to be opened with Perfetto.
         on_error: "raise" the first error in order and cancel the rest; "return" a ``Failure``, ``Discarded``
             or ``Elsewhere`` in the item's place; "skip" everything but values.
         start_method: "forkserver" (default on Linux), "spawn" (elsewhere) or "fork".

@@ -83,6 +83,11 @@ class Blocks:
         block = self._at(index)
         return block is not None and bool(block.out[index - block.start])
 
+    def item(self, index: int) -> Any:
+        """The item, which belongs to a block and is out."""
+        block, first = self._find(index)
+        return block.items[first]
+
     def taken(self, run: Run) -> None:
         """Nobody will ask for these items again."""
         block, first = self._find(run.index)

@@ -70,18 +70,22 @@ class _CheckingRunner:
             1, len(run.values) - 1
         )  # all but the last are taken to have had the same share
         kept: list[Any] = []
+
+        def ended(ticket: int) -> float:
+            return run.at if ticket == end - 1 else run.at - run.last - each * (end - 2 - ticket)
+
         for ticket, value in enumerate(run.values, begin):
             try:
                 kept.append(check(value))
             except Exception as error:
                 seconds = run.last if ticket == end - 1 else each
-                events += _run(kept, ticket, each, each, run.worker)
-                events.append(Answered(ticket, self._failed(error), seconds, run.worker))
+                events += _run(kept, ticket, each, each, run.worker, ended(ticket - 1))
+                events.append(Answered(ticket, self._failed(error), seconds, run.worker, ended(ticket)))
                 kept = []
-        return [*events, *_run(kept, end, each, run.last, run.worker)]
+        return [*events, *_run(kept, end, each, run.last, run.worker, run.at)]
 
 
-def _run(values: list[Any], end: int, each: float, last: float, worker: str) -> list[Event]:
+def _run(values: list[Any], end: int, each: float, last: float, worker: str, at: float) -> list[Event]:
     """The run of these values, which ends before that ticket, if there are any."""
     count = len(values)
-    return [Returned(end - count, values, each * (count - 1), last, worker)] if values else []
+    return [Returned(end - count, values, each * (count - 1), last, worker, at)] if values else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import warnings
@@ -11,8 +12,9 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from operator import length_hint
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Generic, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Self, TypeVar
 
 from manyhands.calls import Done
 from manyhands.handler.blocks import Run
@@ -20,6 +22,9 @@ from manyhands.handler.pump import Halted, Pump
 from manyhands.outcome import Counts, Elsewhere, Failure, Outcome, add_attempts, explain
 from manyhands.policies.star import short_repr
 from manyhands.settings import OnError
+
+if TYPE_CHECKING:
+    from manyhands.handler.recorder import Recorder
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -45,7 +50,10 @@ class Results(Generic[T]):
         name: str,
         total: int | None,
         naming: Callable[[Failure], str] | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
+        self._name = name
+        self._recorder = recorder
         self.failures: list[Failure] = []
         self._flow = _Flow(pump, on_error, name, total, self.failures, naming)
         # Values come in lists; chain gives them out one by one without a step of Python for each.
@@ -105,6 +113,23 @@ class Results(Generic[T]):
     def counts(self) -> Counts:
         """How many of the items taken so far came to what."""
         return self._flow.counts
+
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Writes a page about the map, so far: what ran where and when, durations, failures, retries, memory.
+
+        Args:
+            path: an HTML file, which is written in the place of what is there. It needs nothing from elsewhere.
+
+        Returns:
+            Path: of the file.
+
+        Raises:
+            RuntimeError: nothing was recorded, since the map was not told to by ``record=True``.
+            OSError: it can't be written.
+        """
+        from manyhands.handler.recorder import write_report  # most maps need none
+
+        return write_report(self._recorder, self._name, path)
 
     def close(self) -> None:
         """Ends the map; may be called more than once."""

@@ -155,7 +155,8 @@ class InlineRunner:
         ticket, call = self._calls.popleft()
         start = time.perf_counter()
         answer = self._work(call)
-        return [Answered(ticket, answer, time.perf_counter() - start, self._name)]
+        end = time.perf_counter()
+        return [Answered(ticket, answer, end - start, self._name, end)]
 
     def wake(self) -> None:
         """Ends a sleep in ``events``: the thread's that asks for them, while others add or cancel."""

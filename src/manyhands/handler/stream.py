@@ -148,6 +148,10 @@ class Stream:
         item.check(State.WAITING, State.DUE)
         return self._end(item, answer)
 
+    def given(self, index: int) -> Any:
+        """The item as it was given; it is out, or waits."""
+        return self._blocks.item(index) if self._blocks.is_out(index) else self.item(index).item
+
     # -- back from it -----------------------------------------------------------------------------------------
 
     def returned(self, index: int, values: list[Any], seconds: float, last: float, worker: str) -> Run:

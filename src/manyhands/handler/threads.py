@@ -139,4 +139,5 @@ class ThreadRunner:
             answer = Failed(carried(error), traceback_text(error))
         with self._lock:
             self._busy -= 1
-        self._arrived.put(Answered(ticket, answer, time.perf_counter() - start, self._name))
+        end = time.perf_counter()
+        self._arrived.put(Answered(ticket, answer, end - start, self._name, end))

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from manyhands.workers.messages import Message
 from manyhands.workers.spin import Spin
 
-_HEADER: Final = struct.Struct("<BBHIqqqqddQ")
+_HEADER: Final = struct.Struct("<BBHIqqqqdddQ")
 _READ: Final = 1 << 18
 _SMALL: Final = 1 << 16
 """Up to so many bytes a body is joined to its header: one write is cheaper than two."""
@@ -47,6 +47,7 @@ class Frame(NamedTuple):
         epoch: how many recalls the sender had seen, or made.
         work, ticket, begin, end: which calls; positions count from 0 within the ticket.
         seconds, last: from the worker, what the calls took: all but the last together, and the last.
+        at: from the worker, when the last of them ended, by ``time.perf_counter``.
         body: bytes; what has come of STORED is a ``Received`` in the parent.
     """
 
@@ -60,6 +61,7 @@ class Frame(NamedTuple):
     end: int = 0
     seconds: float = 0.0
     last: float = 0.0
+    at: float = 0.0
     body: Any = b""
 
 

@@ -133,6 +133,7 @@ class Lane:
         self._pickles: list[bytes] = []
         self._first_pickle = 0
         self._took = 0.0
+        self._pickled = 0.0  # when the last of them had been
         self._ticket = NOTHING
         # The piece that runs, and what is left of it. Whoever makes a list of that has taken it: one step of the
         # interpreter, so the lane and the flusher never take the same call.
@@ -163,7 +164,7 @@ class Lane:
             requests, pickled = unpack(piece.form, piece.body)
             if isinstance(work, Failed):
                 for position in range(piece.begin, piece.end):
-                    self._answer(position, work, 0.0)
+                    self._answer(position, work, 0.0, clock())
                 return
             plain = work.plain
             if piece.flags & CALLS or plain is None:
@@ -320,7 +321,7 @@ class Lane:
         answer = _answer_to(error, work)
         now, at = clock(), self._numbers[self._at + 1]
         self._close_runs(self._before, None)
-        self._answer(at, answer, now - self._before)
+        self._answer(at, answer, now - self._before, now)
         self._first, self._begun = at + 1, now
         return now
 
@@ -419,7 +420,7 @@ class Lane:
             self._first, self._begun = position + 1, now
             if not waits:
                 self._close_run_of_pickles(None)
-                self._returned(position, 1, form, blob, 0.0, now - before)
+                self._returned(position, 1, form, blob, 0.0, now - before, now)
             else:
                 if position != self._first_pickle + len(self._pickles):
                     self._close_run_of_pickles(None)
@@ -427,6 +428,7 @@ class Lane:
                     self._first_pickle = position
                 self._pickles.append(blob)
                 self._took += now - before
+                self._pickled = now
         self._before = now
         return waits
 
@@ -435,7 +437,7 @@ class Lane:
         body = None if self._shared is None else self._shared.put(large)
         return (ONE, payload.whole(large)) if body is None else (STORED, body)
 
-    def _answer(self, position: int, answer: Answer, seconds: float) -> None:
+    def _answer(self, position: int, answer: Answer, seconds: float, at: float) -> None:
         form, body = ONE, payload.packed_answer(answer)
         if isinstance(body, payload.Large):
             form, body = self._put(body)
@@ -448,6 +450,7 @@ class Lane:
                     begin=position,
                     end=position + 1,
                     last=max(0.0, seconds),
+                    at=at,
                     body=body,
                 )
             )
@@ -465,7 +468,7 @@ class Lane:
             body = pickle.dumps(self._values[:count], protocol=5)
             if last is None:
                 last = seconds / count
-            self._returned(self._first, count, ATOMS, body, seconds - last, last)
+            self._returned(self._first, count, ATOMS, body, seconds - last, last, now)
             del self._values[:count]
             self._first += count
         self._begun = now
@@ -478,11 +481,13 @@ class Lane:
             )
             if last is None or last > self._took:
                 last = self._took / count
-            self._returned(self._first_pickle, count, form, body, self._took - last, last)
+            self._returned(self._first_pickle, count, form, body, self._took - last, last, self._pickled)
             self._pickles.clear()
             self._took = 0.0
 
-    def _returned(self, first: int, count: int, form: int, body: bytes, seconds: float, last: float) -> None:
+    def _returned(
+        self, first: int, count: int, form: int, body: bytes, seconds: float, last: float, at: float
+    ) -> None:
         self._out.append(
             Frame(
                 RETURNED,
@@ -492,6 +497,7 @@ class Lane:
                 end=first + count,
                 seconds=max(0.0, seconds),
                 last=max(0.0, last),
+                at=at,
                 body=body,
             )
         )
