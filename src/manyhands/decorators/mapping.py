@@ -33,6 +33,7 @@ from manyhands.settings import (
     is_here,
     resolve_workers,
 )
+from manyhands.workers.contexts import InContext, captured, within_context
 from manyhands.workers.place import in_task, own_name
 
 if TYPE_CHECKING:
@@ -293,7 +294,9 @@ def start_runner(
     if options.backend == "threads":
         from manyhands.handler.threads import ThreadRunner
 
-        return ThreadRunner(work, resolve_workers(options.workers) * options.threads, own_name())
+        return ThreadRunner(
+            within_context(work), resolve_workers(options.workers) * options.threads, own_name()
+        )
     if is_foreign(options.backend):
         return _foreign_runner(function, work, options, rule)
     from manyhands.controller.session import CallForm
@@ -323,7 +326,7 @@ def _foreign_runner(
     # Where nothing but values is asked for, somebody might wait for ever for the next one.
     halts = options.on_error == "skip"
     if is_here(backend):
-        return ExecutorRunner(ThreadsEngine(backend, work, options.workers), chunksize, halts)
+        return ExecutorRunner(ThreadsEngine(backend, within_context(work), options.workers), chunksize, halts)
     packed = packed_work(function, work)
     shortened = rule.shortened if rule is not None and rule.has_fixed else None
     if not is_dask(backend):
@@ -351,7 +354,9 @@ def packed_work(function: Decorated[..., Any], work: Work) -> bytes | Large:
     from manyhands.workers import payload
 
     try:
-        return payload.packed(work)
+        blob = payload.packed(work)
+        settings = captured()  # once what the function uses has its names
+        return payload.packed(InContext(work, settings)) if settings else blob
     except Exception as error:
         raise TypeError(f"{name_of(function)} can't be sent to a worker process: {error}") from error
 

@@ -152,7 +152,11 @@ def _dumps_by_value(value: object, outside: Callable[[pickle.PickleBuffer], obje
 
 
 def _make_pickler() -> Callable[..., pickle.Pickler]:
+    from contextvars import ContextVar
+
     import cloudpickle  # slow to import, not always needed
+
+    from manyhands.workers import contexts
 
     script = sys.modules.get("__mp_main__")
     if script is not None:
@@ -170,6 +174,8 @@ def _make_pickler() -> Callable[..., pickle.Pickler]:
         def reducer_override(self, obj: Any) -> Any:
             if type(obj) is namespaces.Globals:
                 return namespaces.reduced(obj)
+            if type(obj) is ContextVar:
+                return contexts.reduced(obj)
             by_value = getattr(type(obj), "_reduce_by_value", None)
             if by_value is not None and getattr(obj, "__module__", None) in ("__main__", "__mp_main__"):
                 return by_value(obj)
