@@ -7,7 +7,10 @@ millisecond is waited for; nobody treats them as tuples.
 
 from __future__ import annotations
 
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from manyhands.traces import Trace
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -53,6 +56,7 @@ class Failed(NamedTuple):
         budget: which of the task's retry budgets it counts against; None: it is not retried.
         discard: when no attempt is left, the item is discarded rather than failed.
         halts: the fault is not the item's (a full disk): the map raises it, whatever ``on_error`` says.
+        trace: what the exception loses on its way, and gets back at its end.
     """
 
     error: BaseException
@@ -60,6 +64,19 @@ class Failed(NamedTuple):
     budget: int | None = None
     discard: bool = False
     halts: bool = False
+    trace: Trace | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _failed, tuple(self)
+
+
+def _failed(error: BaseException, *fields: Any) -> Failed:
+    failed = Failed(error, *fields)
+    if failed.trace is not None:
+        from manyhands.traces import restore  # a worker that starts needs none
+
+        restore(error, failed.trace)
+    return failed
 
 
 class Later(NamedTuple):
@@ -94,31 +111,22 @@ def error_text(error: BaseException) -> str:
         return "(its text can't be shown)"
 
 
-_OURS = tuple(
-    f"manyhands.{room}." for room in ("workers", "decorators", "handler", "controller", "policies", "compat")
-)
-
-
 def traceback_text(error: BaseException) -> str:
-    """The traceback of ``error`` as text, from the user's first frame on."""
-    frames = error.__traceback__
-    while (
-        frames is not None
-        and frames.tb_next is not None
-        and str(frames.tb_frame.f_globals.get("__name__")).startswith(_OURS)
-    ):
-        frames = frames.tb_next
+    """The traceback of ``error`` as text, without our frames before those of the user's."""
     import traceback  # a worker that starts needs none
 
+    from manyhands.traces import users_frames
+
     try:
-        return "".join(traceback.format_exception(type(error), error, frames))
+        return "".join(traceback.format_exception(type(error), error, users_frames(error.__traceback__)))
     except (Exception, SystemExit):  # a user's exception may do anything when it is looked at
         return f"{qualified_name(type(error))}: {error_text(error)}\n"
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """Adds a note where the exception lets itself be changed."""
+    """Adds a note, also where the exception does not let itself be changed: a frozen dataclass, say."""
     try:
         error.add_note(note)
-    except Exception:  # noqa: S110  # a frozen dataclass, say: the error matters, not the note
-        pass
+    except Exception:
+        notes = getattr(error, "__notes__", ())
+        BaseException.__setattr__(error, "__notes__", [*(notes if isinstance(notes, list) else ()), note])

@@ -6,10 +6,12 @@ what is inside, so no value of the user's can be mistaken for a failure.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 from manyhands.calls import Answer, Done, add_note
+from manyhands.traces import users_frames
 
 if TYPE_CHECKING:
     from manyhands.errors import TaskTimeout, WorkerDied
@@ -202,7 +204,7 @@ class Counts:
 
 
 class RemoteTraceback(Exception):
-    """The cause of an exception that came from a worker: shows the traceback as it was there."""
+    """The cause of an exception of which only the text of its traceback is known: one that was recorded, say."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -215,26 +217,34 @@ class RemoteTraceback(Exception):
         return f"\n\n{self.text.rstrip()}\n"
 
 
-_MOST_NOTES = 10
+_MOST_NOTES = 3
 
 
-def add_attempts(error: BaseException, attempts: tuple[Attempt, ...]) -> None:
-    """Gives an error a note for each attempt before the last, if there were any; of many, for the latest."""
+def explain(error: BaseException, traceback: str, where: str, attempts: Sequence[Attempt] = ()) -> None:
+    """Prepares an error to be shown: with the user's frames, the attempts before the last, and a line that says where.
+
+    Args:
+        error: is changed.
+        traceback: as text, for one that has none of its own.
+        where: which item of which call it was, and who ran it.
+        attempts: all that failed, the last included.
+    """
+    if error.__traceback__ is not None:
+        error.with_traceback(users_frames(error.__traceback__))
+    elif traceback and error.__cause__ is None:
+        BaseException.__setattr__(error, "__cause__", RemoteTraceback(traceback))
     earlier = attempts[:-1]
     if len(earlier) > _MOST_NOTES:
         add_note(error, f"({len(earlier) - _MOST_NOTES} earlier attempts)")
     for number, attempt in list(enumerate(earlier, 1))[-_MOST_NOTES:]:
         known = [f"after {attempt.seconds:.3g} s"] * (attempt.seconds > 0)
         known += [f"in worker {attempt.worker}"] * bool(attempt.worker)
-        where = f" ({' '.join(known)})" if known else ""
-        add_note(error, f"attempt {number}: {attempt.type_name}: {attempt.text}{where}")
-
-
-def explain(error: BaseException, traceback: str, where: str) -> None:
-    """Gives an error the traceback it had in its worker as its cause, and a note that says where it was."""
-    if error.__traceback__ is None and traceback and error.__cause__ is None:
-        try:
-            error.__cause__ = RemoteTraceback(traceback)
-        except Exception:  # a frozen dataclass, say
-            add_note(error, traceback)
+        how = f" ({' '.join(known)})" if known else ""
+        add_note(error, f"attempt {number}: {attempt.type_name}: {attempt.text}{how}")
     add_note(error, where)
+
+
+def placed(where: str, attempts: Sequence[Attempt], worker: str) -> str:
+    """The line that says where an error was: ``in f, item 2: 'a', attempt 3, worker host:4242``."""
+    tried = f", attempt {len(attempts)}" if len(attempts) > 1 else ""
+    return f"{where}{tried}" + (f", worker {worker}" if worker else "")

@@ -19,7 +19,7 @@ LAYERS = (
     {"handler", "controller", "claims"},
     {"workers", "policies"},
     {"memory"},
-    {"settings", "outcome", "calls", "errors", "shutdown"},
+    {"settings", "outcome", "calls", "errors", "shutdown", "traces", "future"},
 )
 """From the top down, as the design page has them: imports point down."""
 

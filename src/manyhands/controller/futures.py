@@ -16,7 +16,8 @@ from manyhands.controller.endings import ended_before_it_ran_again
 from manyhands.controller.parcels import Parcel
 from manyhands.controller.share import Dead, Dropped, News
 from manyhands.errors import PoolClosed
-from manyhands.outcome import explain
+from manyhands.future import CallFuture
+from manyhands.outcome import explain, placed
 from manyhands.workers import payload
 from manyhands.workers.channel import RETURNED, Frame
 from manyhands.workers.parcel import EACH, STORED, unpack
@@ -59,7 +60,7 @@ class ApplyOne(_Applied):
         self.plain = function
 
 
-class PoolFuture(Future[T]):
+class PoolFuture(CallFuture[T]):
     """A future whose ``result`` reads from the pool itself, in the thread that waits.
 
     What came from the worker is unpickled when it is asked for.
@@ -74,11 +75,6 @@ class PoolFuture(Future[T]):
         self._is_unwanted = False  # somebody has asked to cancel it
         self._is_killed = False
         self._done_callbacks: list[Callable[[Future[T]], object]]
-
-    def result(self, timeout: float | None = None) -> T:
-        """What the call returned; raises what it raised, or TimeoutError after ``timeout`` seconds."""
-        self._wait(timeout)
-        return super().result(0)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the call raised, or None; raises TimeoutError after ``timeout`` seconds."""
@@ -345,5 +341,5 @@ def _opened(news: News, worker: str) -> tuple[Any, BaseException | None]:
             failed = news
         case Dropped():
             raise AssertionError("what was cancelled has no result")
-    explain(failed.error, failed.traceback, f"submitted, run in worker {worker or 'none'}")
+    explain(failed.error, failed.traceback, placed("in a submitted call", (), worker))
     return None, failed.error

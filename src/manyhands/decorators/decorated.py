@@ -27,15 +27,16 @@ from typing import (
     overload,
 )
 
-from manyhands.calls import Call, add_note
+from manyhands.calls import Call, Failed
 from manyhands.decorators.task import Task
-from manyhands.errors import InvalidArguments, InvalidResult, ItemError
+from manyhands.errors import ItemError
 from manyhands.outcome import Discarded, Elsewhere, Failure
 from manyhands.policies.annotations import Annotations
 from manyhands.policies.parameters import Parameters, innermost, name_of, signature_of
 from manyhands.policies.star import short_repr
 from manyhands.policies.validation import Refused
 from manyhands.settings import Backend, MapOptions, OnError, StartMethod
+from manyhands.traces import hide_frames
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -140,14 +141,21 @@ class Decorated(Generic[P, R]):
         if task.claim is None and task.validation is None and not task.retries:
             if self._parameters.output is not None:
                 raise TypeError(f"{name_of(self)} declares OUTPUT, but has no @claimed_output to fill it in")
-            return cast("R", self._body(*self._prefix, *args, **kwargs))
+            try:
+                return cast("R", self._body(*self._prefix, *args, **kwargs))
+            except Exception as error:
+                hide_frames(error)
+                raise
         from manyhands.decorators.mapping import call_here
 
         try:
-            return cast("R", call_here(self, Call(args, dict(kwargs))))
-        except (InvalidArguments, InvalidResult) as error:
-            add_note(error, f"in a call of {name_of(self)}")
+            answer = call_here(self, Call(args, dict(kwargs)))
+            if isinstance(answer, Failed):
+                raise answer.error
+        except Exception as error:
+            hide_frames(error)
             raise
+        return cast("R", answer.value)
 
     # Type checkers look through @classmethod and @staticmethod and see their functions as written, so the type
     # of the first parameter tells what is bound: a class (the owner, or the instance's), the instance, or

@@ -24,7 +24,7 @@ from manyhands.handler.driver import Driver
 from manyhands.handler.pump import Pump
 from manyhands.handler.runner import InlineRunner
 from manyhands.handler.stream import Stream
-from manyhands.outcome import Counts, Failure, Outcome, add_attempts, explain
+from manyhands.outcome import Counts, Failure, Outcome, explain, placed
 from manyhands.policies.parameters import name_of
 from manyhands.policies.retry import RetryBudget, Wait
 from manyhands.policies.star import StarRule, checked_keywords, short_repr
@@ -526,10 +526,8 @@ class _Flow:
         failure = outcome.failure
         if failure is not None:
             where = f"in the handler of {self._name}, item {failure.index}: {short_repr(failure.item)}"
-            if outcome.worker:
-                where += f", in worker {outcome.worker}"
-            explain(failure.error, failure.traceback, where)
-            add_attempts(failure.error, outcome.attempts)
+            where = placed(where, outcome.attempts, outcome.worker)
+            explain(failure.error, failure.traceback, where, outcome.attempts)
         self._settle(outcome)
 
     def _settle(self, outcome: Outcome[Any]) -> None:

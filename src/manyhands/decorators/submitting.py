@@ -28,12 +28,13 @@ from manyhands.decorators.mapping import (
 )
 from manyhands.decorators.work import Work
 from manyhands.errors import ClaimedElsewhere, TaskTimeout, WorkerDied
+from manyhands.future import CallFuture
 from manyhands.handler.driver import Driver
 from manyhands.handler.gate import Away, Gate, Pass
 from manyhands.handler.pump import Prepare, Pump
 from manyhands.handler.runner import Runner
 from manyhands.handler.stream import Stream
-from manyhands.outcome import Outcome, add_attempts, explain
+from manyhands.outcome import Outcome, explain, placed
 from manyhands.policies.star import StarRule
 from manyhands.settings import MapOptions, current_rehearsal, is_foreign
 from manyhands.shutdown import at_end, ends_by_error
@@ -79,7 +80,7 @@ if hasattr(os, "register_at_fork"):
 
 def submit(function: ParallelFunction[..., Any], call: Call) -> Future[Any]:
     """A future of one call of ``function``."""
-    future: Future[Any] = Future()
+    future: Future[Any] = CallFuture()
     options = function._options
     if options.backend == "inline" or in_task() or current_rehearsal() is not None:
         _run_here(function, call, future)
@@ -118,9 +119,9 @@ def _submit_straight(function: ParallelFunction[..., Any], call: Call, options: 
     gate_for(function)  # raises for a function that can't be called at all
     prepared = preparation(function, _SUBMITTED, discards=False)(0, (call.args, call.kwargs))
     if isinstance(prepared, Failed):
-        future: Future[Any] = Future()
+        future: Future[Any] = CallFuture()
         future.set_running_or_notify_cancel()
-        explain(prepared.error, prepared.traceback, "submitted; no worker was asked")
+        explain(prepared.error, prepared.traceback, "in a submitted call; no worker was asked")
         future.set_exception(prepared.error)
         return future
     work = packed_work(function, Work(function, discards=False))
@@ -158,9 +159,13 @@ def _submit_straight(function: ParallelFunction[..., Any], call: Call, options: 
 def _run_here(function: ParallelFunction[..., Any], call: Call, future: Future[Any]) -> None:
     future.set_running_or_notify_cancel()
     try:
-        future.set_result(call_here(function, call))
+        answer = call_here(function, call)
     except Exception as error:
-        future.set_exception(error)
+        answer = Failed(error)
+    if isinstance(answer, Failed):
+        future.set_exception(answer.error)
+    else:
+        future.set_result(answer.value)
 
 
 def _place() -> tuple[int, str, tuple[str, ...]]:
@@ -281,8 +286,8 @@ def _settle(future: Future[Any], outcome: Outcome[Any]) -> None:
         return  # it was cancelled
     if outcome.failure is not None:
         failure = outcome.failure
-        explain(failure.error, failure.traceback, f"submitted, run in worker {outcome.worker or 'none'}")
-        add_attempts(failure.error, outcome.attempts)
+        where = placed("in a submitted call", outcome.attempts, outcome.worker)
+        explain(failure.error, failure.traceback, where, outcome.attempts)
         future.set_exception(failure.error)
     elif outcome.elsewhere is not None:
         future.set_exception(ClaimedElsewhere(f"another process is computing {outcome.elsewhere.path!r}"))

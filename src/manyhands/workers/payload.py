@@ -203,6 +203,9 @@ def unsendable(value: object, error: BaseException) -> Exception:
 
 
 def _dumps_failed(failed: Failed) -> bytes:
+    from manyhands.traces import trace_of
+
+    failed = failed._replace(trace=failed.trace or trace_of(failed.error, _surviving))
     data = _dumped(failed) or _dumped(failed, bare=True)
     return data or dumps(failed._replace(error=carried(failed.error)))
 
@@ -219,6 +222,15 @@ def _dumped(failed: Failed, bare: bool = False) -> bytes | None:
     except BaseException:  # what it carries may even call sys.exit on its way
         return None
     return data
+
+
+def _surviving(error: BaseException) -> BaseException:
+    """The exception, or what stands for it if it does not survive pickling."""
+    try:
+        loads(dumps(error))
+    except BaseException:  # what it carries may even call sys.exit on its way
+        return carried(error)
+    return error
 
 
 def unpicklable(error: BaseException) -> Failed:
@@ -247,6 +259,7 @@ def carried(error: BaseException) -> RemoteError:
     name = qualified_name(type(error))
     stand_in = RemoteError(f"{name}: {error_text(error)}")
     stand_in.type_name = name
+    stand_in.__traceback__ = error.__traceback__
     for note in getattr(error, "__notes__", ()):
         stand_in.add_note(str(note))
     return stand_in
