@@ -72,11 +72,12 @@ class Failed(NamedTuple):
 
 def _failed(error: BaseException, *fields: Any) -> Failed:
     failed = Failed(error, *fields)
-    if failed.trace is not None:
-        from manyhands.traces import restore  # a worker that starts needs none
+    if failed.trace is None:
+        return failed
+    from manyhands.traces import restore  # a worker that starts needs none
 
-        restore(error, failed.trace)
-    return failed
+    restore(error, failed.trace)
+    return failed._replace(trace=None)
 
 
 class Later(NamedTuple):

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from manyhands.errors import ManyhandsError
 
-_MOST_PLACES: Final = 100  # of one traceback; of an endless recursion nobody needs more
+_MOST_PLACES: Final = 2000  # of one traceback, half of them its last
 _MOST_LINKS: Final = 20  # of a chain of causes
 
 _OURS: Final = tuple(
@@ -147,7 +147,9 @@ def _places(traceback: TracebackType | None) -> tuple[Place, ...]:
     entries = _users_entries(traceback)
     if len(entries) > _MOST_PLACES:
         entries = entries[: _MOST_PLACES // 2] + entries[-_MOST_PLACES // 2 :]
-    return tuple(map(_place, entries))
+    known: dict[Place, Place] = {}  # of a recursion only one is sent
+    places = map(_place, entries)
+    return tuple(known.setdefault(place, place) for place in places)
 
 
 def _place(entry: TracebackType) -> Place:

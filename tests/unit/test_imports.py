@@ -102,6 +102,9 @@ def allowed(here: str, there: str) -> bool:
             ("cli", "demo"),
             ("outcome", "calls"),
             ("outcome", "errors"),
+            ("calls", "traces"),
+            ("outcome", "traces"),
+            ("traces", "errors"),
             ("settings", "errors"),
         }
     return layer(here) < layer(there)

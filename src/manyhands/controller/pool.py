@@ -27,6 +27,7 @@ from manyhands.settings import (
     check_seconds,
     resolve_workers,
 )
+from manyhands.traces import hide_frames
 from manyhands.workers import payload
 
 P = ParamSpec("P")
@@ -213,6 +214,9 @@ class Controller(Executor):
                 raise error
         except GeneratorExit:
             wait = False
+            raise
+        except Exception as raised:
+            hide_frames(raised)
             raise
         finally:
             abandon(wait)

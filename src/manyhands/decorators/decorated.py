@@ -432,8 +432,12 @@ class ParallelFunction(Decorated[P, R]):
         from manyhands.decorators.mapping import start_map
         from manyhands.policies.star import StarRule
 
-        rule = StarRule(star, kwstar, cast("tuple[Any, ...]", args), kwargs or {})
-        return start_map(self, items, rule, self._options.changed(options), total)
+        try:
+            rule = StarRule(star, kwstar, cast("tuple[Any, ...]", args), kwargs or {})
+            return start_map(self, items, rule, self._options.changed(options), total)
+        except Exception as error:
+            hide_frames(error)
+            raise
 
     def map_blocks(
         self,
@@ -469,7 +473,11 @@ class ParallelFunction(Decorated[P, R]):
         """
         from manyhands.decorators.blocks import map_blocks
 
-        return map_blocks(self, arrays, rows, args, kwargs, self._options.changed(dict(options)))
+        try:
+            return map_blocks(self, arrays, rows, args, kwargs, self._options.changed(dict(options)))
+        except Exception as error:
+            hide_frames(error)
+            raise
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Calls the function once, in a worker process; retries and claims as in a map.

@@ -189,10 +189,10 @@ def packed_answer(answer: Answer) -> bytes | Large:
         except BaseException as error:
             return packed_answer(Failed(unsendable(answer.value, error), traceback_text(error)))
     if isinstance(answer, Failed):
-        return _dumps_failed(answer)
+        return _portable(answer)[1]
     if answer.failed is None:
         return dumps(answer)
-    return dumps(Later(answer.wait, answer.memo, loads(_dumps_failed(answer.failed)), answer.where))
+    return dumps(Later(answer.wait, answer.memo, _portable(answer.failed)[0], answer.where))
 
 
 def unsendable(value: object, error: BaseException) -> Exception:
@@ -202,12 +202,16 @@ def unsendable(value: object, error: BaseException) -> Exception:
     return told
 
 
-def _dumps_failed(failed: Failed) -> bytes:
+def _portable(failed: Failed) -> tuple[Failed, bytes]:
+    """A failure that survives pickling, with what its error loses there, and its pickle."""
     from manyhands.traces import trace_of
 
-    failed = failed._replace(trace=failed.trace or trace_of(failed.error, _surviving))
+    failed = failed._replace(trace=trace_of(failed.error, _surviving))
     data = _dumped(failed) or _dumped(failed, bare=True)
-    return data or dumps(failed._replace(error=carried(failed.error)))
+    if data is None:
+        failed = failed._replace(error=carried(failed.error))
+        data = dumps(failed)
+    return failed, data
 
 
 def _dumped(failed: Failed, bare: bool = False) -> bytes | None:
