@@ -501,7 +501,7 @@ def test_direct_call_validates() -> None:
     assert calls == [2, 5]
     for caught in (arguments, result):
         (note,) = caught.value.__notes__
-        assert note.startswith("in a call of ") and note.endswith("square")
+        assert note.startswith("in a call of ") and "square(" in note
 
 
 def test_refused_arguments_of_another_function() -> None:

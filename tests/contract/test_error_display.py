@@ -121,7 +121,7 @@ def test_a_future(everywhere: How, task: Any) -> None:
         assert [name for name in frames(error) if name.startswith(("fail", "broken", "result"))][-1] == "broken"
         told = shown(error)
         assert OURS not in told and told.count("in broken") == 1 and told.count(", in <lambda>") <= 2
-        assert told.splitlines()[-1].startswith("in a ")
+        assert told.splitlines()[-1].replace("submitted ", "").startswith(f"in a call of {task.__name__}(3)")
 
 
 @pytest.mark.parametrize("task", [tasks.fail, tasks.fail_again, tasks.fail_judged])
@@ -168,7 +168,7 @@ def test_of_many_attempts_the_latest() -> None:
         "attempt 6: ValueErro",
         "attempt 7: ValueErro",
         "attempt 8: ValueErro",
-        "in a call of broken,",
+        "in a call of broken(",
     ]
 
 

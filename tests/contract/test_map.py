@@ -282,7 +282,9 @@ def test_a_future_tells_where_its_call_failed(processes: How) -> None:
     with pytest.raises(ZeroDivisionError) as caught:
         tasks.reciprocal.options(**processes).submit(0).result(60)
     assert "in reciprocal" in shown(caught.value)
-    assert any(note.startswith("in a submitted call, worker ") for note in caught.value.__notes__)
+    assert any(
+        note.startswith("in a submitted call of reciprocal(0), worker ") for note in caught.value.__notes__
+    )
 
 
 def test_submit_retries_and_validates(how: How, tmp_path: Path) -> None:

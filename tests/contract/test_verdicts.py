@@ -253,7 +253,7 @@ def test_attempts_of_a_direct_call() -> None:
     assert [note[:28] for note in caught.value.__notes__] == [
         "attempt 1: ValueError: 3 is ",
         "attempt 2: ValueError: 3 is ",
-        "in a call of even_sum, attem",
+        "in a call of even_sum(3), at",
     ]
 
 

@@ -66,7 +66,7 @@ class PoolFuture(CallFuture[T]):
     What came from the worker is unpickled when it is asked for.
     """
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, called: object = "a function") -> None:
         super().__init__()
         self._desk: Desk | None = desk
         self._ticket = -1
@@ -74,6 +74,7 @@ class PoolFuture(CallFuture[T]):
         self._is_cancelling = False
         self._is_unwanted = False  # somebody has asked to cancel it
         self._is_killed = False
+        self._called = called
         self._done_callbacks: list[Callable[[Future[T]], object]]
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
@@ -128,7 +129,7 @@ class PoolFuture(CallFuture[T]):
     def _open(self) -> None:
         with self._condition:
             if self._news is not None:
-                self._result, self._exception = _opened(*self._news)
+                self._result, self._exception = _opened(*self._news, f"in a submitted call of {self._called}")
                 self._news = None
 
     # -- the desk's side --------------------------------------------------------------------------------------
@@ -220,9 +221,14 @@ class Desk:
         self._readonly = readonly
         dispatcher.open(self, work, readonly=readonly)
 
-    def submit(self, request: Any) -> PoolFuture[Any]:
-        """Pickles the request in this thread and hands it to the pool; raises PoolClosed or PoolBroken."""
-        future: PoolFuture[Any] = PoolFuture(self)
+    def submit(self, request: Any, called: object = "a function") -> PoolFuture[Any]:
+        """Pickles the request in this thread and hands it to the pool; raises PoolClosed or PoolBroken.
+
+        Args:
+            request: of the desk's kind.
+            called: its ``str`` tells in messages what was called.
+        """
+        future: PoolFuture[Any] = PoolFuture(self, called)
         try:
             blob = self.dispatcher.memory.pack(request, self._readonly)
         except KeyboardInterrupt:
@@ -316,7 +322,7 @@ class Desk:
         return [(0, 1)] if ticket in self._futures else []
 
 
-def _opened(news: News, worker: str) -> tuple[Any, BaseException | None]:
+def _opened(news: News, worker: str, where: str) -> tuple[Any, BaseException | None]:
     """Result and exception of a call, one of them None."""
     match news:
         case Frame(kind=kind) if kind == RETURNED:
@@ -341,5 +347,5 @@ def _opened(news: News, worker: str) -> tuple[Any, BaseException | None]:
             failed = news
         case Dropped():
             raise AssertionError("what was cancelled has no result")
-    explain(failed.error, failed.traceback, placed("in a submitted call", (), worker))
+    explain(failed.error, failed.traceback, placed(where, (), worker))
     return None, failed.error

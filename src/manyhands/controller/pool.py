@@ -19,6 +19,8 @@ from typing import Any, ParamSpec, Self, TypeVar, cast
 from manyhands.controller.dispatcher import IDLE_SECONDS, Dispatcher
 from manyhands.controller.futures import Apply, ApplyOne, Desk, PoolFuture
 from manyhands.errors import PoolClosed
+from manyhands.policies.parameters import name_of
+from manyhands.policies.star import CallText
 from manyhands.settings import (
     MapOptions,
     PoolSettings,
@@ -130,7 +132,7 @@ class Controller(Executor):
         if desk is None:
             with self._opening:
                 desk = self._desk = self._desk or self._open_desk(payload.packed(Apply()))
-        return desk.submit((fn, args, kwargs))
+        return desk.submit((fn, args, kwargs), CallText(fn, args, kwargs))
 
     def map(
         self,
@@ -157,7 +159,7 @@ class Controller(Executor):
         source = zip(*iterables, strict=False)
         chunks = iter(lambda: list(islice(source, chunksize)), [])
         call: Callable[[list[Any]], list[R]] = partial(_call_each, fn)
-        submit, abandon = self._submitting(call)
+        submit, abandon = self._submitting(call, f"{name_of(fn)} in a map")
         futures: deque[Future[list[R]]] = deque()
         results = self._results(futures, chunks, submit, abandon, deadline)
         next(results)  # it has begun now, so that dropping it cancels
@@ -165,7 +167,7 @@ class Controller(Executor):
         return cast("Iterator[R]", results)
 
     def _submitting(
-        self, call: Callable[[list[Any]], list[R]]
+        self, call: Callable[[list[Any]], list[R]], called: str
     ) -> tuple[Callable[[list[Any]], Future[list[R]]], Callable[[bool], object]]:
         """How to submit calls of one function, and what to call then: it is sent only once to each worker."""
         self._check_open()
@@ -174,7 +176,7 @@ class Controller(Executor):
         except Exception:
             return lambda chunk: self.submit(call, chunk), lambda _: None  # each future tells why
         desk = self._open_desk(work)
-        return desk.submit, desk.abandon
+        return partial(desk.submit, called=called), desk.abandon
 
     def _open_desk(self, work: bytes | payload.Large) -> Desk:
         desk = Desk(self._dispatcher, work, calls=False)

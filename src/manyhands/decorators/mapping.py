@@ -22,7 +22,7 @@ from manyhands.handler.stream import Stream
 from manyhands.handler.walking import WalkingPump
 from manyhands.outcome import Failure, Outcome, explain, placed
 from manyhands.policies.parameters import name_of
-from manyhands.policies.star import StarRule, short_repr
+from manyhands.policies.star import CallText, StarRule, short_repr
 from manyhands.policies.validation import Refused, ResultCheck, answers, checked
 from manyhands.settings import (
     MapOptions,
@@ -179,7 +179,7 @@ def call_here(function: Decorated[..., Any], call: Call) -> Done[Any] | Failed:
     runner = with_checks(function, start_runner(function, _INLINE, discards=False), discards=False)
     stream = Stream(buffersize=1, budgets=function.task.retries)
     pump = Pump(iter([item]), prepare, stream, runner, gate, clock=current_clock())
-    where = f"in a call of {name_of(function)}"
+    where = f"in a call of {CallText(function, call.args, call.kwargs)}"
     try:
         outcome = pump.next_outcome()
     except Halted as halted:

@@ -35,7 +35,7 @@ from manyhands.handler.pump import Prepare, Pump
 from manyhands.handler.runner import Runner
 from manyhands.handler.stream import Stream
 from manyhands.outcome import Outcome, explain, placed
-from manyhands.policies.star import StarRule
+from manyhands.policies.star import CallText, StarRule
 from manyhands.settings import MapOptions, current_rehearsal, is_foreign
 from manyhands.shutdown import at_end, ends_by_error
 from manyhands.workers.place import in_task
@@ -121,10 +121,12 @@ def _submit_straight(function: ParallelFunction[..., Any], call: Call, options: 
     if isinstance(prepared, Failed):
         future: Future[Any] = CallFuture()
         future.set_running_or_notify_cancel()
-        explain(prepared.error, prepared.traceback, "in a submitted call; no worker was asked")
+        where = f"in a submitted call of {CallText(function, call.args, call.kwargs)}"
+        explain(prepared.error, prepared.traceback, where)
         future.set_exception(prepared.error)
         return future
     work = packed_work(function, Work(function, discards=False))
+    called = CallText(function, call.args, call.kwargs)
 
     def open_desk() -> Desk:
         return open_pool(
@@ -136,14 +138,14 @@ def _submit_straight(function: ParallelFunction[..., Any], call: Call, options: 
         # Whether it is what was sent before would take longer to find out than to send it.
         desk = open_desk()
         try:
-            return desk.submit(prepared)
+            return desk.submit(prepared, called)
         finally:
             desk.retire()
     key = (*_place(), work)
     known: tuple[Any, Desk] | None = function.__dict__.get("_desk")
     if known is not None and known[0] == key:
         try:
-            return known[1].submit(prepared)
+            return known[1].submit(prepared, called)
         except PoolClosed:
             if isinstance(options.backend, Controller):
                 raise
@@ -153,7 +155,7 @@ def _submit_straight(function: ParallelFunction[..., Any], call: Call, options: 
     desk = open_desk()
     function._desk = key, desk
     weakref.finalize(function, desk.retire).atexit = False
-    return desk.submit(prepared)
+    return desk.submit(prepared, called)
 
 
 def _run_here(function: ParallelFunction[..., Any], call: Call, future: Future[Any]) -> None:
@@ -219,6 +221,7 @@ class _Token(NamedTuple):
 
     future: Future[Any]
     rule: StarRule
+    called: CallText
 
 
 class Submitter:
@@ -244,7 +247,7 @@ class Submitter:
     def take(self, call: Call, future: Future[Any]) -> bool:
         """Takes a call, unless the thread has ended."""
         item, rule = StarRule.of_call(call)
-        return self.driver.add(item, _Token(future, rule))
+        return self.driver.add(item, _Token(future, rule, CallText(self._function, call.args, call.kwargs)))
 
     # -- in its thread ------------------------------------------------------------------------------------------
 
@@ -272,21 +275,22 @@ class Submitter:
     def settle(self, token: _Token, outcome: Outcome[Any]) -> None:
         """The call has ended."""
         self._gate.forget(outcome.index)
-        _settle(token.future, outcome)
+        _settle(token, outcome)
 
     def fail(self, tokens: list[_Token], error: BaseException) -> None:
         """Nothing will run any more."""
-        for future, _ in tokens:
+        for future, *_ in tokens:
             if future.set_running_or_notify_cancel():
                 future.set_exception(error)
 
 
-def _settle(future: Future[Any], outcome: Outcome[Any]) -> None:
+def _settle(token: _Token, outcome: Outcome[Any]) -> None:
+    future = token.future
     if not future.set_running_or_notify_cancel():
         return  # it was cancelled
     if outcome.failure is not None:
         failure = outcome.failure
-        where = placed("in a submitted call", outcome.attempts, outcome.worker)
+        where = placed(f"in a submitted call of {token.called}", outcome.attempts, outcome.worker)
         explain(failure.error, failure.traceback, where, outcome.attempts)
         future.set_exception(failure.error)
     elif outcome.elsewhere is not None:

@@ -15,12 +15,14 @@ True       True      (vals, kwvals)     ``f(*vals, *args, **{**kwargs, **kwvals}
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from pathlib import PurePath
+from typing import Any, Final, Self
 
 from manyhands.calls import Call
 from manyhands.errors import ItemError
+from manyhands.policies.parameters import name_of
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
@@ -33,7 +35,48 @@ def short_repr(value: object) -> str:
         text = _short.repr(value)
     except (Exception, SystemExit) as error:  # a user's __repr__ may do anything
         return f"<{type(value).__qualname__} whose repr raises {type(error).__qualname__}>"
+    if "\n" in text:
+        text = " ".join(text.split())
     return text if len(text) <= 90 else f"{text[:60]}...{text[-20:]}"
+
+
+_SMALL: Final = frozenset({int, float, complex, bool, type(None)})
+
+
+class CallText:
+    """Tells in messages what was called; holds no argument that might be large, only its type.
+
+    Args:
+        function: what is called; its name is held.
+        args, kwargs: with what.
+    """
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self._name = name_of(function)
+        self._args = tuple(map(_brief, args))
+        self._kwargs = {name: _brief(value) for name, value in kwargs.items()} if kwargs else {}
+
+    def __str__(self) -> str:
+        """``f(3, key='x', image=<ndarray>)``."""
+        parts = [*map(short_repr, self._args), *(f"{k}={short_repr(v)}" for k, v in self._kwargs.items())]
+        return f"{self._name}({', '.join(parts)})"
+
+
+class _Kind:
+    """Stands for an argument that is not held."""
+
+    def __init__(self, value: object) -> None:
+        self._name = type(value).__qualname__
+
+    def __repr__(self) -> str:
+        return f"<{self._name}>"
+
+
+def _brief(value: Any) -> Any:
+    kind = type(value)
+    if kind in _SMALL or (kind is str and len(value) <= 200) or isinstance(value, PurePath):
+        return value
+    return _Kind(value)
 
 
 class _WholeCall(Call):
