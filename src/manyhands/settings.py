@@ -9,11 +9,13 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, get_args
+
+from manyhands.spelling import check_names, suggesting, suggestion
 
 StartMethod = Literal["fork", "spawn", "forkserver"]
 OnError = Literal["raise", "return", "skip"]
@@ -176,8 +178,9 @@ class MapOptions:
         for name in ("max_tasks_per_worker", "max_memory_per_worker"):
             if getattr(self, name) is not None:
                 check_positive(name, getattr(self, name))
-        if not isinstance(self.readonly, bool):
-            raise TypeError(f"readonly must be True or False, not {self.readonly!r}")
+        for name in ("ordered", "readonly"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
         if self.max_shared_memory is not None:
             check_positive("max_shared_memory", self.max_shared_memory, least=0)
         if self.timeout is not None:
@@ -211,11 +214,17 @@ class MapOptions:
                     f"backend={short_name(self.backend)}, which {reasons[option.name]}"
                 )
 
-    def changed(self, changes: dict[str, Any]) -> MapOptions:
-        """A copy with ``changes``; raises TypeError for an unknown name."""
+    def changed(self, changes: dict[str, Any], who: str = "", own: tuple[str, ...] = ()) -> MapOptions:
+        """A copy with ``changes``; raises TypeError for an unknown name.
+
+        Args:
+            changes: by name.
+            who: takes them, in messages.
+            own: what that takes beside them.
+        """
         if not changes:
             return self
-        check_names(changes, option_names())
+        check_names(changes, option_names().union(own), who)
         return replace(self, **changes)
 
     def pool(self) -> PoolSettings:
@@ -239,8 +248,8 @@ def check_backend(backend: object) -> None:
     if isinstance(backend, str) and backend in ("inline", "threads"):
         return
     raise (ValueError if isinstance(backend, str) else TypeError)(
-        f"backend must be None, 'threads', 'inline', 'dask://host:port', a Controller, a Dask Client or an executor "
-        f"of concurrent.futures, not {backend!r}"
+        f"backend must be None (worker processes), 'threads', 'inline', 'dask://host:port', a Controller, a Dask "
+        f"Client or an executor of concurrent.futures, not {backend!r}{suggestion(backend, ('threads', 'inline'))}"
     )
 
 
@@ -278,25 +287,6 @@ def short_name(backend: object) -> str:
     return repr(backend) if isinstance(backend, str) else f"a {type(backend).__qualname__}"
 
 
-def check_names(given: Iterable[str], known: Collection[str], who: str = "") -> None:
-    """Raises TypeError, which suggests the nearest known one, for a name of an option that is not known.
-
-    Args:
-        given: the names.
-        known: all that there are.
-        who: takes them; "": any map.
-    """
-    unknown = sorted(set(given).difference(known))
-    if not unknown:
-        return
-    from difflib import get_close_matches  # slow to import, and seldom needed
-
-    near = get_close_matches(unknown[0], known, 1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    whose = f"the options of {who} are" if who else "the options are"
-    raise TypeError(f"unknown option {unknown[0]!r}{hint}; {whose} {', '.join(sorted(known))}")
-
-
 def option_names() -> set[str]:
     """The names of all options of a map."""
     return {option.name for option in fields(MapOptions)}
@@ -313,6 +303,7 @@ class Configuration:
 configured = Configuration()
 
 
+@suggesting("configure", example="configure(workers=4)")
 def configure(*, workers: int | None = None, start_method: StartMethod | None = None) -> None:
     """Sets the defaults of this process; what is not given goes back to the library's own default.
 
@@ -441,4 +432,6 @@ def check_seconds(name: str, value: object) -> None:
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
+        raise ValueError(
+            f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}{suggestion(value, choices)}"
+        )

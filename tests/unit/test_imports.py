@@ -19,7 +19,7 @@ LAYERS = (
     {"handler", "controller", "claims"},
     {"workers", "policies"},
     {"memory"},
-    {"settings", "outcome", "calls", "errors", "shutdown", "traces", "future"},
+    {"settings", "outcome", "calls", "errors", "shutdown", "traces", "future", "spelling"},
 )
 """From the top down, as the design page has them: imports point down."""
 
@@ -105,6 +105,7 @@ def allowed(here: str, there: str) -> bool:
             ("calls", "traces"),
             ("outcome", "traces"),
             ("traces", "errors"),
+            ("settings", "spelling"),
             ("settings", "errors"),
         }
     return layer(here) < layer(there)

@@ -29,6 +29,7 @@ from manyhands.settings import (
     check_seconds,
     resolve_workers,
 )
+from manyhands.spelling import suggesting
 from manyhands.traces import hide_frames
 from manyhands.workers import payload
 
@@ -63,6 +64,7 @@ class Controller(Executor):
         TypeError, ValueError: an argument has a wrong type or is out of range, or two names of one are given.
     """
 
+    @suggesting("Controller", example="Controller(4, threads=2)")
     def __init__(
         self,
         workers: int | None = None,

@@ -21,8 +21,10 @@ from manyhands.decorators.decorated import (
 from manyhands.decorators.task import ClaimPolicy, OnFailed
 from manyhands.errors import TemplateError
 from manyhands.policies.parameters import Parameters, name_of
+from manyhands.policies.star import short_repr
 from manyhands.policies.template import Template
 from manyhands.settings import LEASE, MAX_CRASHES
+from manyhands.spelling import suggesting
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -119,6 +121,7 @@ def claimed_output(
     load: Callable[[tuple[Path, ...]], L],
     **options: Unpack[ClaimOptions],
 ) -> ClaimDecorator[L]: ...
+@suggesting("@claimed_output", example="@claimed_output('{x}.txt', save=write)")
 def claimed_output(
     final: Any,
     temp: str | os.PathLike[str] | None = None,
@@ -237,7 +240,8 @@ def _file_template(name: str, value: object) -> Template:
 def _template(name: str, value: object) -> Template:
     if callable(value) or inspect.isclass(value) or not isinstance(value, str | os.PathLike):
         raise TypeError(
-            f"@claimed_output needs a template as its argument {name!r}, a str or a path; not {value!r}"
+            f"@claimed_output needs a template as its argument {name!r}, a str or a path, as in "
+            f"@claimed_output('results/{{x}}.txt'); not {name_of(value) if callable(value) else short_repr(value)}"
         )
     text = os.fspath(value)
     if not isinstance(text, str):

@@ -35,7 +35,8 @@ from manyhands.policies.annotations import Annotations
 from manyhands.policies.parameters import Parameters, innermost, name_of, signature_of
 from manyhands.policies.star import short_repr
 from manyhands.policies.validation import Refused
-from manyhands.settings import Backend, MapOptions, OnError, StartMethod
+from manyhands.settings import Backend, MapOptions, OnError, StartMethod, option_names
+from manyhands.spelling import suggesting
 from manyhands.traces import hide_frames
 
 if TYPE_CHECKING:
@@ -49,6 +50,12 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 S = TypeVar("S")
+
+_OF_MAP = ("star", "kwstar", "args", "kwargs", "total")
+"""What ``map`` takes beside options."""
+
+_MAPPING = ("map", "submit", "asubmit", "map_blocks", "options")
+"""What a function has that can be mapped."""
 
 Kind = Literal["function", "classmethod", "staticmethod"]
 
@@ -285,6 +292,19 @@ class Decorated(Generic[P, R]):
         except TypeError as error:
             raise ItemError(f"{name_of(self)} can't be called so: {error}") from None
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Tells which decorator a missing method comes with."""
+            missing = "@parallel" if name in _MAPPING else "@claimed_output" if name == "claims" else ""
+            if missing:
+                raise AttributeError(
+                    f"{name_of(self)} has no {name!r}: that comes with {missing}", name=name, obj=self
+                )
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self
+            )
+
     def __repr__(self) -> str:
         bound = f" of {self._prefix[0]!r}" if self._prefix else ""
         return f"<{type(self).__name__} {name_of(self)}{bound}>"
@@ -429,12 +449,13 @@ class ParallelFunction(Decorated[P, R]):
                 f"{name_of(self)}.map takes one iterable of items; for several, use "
                 f"{name_of(self)}.map(zip(xs, ys), star=True)"
             )
+        changed = self._changed(options, "map", _OF_MAP)
         from manyhands.decorators.mapping import start_map
         from manyhands.policies.star import StarRule
 
         try:
             rule = StarRule(star, kwstar, cast("tuple[Any, ...]", args), kwargs or {})
-            return start_map(self, items, rule, self._options.changed(options), total)
+            return start_map(self, items, rule, changed, total)
         except Exception as error:
             hide_frames(error)
             raise
@@ -474,7 +495,8 @@ class ParallelFunction(Decorated[P, R]):
         from manyhands.decorators.blocks import map_blocks
 
         try:
-            return map_blocks(self, arrays, rows, args, kwargs, self._options.changed(dict(options)))
+            changed = self._changed(dict(options), "map_blocks", ("rows", "args", "kwargs"))
+            return map_blocks(self, arrays, rows, args, kwargs, changed)
         except Exception as error:
             hide_frames(error)
             raise
@@ -500,14 +522,26 @@ class ParallelFunction(Decorated[P, R]):
         loop = asyncio.get_running_loop()
         return asyncio.wrap_future(self.submit(*args, **kwargs), loop=loop)
 
+    @suggesting("options", example="f.options(workers=4)")
     def options(self, *, on_error: OnError | None = None, **options: Unpack[Options]) -> Self:
         """A copy with other options; see ``@parallel`` for what they mean."""
         changes: dict[str, Any] = dict(options)
         if on_error is not None:
             changes["on_error"] = on_error
         copy = self._copy()
-        copy.task = replace(self.task, parallel=self._options.changed(changes))
+        copy.task = replace(self.task, parallel=self._options.changed(changes, f"{name_of(self)}.options"))
         return copy
+
+    def _changed(self, options: dict[str, Any], method: str, own: tuple[str, ...]) -> MapOptions:
+        """The options of a map with changes; raises TypeError, also for what is the function's own argument."""
+        name = name_of(self)
+        known = option_names().union(own)
+        for wrong in options.keys() & self._parameters.names - known:
+            raise TypeError(
+                f"{name}.{method} has no option {wrong!r}; the function's own {wrong!r} is given in "
+                f"{name}.{method}(…, kwargs={{{wrong!r}: {short_repr(options[wrong])}}})"
+            )
+        return self._options.changed(options, f"{name}.{method}", own)
 
     @property
     def _options(self) -> MapOptions:

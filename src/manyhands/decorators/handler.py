@@ -30,8 +30,9 @@ from manyhands.policies.retry import RetryBudget, Wait
 from manyhands.policies.star import StarRule, checked_keywords, short_repr
 from manyhands.policies.validation import Invalid
 from manyhands.policies.verdict import HandleError
-from manyhands.settings import check_names, current_clock, option_names
+from manyhands.settings import current_clock, option_names
 from manyhands.shutdown import at_end, ends_by_error
+from manyhands.spelling import check_names, suggesting
 
 if TYPE_CHECKING:
     import asyncio
@@ -66,6 +67,7 @@ class Handler(Generic[R]):
         PoolClosed: in a ``with``, of one that was closed.
     """
 
+    @suggesting("Handler", example="Handler(function, workers=4)")
     def __init__(
         self,
         function: Callable[..., R],

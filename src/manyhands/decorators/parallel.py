@@ -16,7 +16,9 @@ from manyhands.decorators.decorated import (
     decorated,
     unwrapped,
 )
+from manyhands.policies.star import short_repr
 from manyhands.settings import MapOptions, OnError
+from manyhands.spelling import suggesting
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -61,6 +63,7 @@ def parallel(function: classmethod[Any, P, R], /) -> ParallelFunction[P, R]: ...
 def parallel(function: Callable[P, R], /) -> ParallelFunction[P, R]: ...
 @overload
 def parallel(*, on_error: OnError = "raise", **options: Unpack[Options]) -> ParallelDecorator: ...
+@suggesting("@parallel", example="@parallel(workers=4)")
 def parallel(function: Any = None, /, **options: Any) -> Any:
     """Makes a function mappable: ``f.map(items)`` calls it for each item, in worker processes.
 
@@ -96,9 +99,9 @@ def parallel(function: Any = None, /, **options: Any) -> Any:
             an unknown name or a wrong type.
         ValueError: an option is out of range, ``workers=0`` say.
     """
-    decorator = ParallelDecorator(MapOptions().changed(options))
+    decorator = ParallelDecorator(MapOptions().changed(options, "@parallel"))
     if function is None:
         return decorator
     if not (callable(function) or isinstance(function, classmethod | staticmethod)):
-        raise TypeError(f"@parallel takes a function, or options by keyword; not {function!r}")
+        raise TypeError(f"@parallel takes a function, or options by keyword; not {short_repr(function)}")
     return decorator(cast("Any", function))

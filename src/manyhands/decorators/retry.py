@@ -21,6 +21,7 @@ from manyhands.policies.parameters import name_of, signature_of
 from manyhands.policies.retry import DEFAULT_ATTEMPTS, Predicate, RetryBudget, Stop, Wait, merged
 from manyhands.policies.star import short_repr
 from manyhands.policies.verdict import HandleError
+from manyhands.spelling import suggesting
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -71,6 +72,7 @@ class RetryDecorator(Unapplied):
         return f"<@retry_on: {self._budget}>"
 
 
+@suggesting("@retry_on")
 def retry_on(
     *exceptions: type[BaseException] | Predicate,
     attempts: int | None = None,
@@ -125,6 +127,12 @@ def _check_predicate(predicate: Any, alone: bool) -> None:
         if isinstance(predicate, tuple | list | set | frozenset):
             names = [each.__name__ if isinstance(each, type) else short_repr(each) for each in predicate]
             apart = f"; give them one by one: @retry_on({', '.join(names)})"
+        elif isinstance(predicate, int | float):
+            apart = f"; for a number of attempts there is attempts={predicate}"
+        elif isinstance(predicate, str):
+            apart = "; give the class itself, without quotes"
+        elif isinstance(predicate, BaseException):
+            apart = f"; give its class, {type(predicate).__name__}"
         raise TypeError(
             f"@retry_on takes exception types, or functions of an exception, not {short_repr(predicate)}{apart}"
         )

@@ -17,7 +17,9 @@ from manyhands.decorators.decorated import (
 )
 from manyhands.policies.annotations import check_installed
 from manyhands.policies.parameters import Parameters, name_of
+from manyhands.policies.star import short_repr
 from manyhands.policies.validation import Invalid, Place, Validation, check_predicate
+from manyhands.spelling import suggesting
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -79,6 +81,7 @@ def validated(
     arguments_in: Place = "parent",
     result_in: Place = "worker",
 ) -> ValidationDecorator: ...
+@suggesting("@validated", example="@validated(arguments=lambda x: x > 0)")
 def validated(
     function: Any = None,
     /,
@@ -144,5 +147,5 @@ def validated(
     if function is None:
         return decorator
     if not (callable(function) or isinstance(function, classmethod | staticmethod)):
-        raise TypeError(f"@validated takes a function, or predicates by keyword; not {function!r}")
+        raise TypeError(f"@validated takes a function, or predicates by keyword; not {short_repr(function)}")
     return decorator(cast("Any", function))
