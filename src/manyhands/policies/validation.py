@@ -14,6 +14,7 @@ from manyhands.calls import add_note
 from manyhands.errors import InvalidArguments, InvalidResult
 from manyhands.policies.parameters import Parameters, innermost, name_of, signature_of
 from manyhands.policies.star import short_repr
+from manyhands.spelling import suggestion
 
 if TYPE_CHECKING:
     from manyhands.policies.star import StarRule
@@ -132,6 +133,7 @@ class Validation:
             raise TypeError(
                 f"{_ARGUMENTS} of {function}: the predicate asks for {', '.join(unknown)}, but the "
                 f"function's parameters are {', '.join(sorted(parameters.names)) or 'none'}"
+                f"{suggestion(unknown[0], parameters.names)}"
             )
 
     def checks_arguments(self, place: Place) -> bool:
