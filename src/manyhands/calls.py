@@ -7,6 +7,7 @@ millisecond is waited for; nobody treats them as tuples.
 
 from __future__ import annotations
 
+import reprlib
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
@@ -110,6 +111,22 @@ def error_text(error: BaseException) -> str:
         return str(error)
     except (Exception, SystemExit):  # a user's __str__ may do anything
         return "(its text can't be shown)"
+
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 80
+_short.maxlevel = 3
+
+
+def short_repr(value: object) -> str:
+    """``repr(value)`` cut to about 80 characters, that never raises."""
+    try:
+        text = _short.repr(value)
+    except (Exception, SystemExit) as error:  # a user's __repr__ may do anything
+        return f"<{type(value).__qualname__} whose repr raises {type(error).__qualname__}>"
+    if "\n" in text:
+        text = " ".join(text.split())
+    return text if len(text) <= 90 else f"{text[:60]}...{text[-20:]}"
 
 
 def traceback_text(error: BaseException) -> str:

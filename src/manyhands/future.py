@@ -10,10 +10,27 @@ T = TypeVar("T")
 
 
 class CallFuture(Future[T]):
-    """As ``concurrent.futures`` has it; asked again, it raises the same with no more frames than at first."""
+    """As ``concurrent.futures`` has it; asked again, it raises the same with no more frames than at first.
 
-    _raised = False
-    _frames: TracebackType | None
+    Args:
+        called: its ``str`` tells in messages what is called.
+    """
+
+    def __init__(self, called: object = "a function") -> None:
+        super().__init__()
+        self._called = called
+        self._raised = False
+        self._frames: TracebackType | None = None
+
+    def __repr__(self) -> str:
+        return f"<{self._word()} call of {self._called}>"
+
+    def _word(self) -> str:
+        if self.cancelled():
+            return "cancelled"
+        if not self.done():
+            return "running" if self.running() else "pending"
+        return "failed" if self._exception is not None else "finished"
 
     def result(self, timeout: float | None = None) -> T:
         """What the call returned; raises what it raised, or TimeoutError after ``timeout`` seconds."""

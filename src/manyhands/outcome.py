@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
-from manyhands.calls import Answer, Done, add_note
+from manyhands.calls import Answer, Done, add_note, short_repr
 from manyhands.traces import users_frames
 
 if TYPE_CHECKING:
@@ -117,6 +117,13 @@ class Failure:
         """The number of the attempt, from 1; 0 if there was none."""
         return len(self.attempts)
 
+    def __repr__(self) -> str:
+        more = [f"attempt={self.attempt}"] * (self.attempt > 1) + [f"worker={self.worker!r}"] * bool(
+            self.worker
+        )
+        own = [f"index={self.index}", f"item={short_repr(self.item)}", short_repr(self.error), *more]
+        return f"Failure({', '.join(own)})"
+
 
 @dataclass(frozen=True, slots=True)
 class Discarded:
@@ -126,6 +133,9 @@ class Discarded:
     index: int
     item: Any
 
+    def __repr__(self) -> str:
+        return f"Discarded(index={self.index}, item={short_repr(self.item)}, reason={short_repr(self.reason)})"
+
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
@@ -134,6 +144,9 @@ class Elsewhere:
     path: str
     index: int
     item: Any
+
+    def __repr__(self) -> str:
+        return f"Elsewhere(index={self.index}, item={short_repr(self.item)}, path={self.path!r})"
 
 
 class NoValue(ValueError):
@@ -159,6 +172,21 @@ class Outcome(Generic[T_co]):
     attempts: tuple[Attempt, ...] = ()
     seconds: float = 0.0
     worker: str = ""
+
+    def __repr__(self) -> str:
+        own = [f"index={self.index}", f"item={short_repr(self.item)}"]
+        match self.result:
+            case Done(value):
+                own.append(f"value={short_repr(value)}")
+            case Failure() as failure:
+                own.append(f"failure={short_repr(failure.error)}")
+            case Discarded() as discarded:
+                own.append(f"discarded={short_repr(discarded.reason)}")
+            case elsewhere:
+                own.append(f"elsewhere={elsewhere.path!r}")
+        own += [f"attempts={len(self.attempts)} failed"] * bool(self.attempts)
+        own += [f"worker={self.worker!r}"] * bool(self.worker)
+        return f"Outcome({', '.join(own)})"
 
     @property
     def ok(self) -> bool:

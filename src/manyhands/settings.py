@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, get_args
 
+from manyhands.calls import short_repr
 from manyhands.spelling import check_names, suggesting, suggestion
 
 StartMethod = Literal["fork", "spawn", "forkserver"]
@@ -203,6 +204,14 @@ class MapOptions:
                 raise TypeError(f"{name} must be a function without arguments, not {getattr(self, name)!r}")
         if is_foreign(self.backend):
             self._check_foreign()
+
+    def __repr__(self) -> str:
+        return f"MapOptions({self.changes_text()})"
+
+    def changes_text(self) -> str:
+        """What is not as by default: ``workers=4, ordered=False``."""
+        own = [(option.name, getattr(self, option.name), option.default) for option in fields(self)]
+        return ", ".join(f"{name}={short_repr(value)}" for name, value, default in own if value != default)
 
     def _check_foreign(self) -> None:
         """Raises ValueError for what can be had of this library's own workers only."""

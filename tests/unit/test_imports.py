@@ -106,6 +106,7 @@ def allowed(here: str, there: str) -> bool:
             ("outcome", "traces"),
             ("traces", "errors"),
             ("settings", "spelling"),
+            ("settings", "calls"),
             ("settings", "errors"),
         }
     return layer(here) < layer(there)

@@ -67,14 +67,13 @@ class PoolFuture(CallFuture[T]):
     """
 
     def __init__(self, desk: Desk, called: object = "a function") -> None:
-        super().__init__()
+        super().__init__(called)
         self._desk: Desk | None = desk
         self._ticket = -1
         self._news: tuple[News, str] | None = None
         self._is_cancelling = False
         self._is_unwanted = False  # somebody has asked to cancel it
         self._is_killed = False
-        self._called = called
         self._done_callbacks: list[Callable[[Future[T]], object]]
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
@@ -106,10 +105,10 @@ class PoolFuture(CallFuture[T]):
         if desk is not None and not self.done():
             desk.dispatcher.caretaker.hurry()
 
-    def __repr__(self) -> str:
-        if self._news is None:
-            return super().__repr__()
-        return f"<PoolFuture at {id(self):#x} state=finished>"  # what it came to was not looked at yet
+    def _word(self) -> str:
+        news = self._news and self._news[0]
+        # What came is not opened for this: a failure is told by its frame.
+        return "finished" if isinstance(news, Frame) and news.kind == RETURNED else super()._word()
 
     def _get_snapshot(self) -> Any:
         """As asyncio asks for it, from Python 3.14 on."""

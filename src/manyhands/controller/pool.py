@@ -301,7 +301,10 @@ class Controller(Executor):
             dispatcher.finish()
 
     def __repr__(self) -> str:
-        return f"<Controller: {self._dispatcher!r}>"
+        dispatcher = getattr(self, "_dispatcher", None)
+        if dispatcher is None:
+            return "<Controller: not made>"
+        return f"<Controller: {dispatcher.ledger.text()}, {dispatcher.settings.start_method}>"
 
 
 def _call_each(fn: Callable[..., R], chunk: list[tuple[Any, ...]]) -> list[R]:

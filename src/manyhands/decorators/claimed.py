@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack, get_args, overload
 
+from manyhands.calls import short_repr
 from manyhands.decorators.decorated import (
     ClaimedFunction,
     ParallelClaimedFunction,
@@ -21,7 +22,6 @@ from manyhands.decorators.decorated import (
 from manyhands.decorators.task import ClaimPolicy, OnFailed
 from manyhands.errors import TemplateError
 from manyhands.policies.parameters import Parameters, name_of
-from manyhands.policies.star import short_repr
 from manyhands.policies.template import Template
 from manyhands.settings import LEASE, MAX_CRASHES
 from manyhands.spelling import suggesting
@@ -71,7 +71,7 @@ class ClaimDecorator(Unapplied, Generic[L]):
         return decorated(body, replace(task, claim=claim), kind)
 
     def __repr__(self) -> str:
-        return f"<@claimed_output {', '.join(repr(template.text) for template in self._claim.finals)}>"
+        return f"<@{self._claim.text()}>"
 
 
 class ClaimOptions(TypedDict, total=False):

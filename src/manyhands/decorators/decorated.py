@@ -27,13 +27,12 @@ from typing import (
     overload,
 )
 
-from manyhands.calls import Call, Failed
+from manyhands.calls import Call, Failed, short_repr
 from manyhands.decorators.task import Task
 from manyhands.errors import ItemError
 from manyhands.outcome import Discarded, Elsewhere, Failure
 from manyhands.policies.annotations import Annotations
 from manyhands.policies.parameters import Parameters, innermost, name_of, signature_of
-from manyhands.policies.star import short_repr
 from manyhands.policies.validation import Refused
 from manyhands.settings import Backend, MapOptions, OnError, StartMethod, option_names
 from manyhands.spelling import suggesting
@@ -306,8 +305,11 @@ class Decorated(Generic[P, R]):
             )
 
     def __repr__(self) -> str:
-        bound = f" of {self._prefix[0]!r}" if self._prefix else ""
-        return f"<{type(self).__name__} {name_of(self)}{bound}>"
+        bound = f" of {short_repr(self._prefix[0])}" if self._prefix else ""
+        task = self.task
+        ways = ["parallel"] * (task.parallel is not None) + ["claimed"] * (task.claim is not None)
+        ways += ["validated"] * (task.validation is not None) + ["retried"] * bool(task.retries)
+        return f"<{' '.join([*ways, 'function'])} {name_of(self)}{bound}>"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Decorated) or not self._prefix or not other._prefix:
@@ -599,7 +601,8 @@ class OutputClaims:
 
     def __repr__(self) -> str:
         claim = self._function.task.claim
-        return f"<claims of {name_of(self._function)}: {claim.final.text if claim else ''}>"
+        finals = ", ".join(repr(template.text) for template in claim.finals) if claim else "none"
+        return f"<claims of {name_of(self._function)}: {finals}>"
 
 
 class ClaimedFunction(Decorated[P, R]):

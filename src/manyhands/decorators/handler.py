@@ -14,6 +14,7 @@ from operator import itemgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, Unpack, cast
 
+from manyhands.calls import short_repr
 from manyhands.decorators.decorated import Decorated, Options, ParallelFunction, unwrapped
 from manyhands.decorators.mapping import gate_for, observer_for, preparation, start_runner, with_checks
 from manyhands.decorators.parallel import parallel
@@ -27,7 +28,7 @@ from manyhands.handler.stream import Stream
 from manyhands.outcome import Counts, Failure, Outcome, explain, placed
 from manyhands.policies.parameters import name_of
 from manyhands.policies.retry import RetryBudget, Wait
-from manyhands.policies.star import StarRule, checked_keywords, short_repr
+from manyhands.policies.star import StarRule, checked_keywords
 from manyhands.policies.validation import Invalid
 from manyhands.policies.verdict import HandleError
 from manyhands.settings import current_clock, option_names
@@ -255,6 +256,9 @@ class HandlerResults(Generic[R]):
 
     def __init__(self, handler: Handler[R]) -> None:
         self._handler = handler  # which is not dropped while this is used
+
+    def __repr__(self) -> str:
+        return f"<results of {self._handler!r}>"
 
     def __iter__(self) -> Iterator[Outcome[R]]:
         return self

@@ -8,7 +8,7 @@ from operator import is_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from manyhands.calls import Call, Done, Failed, add_note, traceback_text
+from manyhands.calls import Call, Done, Failed, add_note, short_repr, traceback_text
 from manyhands.decorators.decorated import Decorated
 from manyhands.decorators.work import Work, goes_plain
 from manyhands.errors import ClaimedElsewhere, PoolClosed
@@ -22,7 +22,7 @@ from manyhands.handler.stream import Stream
 from manyhands.handler.walking import WalkingPump
 from manyhands.outcome import Failure, Outcome, explain, placed
 from manyhands.policies.parameters import name_of
-from manyhands.policies.star import CallText, StarRule, short_repr
+from manyhands.policies.star import CallText, StarRule
 from manyhands.policies.validation import Refused, ResultCheck, answers, checked
 from manyhands.settings import (
     MapOptions,

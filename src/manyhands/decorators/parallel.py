@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
 
+from manyhands.calls import short_repr
 from manyhands.decorators.decorated import (
     ClaimedFunction,
     Decorated,
@@ -16,7 +17,6 @@ from manyhands.decorators.decorated import (
     decorated,
     unwrapped,
 )
-from manyhands.policies.star import short_repr
 from manyhands.settings import MapOptions, OnError
 from manyhands.spelling import suggesting
 
@@ -48,7 +48,7 @@ class ParallelDecorator(Unapplied):
         return decorated(body, replace(task, parallel=self._options), kind)
 
     def __repr__(self) -> str:
-        return f"<@parallel: {self._options}>"
+        return f"<@parallel({self._options.changes_text()})>"
 
 
 @overload

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar, overload
 
-from manyhands.calls import qualified_name
+from manyhands.calls import qualified_name, short_repr
 from manyhands.decorators.decorated import (
     ClaimedFunction,
     Decorated,
@@ -19,7 +19,6 @@ from manyhands.decorators.decorated import (
 )
 from manyhands.policies.parameters import name_of, signature_of
 from manyhands.policies.retry import DEFAULT_ATTEMPTS, Predicate, RetryBudget, Stop, Wait, merged
-from manyhands.policies.star import short_repr
 from manyhands.policies.verdict import HandleError
 from manyhands.spelling import suggesting
 
@@ -69,7 +68,7 @@ class RetryDecorator(Unapplied):
         return _meant_for(predicates[0])
 
     def __repr__(self) -> str:
-        return f"<@retry_on: {self._budget}>"
+        return f"<@{self._budget.text()}>"
 
 
 @suggesting("@retry_on")

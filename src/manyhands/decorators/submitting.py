@@ -80,7 +80,8 @@ if hasattr(os, "register_at_fork"):
 
 def submit(function: ParallelFunction[..., Any], call: Call) -> Future[Any]:
     """A future of one call of ``function``."""
-    future: Future[Any] = CallFuture()
+    called = CallText(function, call.args, call.kwargs)
+    future: Future[Any] = CallFuture(called)
     options = function._options
     if options.backend == "inline" or in_task() or current_rehearsal() is not None:
         _run_here(function, call, future)
@@ -91,14 +92,14 @@ def submit(function: ParallelFunction[..., Any], call: Call) -> Future[Any]:
     checked = function.task.validation is not None and function.task.validation.checks_result("parent")
     straight = not foreign and not checked and options.backend != "threads"
     if straight and function.task.claim is None and not function.task.retries:
-        return _submit_straight(function, call, options)
+        return _submit_straight(function, call, options, called)
     with _lock:
         submitter: Submitter | None = function.__dict__.get("_submitter")
-        if submitter is None or submitter.place != _place() or not submitter.take(call, future):
+        if submitter is None or submitter.place != _place() or not submitter.take(call, future, called):
             preparation(function, _SUBMITTED, discards=False)  # raises what is wrong before there is a runner
             runner = with_checks(function, start_runner(function, options, discards=False), discards=False)
             submitter = function._submitter = Submitter(function, runner)
-            submitter.take(call, future)
+            submitter.take(call, future, called)
     return future
 
 
@@ -110,7 +111,9 @@ def _finish_before_executors() -> None:
         at_end(_finish_all)
 
 
-def _submit_straight(function: ParallelFunction[..., Any], call: Call, options: MapOptions) -> Future[Any]:
+def _submit_straight(
+    function: ParallelFunction[..., Any], call: Call, options: MapOptions, called: CallText
+) -> Future[Any]:
     from manyhands.controller.futures import Desk
     from manyhands.controller.pool import Controller
     from manyhands.errors import PoolClosed
@@ -119,14 +122,12 @@ def _submit_straight(function: ParallelFunction[..., Any], call: Call, options: 
     gate_for(function)  # raises for a function that can't be called at all
     prepared = preparation(function, _SUBMITTED, discards=False)(0, (call.args, call.kwargs))
     if isinstance(prepared, Failed):
-        future: Future[Any] = CallFuture()
+        future: Future[Any] = CallFuture(called)
         future.set_running_or_notify_cancel()
-        where = f"in a submitted call of {CallText(function, call.args, call.kwargs)}"
-        explain(prepared.error, prepared.traceback, where)
+        explain(prepared.error, prepared.traceback, f"in a submitted call of {called}")
         future.set_exception(prepared.error)
         return future
     work = packed_work(function, Work(function, discards=False))
-    called = CallText(function, call.args, call.kwargs)
 
     def open_desk() -> Desk:
         return open_pool(
@@ -244,10 +245,10 @@ class Submitter:
         self.driver.start(f"manyhands-submit-{getattr(function, '__name__', 'function')}")
         _submitters.add(self)
 
-    def take(self, call: Call, future: Future[Any]) -> bool:
+    def take(self, call: Call, future: Future[Any], called: CallText) -> bool:
         """Takes a call, unless the thread has ended."""
         item, rule = StarRule.of_call(call)
-        return self.driver.add(item, _Token(future, rule, CallText(self._function, call.args, call.kwargs)))
+        return self.driver.add(item, _Token(future, rule, called))
 
     # -- in its thread ------------------------------------------------------------------------------------------
 

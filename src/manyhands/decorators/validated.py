@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar, cast, get_args, overload
 
+from manyhands.calls import short_repr
 from manyhands.decorators.decorated import (
     ClaimedFunction,
     Decorated,
@@ -17,7 +18,6 @@ from manyhands.decorators.decorated import (
 )
 from manyhands.policies.annotations import check_installed
 from manyhands.policies.parameters import Parameters, name_of
-from manyhands.policies.star import short_repr
 from manyhands.policies.validation import Invalid, Place, Validation, check_predicate
 from manyhands.spelling import suggesting
 
@@ -54,7 +54,7 @@ class ValidationDecorator(Unapplied):
         return decorated(body, replace(task, validation=self._validation), kind)
 
     def __repr__(self) -> str:
-        return f"<@validated: {self._validation}>"
+        return f"<@{self._validation.text()}>"
 
 
 @overload

@@ -14,11 +14,10 @@ from operator import length_hint
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
 
-from manyhands.calls import Done
+from manyhands.calls import Done, short_repr
 from manyhands.handler.blocks import Run
 from manyhands.handler.pump import Halted, Pump
 from manyhands.outcome import Counts, Elsewhere, Failure, Outcome, explain, placed
-from manyhands.policies.star import short_repr
 from manyhands.settings import OnError
 from manyhands.traces import hide_frames
 

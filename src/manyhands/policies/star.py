@@ -14,31 +14,14 @@ True       True      (vals, kwvals)     ``f(*vals, *args, **{**kwargs, **kwvals}
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, Final, Self
 
-from manyhands.calls import Call
+from manyhands.calls import Call, short_repr
 from manyhands.errors import ItemError
 from manyhands.policies.parameters import name_of
-
-_short = reprlib.Repr()
-_short.maxstring = _short.maxother = 80
-_short.maxlevel = 3
-
-
-def short_repr(value: object) -> str:
-    """``repr(value)`` cut to about 80 characters, that never raises."""
-    try:
-        text = _short.repr(value)
-    except (Exception, SystemExit) as error:  # a user's __repr__ may do anything
-        return f"<{type(value).__qualname__} whose repr raises {type(error).__qualname__}>"
-    if "\n" in text:
-        text = " ".join(text.split())
-    return text if len(text) <= 90 else f"{text[:60]}...{text[-20:]}"
-
 
 _SMALL: Final = frozenset({int, float, complex, bool, type(None)})
 

@@ -17,9 +17,8 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from manyhands.calls import error_text
+from manyhands.calls import error_text, short_repr
 from manyhands.errors import TemplateError
-from manyhands.policies.star import short_repr
 from manyhands.spelling import suggestion
 
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from manyhands.calls import add_note
+from manyhands.calls import add_note, short_repr
 from manyhands.errors import InvalidArguments, InvalidResult
 from manyhands.policies.parameters import Parameters, innermost, name_of, signature_of
-from manyhands.policies.star import short_repr
 from manyhands.spelling import suggestion
 
 if TYPE_CHECKING:
@@ -116,6 +115,18 @@ class Validation:
     annotations: bool = False
     arguments_in: Place = "parent"
     result_in: Place = "worker"
+
+    def text(self) -> str:
+        """As it is written, but for what is as by default: ``validated(result=is_small, invalid='raise')``."""
+        parts = [
+            f"{name}={name_of(each)}"
+            for name, each in (("arguments", self.arguments), ("result", self.result))
+            if each is not None
+        ]
+        parts += ["annotations=True"] * (self.annotations and bool(parts))
+        for name, default in (("invalid", "discard"), ("arguments_in", "parent"), ("result_in", "worker")):
+            parts += [f"{name}={getattr(self, name)!r}"] * (getattr(self, name) != default)
+        return f"validated({', '.join(parts)})"
 
     def fits(self, parameters: Parameters, function: str) -> None:
         """Raises TypeError if ``function`` does not have what is to be checked."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
-from manyhands.calls import add_note, qualified_name
+from manyhands.calls import add_note, qualified_name, short_repr
 from manyhands.policies.parameters import name_of
 
 if TYPE_CHECKING:
@@ -71,6 +71,9 @@ class Replace:
     """The item has this value, as if the function had returned it; it is not validated."""
 
     value: Any
+
+    def __repr__(self) -> str:
+        return f"Replace({short_repr(self.value)})"
 
 
 Verdict = Retry | GiveUp | Replace
