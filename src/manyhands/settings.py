@@ -181,7 +181,7 @@ class MapOptions:
                 check_positive(name, getattr(self, name))
         for name in ("ordered", "readonly"):
             if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
+                raise TypeError(f"{name} must be True or False, not {short_repr(getattr(self, name))}")
         if self.max_shared_memory is not None:
             check_positive("max_shared_memory", self.max_shared_memory, least=0)
         if self.timeout is not None:
@@ -201,7 +201,9 @@ class MapOptions:
             _check_choice("start_method", self.start_method, get_args(StartMethod))
         for name in ("initializer", "finalizer"):
             if getattr(self, name) is not None and not callable(getattr(self, name)):
-                raise TypeError(f"{name} must be a function without arguments, not {getattr(self, name)!r}")
+                raise TypeError(
+                    f"{name} must be a function without arguments, not {short_repr(getattr(self, name))}"
+                )
         if is_foreign(self.backend):
             self._check_foreign()
 
@@ -258,7 +260,8 @@ def check_backend(backend: object) -> None:
         return
     raise (ValueError if isinstance(backend, str) else TypeError)(
         f"backend must be None (worker processes), 'threads', 'inline', 'dask://host:port', a Controller, a Dask "
-        f"Client or an executor of concurrent.futures, not {backend!r}{suggestion(backend, ('threads', 'inline'))}"
+        f"Client or an executor of concurrent.futures, not {short_repr(backend)}"
+        f"{suggestion(backend, ('threads', 'inline'))}"
     )
 
 
@@ -378,9 +381,9 @@ def resolve_workers(workers: int | None, name: str = "workers") -> int:
         try:
             workers = int(text)
         except ValueError:
-            raise ValueError(f"MANYHANDS_WORKERS must be a whole number, not {text!r}") from None
+            raise ValueError(f"MANYHANDS_WORKERS must be a whole number, not {short_repr(text)}") from None
     if not isinstance(workers, int) or isinstance(workers, bool):
-        raise TypeError(f"{name} must be a whole number or None, not {workers!r}")
+        raise TypeError(f"{name} must be a whole number or None, not {short_repr(workers)}")
     if workers == 0:
         raise ValueError(f"{name} must not be 0: give 1 or more, -1 for all cores, or None for the default")
     if workers < 0:
@@ -426,7 +429,7 @@ def _cgroup_cores() -> float | None:
 def check_positive(name: str, value: object, least: int = 1) -> None:
     """Raises TypeError or ValueError, which name the argument, unless it is a whole number of ``least`` or more."""
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a whole number, not {value!r}")
+        raise TypeError(f"{name} must be a whole number, not {short_repr(value)}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, not {value}")
 
@@ -434,13 +437,14 @@ def check_positive(name: str, value: object, least: int = 1) -> None:
 def check_seconds(name: str, value: object) -> None:
     """Raises TypeError or ValueError, which name the argument, unless it is a number of seconds above 0."""
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number of seconds or None, not {value!r}")
+        raise TypeError(f"{name} must be a number of seconds or None, not {short_repr(value)}")
     if not 0 < value < math.inf:
         raise ValueError(f"{name} must be more than 0 seconds, and finite, not {value}")
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
+        near = suggestion(value, choices)
         raise ValueError(
-            f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}{suggestion(value, choices)}"
+            f"{name} must be one of {', '.join(map(repr, choices))}, not {short_repr(value)}{near}"
         )

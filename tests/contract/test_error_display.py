@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import pdb  # noqa: T100
 import pickle
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -287,3 +288,16 @@ def test_errors_are_pickled_as_ever(elsewhere: How) -> None:
     error = raised(lambda: list(tasks.fail.map([3], **elsewhere)))
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is ValueError and again.args == error.args and again.__notes__ == error.__notes__
+
+
+def test_a_function_that_can_not_be_sent() -> None:
+    """The message names what of it can't."""
+    lock = threading.Lock()
+
+    @parallel(workers=1)
+    def held(x: int) -> int:
+        with lock:
+            return x
+
+    for error in (raised(lambda: held.map([1])), raised(lambda: held.submit(1))):
+        assert "it refers to 'lock', a _thread.lock" in str(error)

@@ -16,6 +16,7 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
+from manyhands.calls import short_repr
 from manyhands.controller.dispatcher import IDLE_SECONDS, Dispatcher
 from manyhands.controller.futures import Apply, ApplyOne, Desk, PoolFuture
 from manyhands.errors import PoolClosed
@@ -87,7 +88,9 @@ class Controller(Executor):
         if max_tasks_per_child is not None:
             check_positive("max_tasks_per_child", max_tasks_per_child)
         if not isinstance(initargs, Iterable):
-            raise TypeError(f"initargs must be the arguments of initializer, a tuple say, not {initargs!r}")
+            raise TypeError(
+                f"initargs must be the arguments of initializer, a tuple say, not {short_repr(initargs)}"
+            )
         workers = _either("workers", workers, "max_workers", max_workers)
         method = None if mp_context is None else _method_of(mp_context)
         initargs = tuple(initargs)
@@ -238,7 +241,7 @@ class Controller(Executor):
                 return False
             if desk.dispatcher is self._dispatcher:
                 return desk.kill(future)
-        raise ValueError(f"future must be one that was submitted to this pool, not {future!r}")
+        raise ValueError(f"future must be one that was submitted to this pool, not {short_repr(future)}")
 
     def running(self) -> dict[Future[Any], float]:
         """The futures of the calls that run now, and for how many seconds each was seen to.
@@ -323,7 +326,7 @@ def _either(name: str, value: T | None, other: str, same: T | None) -> T | None:
 def _method_of(context: Any) -> StartMethod:
     method = getattr(context, "get_start_method", lambda: None)()
     if method not in ("fork", "spawn", "forkserver"):
-        raise TypeError(f"mp_context must be a context of multiprocessing, not {context!r}")
+        raise TypeError(f"mp_context must be a context of multiprocessing, not {short_repr(context)}")
     return cast("StartMethod", method)
 
 

@@ -711,7 +711,7 @@ def unwrapped(function: Any, decorator: str) -> tuple[Callable[..., Any], Task, 
             kind = function._kind
         function, task = function._body, function.task
     if not callable(function):
-        raise TypeError(f"{decorator} takes a function, not {function!r}")
+        raise TypeError(f"{decorator} takes a function, not {short_repr(function)}")
     inner = innermost(function)
     if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):
         raise TypeError(

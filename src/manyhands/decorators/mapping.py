@@ -349,7 +349,10 @@ def packed_work(function: Decorated[..., Any], work: Work) -> bytes | Large:
     try:
         return payload.packed(work)
     except Exception as error:
-        raise TypeError(f"{name_of(function)} can't be sent to a worker process: {error}") from error
+        from manyhands.policies.culprit import culprit
+
+        why = "; ".join(filter(None, (str(error), culprit(function._body, payload.packed))))
+        raise TypeError(f"{name_of(function)} can't be sent to a worker process: {why}") from error
 
 
 def open_pool(options: MapOptions, share: Callable[[Dispatcher], T]) -> T:

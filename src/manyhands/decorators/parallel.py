@@ -17,6 +17,7 @@ from manyhands.decorators.decorated import (
     decorated,
     unwrapped,
 )
+from manyhands.policies.parameters import name_of
 from manyhands.settings import MapOptions, OnError
 from manyhands.spelling import suggesting
 
@@ -44,7 +45,9 @@ class ParallelDecorator(Unapplied):
         """Decorates ``function``."""
         body, task, kind = unwrapped(function, "@parallel")
         if task.parallel is not None:
-            raise TypeError("@parallel is applied twice; use .options(…) to change its options")
+            raise TypeError(
+                f"@parallel is applied twice to {name_of(body)}; use .options(…) to change its options"
+            )
         return decorated(body, replace(task, parallel=self._options), kind)
 
     def __repr__(self) -> str:

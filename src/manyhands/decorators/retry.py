@@ -109,7 +109,7 @@ def retry_on(
     predicates = tuple(exception for exception in exceptions if not isinstance(exception, type))
     for exception in types:
         if not issubclass(exception, BaseException):
-            raise TypeError(f"@retry_on takes exception types, not {exception!r}")
+            raise TypeError(f"@retry_on takes exception types, not {short_repr(exception)}")
     for predicate in predicates:
         _check_predicate(predicate, alone=len(exceptions) == 1)
     check_policy(attempts, wait, stop, handle_error, "@retry_on")
@@ -137,7 +137,7 @@ def _check_predicate(predicate: Any, alone: bool) -> None:
         )
     meant = _meant_for(predicate) if alone else ""
     if alone and isinstance(predicate, Decorated):
-        raise TypeError(f"@retry_on takes exceptions, not {predicate!r}{meant}")
+        raise TypeError(f"@retry_on takes exceptions, not {short_repr(predicate)}{meant}")
     signature = signature_of(predicate)
     try:
         if signature is not None:
@@ -155,16 +155,16 @@ def _meant_for(function: Callable[..., Any]) -> str:
 def check_policy(attempts: object, wait: object, stop: object, handle_error: object, name: str) -> None:
     """Raises TypeError or ValueError for what can't be a policy; ``name`` is who was given it."""
     if not (attempts is None or isinstance(attempts, int)) or isinstance(attempts, bool):
-        raise TypeError(f"{name}: attempts must be a whole number or None, not {attempts!r}")
+        raise TypeError(f"{name}: attempts must be a whole number or None, not {short_repr(attempts)}")
     if attempts is not None and attempts < 1:
         raise ValueError(f"{name}: attempts must be at least 1, not {attempts}")
     if isinstance(wait, bool) or not (wait is None or isinstance(wait, int | float) or callable(wait)):
-        raise TypeError(f"{name}: wait must be seconds, a tenacity wait or None, not {wait!r}")
+        raise TypeError(f"{name}: wait must be seconds, a tenacity wait or None, not {short_repr(wait)}")
     if isinstance(wait, int | float) and not 0 <= wait < math.inf:
         raise ValueError(f"{name}: wait must be 0 or more seconds, not {wait}")
     if stop is not None and not callable(stop):
         raise TypeError(
-            f"{name}: stop must be a tenacity stop or None, not {stop!r}; for a number there is attempts"
+            f"{name}: stop must be a tenacity stop or None, not {short_repr(stop)}; for a number there is attempts"
         )
     if handle_error is not None and not callable(handle_error):
-        raise TypeError(f"{name}: handle_error must be a function of a Failure, not {handle_error!r}")
+        raise TypeError(f"{name}: handle_error must be a function of a Failure, not {short_repr(handle_error)}")

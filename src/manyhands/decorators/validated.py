@@ -49,7 +49,7 @@ class ValidationDecorator(Unapplied):
         """Decorates ``function``; raises TypeError if it does not have what is to be checked."""
         body, task, kind = unwrapped(function, "@validated")
         if task.validation is not None:
-            raise TypeError("@validated is applied twice; combine the predicates")
+            raise TypeError(f"@validated is applied twice to {name_of(body)}; combine the predicates")
         self._validation.fits(Parameters.of(body), name_of(body))
         return decorated(body, replace(task, validation=self._validation), kind)
 
@@ -132,9 +132,11 @@ def validated(
         ("result_in", result_in, get_args(Place)),
     ):
         if value not in values:
-            raise ValueError(f"@validated: {name} must be {' or '.join(map(repr, values))}, not {value!r}")
+            raise ValueError(
+                f"@validated: {name} must be {' or '.join(map(repr, values))}, not {short_repr(value)}"
+            )
     if annotations not in (None, True, False):
-        raise TypeError(f"@validated: annotations must be True, False or None, not {annotations!r}")
+        raise TypeError(f"@validated: annotations must be True, False or None, not {short_repr(annotations)}")
     if annotations is None:
         annotations = arguments is None and result is None
     if annotations:

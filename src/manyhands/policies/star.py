@@ -80,9 +80,9 @@ class StarRule:
 
     def __post_init__(self) -> None:
         if not (self.star is None or isinstance(self.star, bool)):
-            raise TypeError(f"star must be True, False or None, not {self.star!r}")
+            raise TypeError(f"star must be True, False or None, not {short_repr(self.star)}")
         if not isinstance(self.kwstar, bool):
-            raise TypeError(f"kwstar must be True or False, not {self.kwstar!r}")
+            raise TypeError(f"kwstar must be True or False, not {short_repr(self.kwstar)}")
         if isinstance(self.args, str | bytes) or not isinstance(self.args, Iterable):
             raise TypeError(f"args must be a tuple of positional arguments, not {short_repr(self.args)}")
         object.__setattr__(self, "args", tuple(self.args))

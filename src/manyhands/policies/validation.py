@@ -252,7 +252,7 @@ class Validation:
 def check_predicate(predicate: Any, name: str) -> None:
     """Raises TypeError if this can't be the predicate of that name."""
     if not callable(predicate):
-        raise TypeError(f"@validated: {name} must be a function, not {predicate!r}")
+        raise TypeError(f"@validated: {name} must be a function, not {short_repr(predicate)}")
     inner = innermost(predicate)
     if (
         inspect.iscoroutinefunction(inner)
