@@ -268,8 +268,13 @@ def explain(error: BaseException, traceback: str, where: str, attempts: Sequence
         known = [f"after {attempt.seconds:.3g} s"] * (attempt.seconds > 0)
         known += [f"in worker {attempt.worker}"] * bool(attempt.worker)
         how = f" ({' '.join(known)})" if known else ""
-        add_note(error, f"attempt {number}: {attempt.type_name}: {attempt.text}{how}")
+        add_note(error, f"attempt {number}: {attempt.type_name}: {_first_line(attempt.text)}{how}")
     add_note(error, where)
+
+
+def _first_line(text: str) -> str:
+    line, _, more = text.partition("\n")
+    return f"{line[:200]}…" if more or len(line) > 200 else line
 
 
 def placed(where: str, attempts: Sequence[Attempt], worker: str) -> str:

@@ -296,13 +296,14 @@ class Decorated(Generic[P, R]):
         def __getattr__(self, name: str) -> Any:
             """Tells which decorator a missing method comes with."""
             missing = "@parallel" if name in _MAPPING else "@claimed_output" if name == "claims" else ""
+            told = f"{type(self).__name__!r} object has no attribute {name!r}"
             if missing:
-                raise AttributeError(
-                    f"{name_of(self)} has no {name!r}: that comes with {missing}", name=name, obj=self
-                )
-            raise AttributeError(
-                f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self
-            )
+                told = f"{name_of(self)} has no {name!r}: that comes with {missing}"
+            try:
+                raise AttributeError(told, name=name, obj=self)
+            except AttributeError as error:
+                hide_frames(error)
+                raise
 
     def __repr__(self) -> str:
         bound = f" of {short_repr(self._prefix[0])}" if self._prefix else ""
