@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,6 +76,11 @@ def wait_for(fifo: str | os.PathLike[str]) -> None:
 def lines(path: Path) -> list[str]:
     """The lines of a file, none if it is not there."""
     return path.read_text().splitlines() if path.exists() else []
+
+
+def shown(error: BaseException | None) -> str:
+    """The error as Python would show it if nobody caught it."""
+    return "".join(traceback.format_exception(error))
 
 
 def names(directory: Path) -> list[str]:

@@ -7,7 +7,11 @@ millisecond is waited for; nobody treats them as tuples.
 
 from __future__ import annotations
 
-from typing import Any, Generic, NamedTuple, TypeVar
+import reprlib
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from manyhands.traces import Trace
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -53,6 +57,7 @@ class Failed(NamedTuple):
         budget: which of the task's retry budgets it counts against; None: it is not retried.
         discard: when no attempt is left, the item is discarded rather than failed.
         halts: the fault is not the item's (a full disk): the map raises it, whatever ``on_error`` says.
+        trace: what the exception loses on its way, and gets back at its end.
     """
 
     error: BaseException
@@ -60,6 +65,20 @@ class Failed(NamedTuple):
     budget: int | None = None
     discard: bool = False
     halts: bool = False
+    trace: Trace | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _failed, tuple(self)
+
+
+def _failed(error: BaseException, *fields: Any) -> Failed:
+    failed = Failed(error, *fields)
+    if failed.trace is None:
+        return failed
+    from manyhands.traces import restore  # a worker that starts needs none
+
+    restore(error, failed.trace)
+    return failed._replace(trace=None)
 
 
 class Later(NamedTuple):
@@ -94,31 +113,38 @@ def error_text(error: BaseException) -> str:
         return "(its text can't be shown)"
 
 
-_OURS = tuple(
-    f"manyhands.{room}." for room in ("workers", "decorators", "handler", "controller", "policies", "compat")
-)
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 80
+_short.maxlevel = 3
+
+
+def short_repr(value: object) -> str:
+    """``repr(value)`` cut to about 80 characters, that never raises."""
+    try:
+        text = _short.repr(value)
+    except (Exception, SystemExit) as error:  # a user's __repr__ may do anything
+        return f"<{type(value).__qualname__} whose repr raises {type(error).__qualname__}>"
+    if "\n" in text:
+        text = " ".join(text.split())
+    return text if len(text) <= 90 else f"{text[:60]}...{text[-20:]}"
 
 
 def traceback_text(error: BaseException) -> str:
-    """The traceback of ``error`` as text, from the user's first frame on."""
-    frames = error.__traceback__
-    while (
-        frames is not None
-        and frames.tb_next is not None
-        and str(frames.tb_frame.f_globals.get("__name__")).startswith(_OURS)
-    ):
-        frames = frames.tb_next
+    """The traceback of ``error`` as text, without our frames before those of the user's."""
     import traceback  # a worker that starts needs none
 
+    from manyhands.traces import users_frames
+
     try:
-        return "".join(traceback.format_exception(type(error), error, frames))
+        return "".join(traceback.format_exception(type(error), error, users_frames(error.__traceback__)))
     except (Exception, SystemExit):  # a user's exception may do anything when it is looked at
         return f"{qualified_name(type(error))}: {error_text(error)}\n"
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """Adds a note where the exception lets itself be changed."""
+    """Adds a note, also where the exception does not let itself be changed: a frozen dataclass, say."""
     try:
         error.add_note(note)
-    except Exception:  # noqa: S110  # a frozen dataclass, say: the error matters, not the note
-        pass
+    except Exception:
+        notes = getattr(error, "__notes__", ())
+        BaseException.__setattr__(error, "__notes__", [*(notes if isinstance(notes, list) else ()), note])

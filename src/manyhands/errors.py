@@ -1,8 +1,8 @@
 """Every error that manyhands raises of its own, on one screen.
 
-Errors of the user's functions are raised as they are, with notes that say which item failed.
+Errors of the user's functions are raised as they are, with a note that says which item failed.
 All errors here survive pickling with their fields and notes; a cause does not, as with all exceptions of
-Python, but a map shows it in the traceback of the worker.
+Python, but what comes from a worker brings it along.
 """
 
 from __future__ import annotations
@@ -18,14 +18,20 @@ def _rebuild(cls: type[ManyhandsError], args: tuple[Any, ...], fields: dict[str,
 
 
 class ManyhandsError(Exception):
-    """The base of all errors of this library."""
+    """The base of all errors of this library.
+
+    Cure: each class below says its own; docs/errors.md says more.
+    """
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (type(self), self.args, self.__dict__))
 
 
 class ItemError(ManyhandsError, TypeError):
-    """An item does not fit the star rule of its map, or the function's parameters."""
+    """An item does not fit the star rule of its map, or the function's parameters.
+
+    Cure: mend the item, or choose another ``star``, ``kwstar``, ``args`` or ``kwargs``.
+    """
 
 
 class InvalidArguments(ManyhandsError, ValueError):
@@ -34,6 +40,8 @@ class InvalidArguments(ManyhandsError, ValueError):
     Attributes:
         errors: where annotations were checked, what is wrong: dictionaries with the "type", "loc" and "msg" that
             pydantic gives, ``loc`` beginning with the parameter's name; the first twenty of them.
+
+    Cure: call it with what it is for, or have maps leave such items out: ``invalid="discard"``.
     """
 
     errors: tuple[dict[str, Any], ...] = ()
@@ -44,29 +52,46 @@ class InvalidResult(ManyhandsError, ValueError):
 
     Attributes:
         errors: as those of ``InvalidArguments``; ``loc`` leads into the value.
+
+    Cure: look at the function, or at the predicate; ``@retry_on(InvalidResult)`` tries again.
     """
 
     errors: tuple[dict[str, Any], ...] = ()
 
 
 class TemplateError(ManyhandsError, ValueError):
-    """A template of ``@claimed_output`` can't be filled, or its path leaves the template's directory."""
+    """A template of ``@claimed_output`` can't be filled, or its path leaves the template's directory.
+
+    Cure: use the function's parameters, their attributes or items as fields: ``"{image.stem}.csv"``.
+    """
 
 
 class DuplicateOutput(ManyhandsError, ValueError):
-    """Two items of one map would write the same output."""
+    """Two items of one map would write the same output.
+
+    Cure: add to the template what differs between them.
+    """
 
 
 class FingerprintMismatch(ManyhandsError, RuntimeError):
-    """Outputs of ``@claimed_output`` are there that were computed with another ``fingerprint``."""
+    """Outputs of ``@claimed_output`` are there that were computed with another ``fingerprint``.
+
+    Cure: use another directory, go back to the old parameters, or call the function's ``claims.recompute(items)``.
+    """
 
 
 class OutputMissing(ManyhandsError, RuntimeError):
-    """The function returned without having written its output."""
+    """The function returned without having written its output.
+
+    Cure: write to the very path that it gets, on every way out; or return the value, and give ``save``.
+    """
 
 
 class OutputDirectoryError(ManyhandsError, OSError):
-    """The directory of an output can't be made or written, or its disk is full."""
+    """The directory of an output can't be made or written, or its disk is full.
+
+    Cure: mend the path, its permissions or the disk, and start again: what is finished is not computed twice.
+    """
 
     def __reduce__(self) -> tuple[Any, ...]:
         # An OSError keeps its file's name beside its arguments.
@@ -75,7 +100,10 @@ class OutputDirectoryError(ManyhandsError, OSError):
 
 
 class ClaimedElsewhere(ManyhandsError):
-    """Another process holds the claim, and ``wait=False`` says not to wait for it."""
+    """Another process holds the claim, and ``wait=False`` says not to wait for it.
+
+    Cure: come back later, or leave out ``wait=False``.
+    """
 
 
 class FailedElsewhere(ManyhandsError):
@@ -84,6 +112,8 @@ class FailedElsewhere(ManyhandsError):
     Attributes:
         type_name: the qualified name of the exception that was recorded.
         traceback: the text of its traceback, or ``""``.
+
+    Cure: mend the cause and start again, with ``failed="retry"``, which is the default.
     """
 
     type_name: str = ""
@@ -95,6 +125,8 @@ class RemoteError(ManyhandsError):
 
     Attributes:
         type_name: the qualified name of the original exception's type.
+
+    Cure: give the exception a ``__reduce__``, or pass all its arguments on to ``super().__init__``.
     """
 
     type_name: str = ""
@@ -127,6 +159,9 @@ class WorkerDied(_Ended):
     Attributes:
         index, item, pid, seconds: the item, the worker it was in, and for how long.
         exitcode: its exit status, or minus the number of the signal that ended it; None if unknown.
+
+    Cure: fewer ``workers`` where memory is short; ``python -X faulthandler`` shows where C code crashes;
+    ``@retry_on(WorkerDied)`` tries again.
     """
 
     exitcode: int | None = None
@@ -138,14 +173,23 @@ class TaskTimeout(_Ended, TimeoutError):
     Attributes:
         index, item, pid, seconds: the item, the worker it was in, and for how long.
         timeout: the limit, in seconds.
+
+    Cure: give it more time, or look where it hangs; ``@retry_on(TaskTimeout)`` tries again.
     """
 
     timeout: float = 0.0
 
 
 class PoolBroken(ManyhandsError, BrokenExecutor):
-    """Workers can't be started, so the pool has given up."""
+    """Workers can't be started, so the pool has given up.
+
+    Cure: mend ``initializer``, or what ends processes as they start: too little memory, or a script without
+    ``if __name__ == "__main__":``.
+    """
 
 
 class PoolClosed(ManyhandsError, RuntimeError):
-    """The pool has been closed; it takes no more work."""
+    """The pool has been closed; it takes no more work.
+
+    Cure: keep within its ``with`` block until all results were taken, or make another one.
+    """

@@ -35,6 +35,7 @@ from manyhands.outcome import Counts, Discarded, Elsewhere, Failure, Outcome
 from manyhands.policies.parameters import OUTPUT
 from manyhands.policies.verdict import GiveUp, Replace, Retry
 from manyhands.settings import configure
+from manyhands.spelling import suggesting
 from manyhands.workers.place import WorkerInfo, worker_info
 
 __all__ = [
@@ -79,6 +80,7 @@ __all__ = [
 ]
 
 
+@suggesting("wait_for", example="wait_for(path, 60)")
 def wait_for(path: str | os.PathLike[str], timeout: float | None = None) -> Path:
     """Waits until a file is there that another process makes, the output of a claimed function, say.
 
@@ -95,11 +97,17 @@ def wait_for(path: str | os.PathLike[str], timeout: float | None = None) -> Path
     """
     from manyhands.claims import wait_for as wait
 
-    if timeout is not None and not timeout >= 0:
-        raise ValueError(f"timeout must be a number of seconds, 0 or more, or None; not {timeout!r}")
+    _check_path("wait_for: path", path)
+    if timeout is not None:
+        is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+        if not is_number or not timeout >= 0:
+            raise (ValueError if is_number else TypeError)(
+                f"wait_for: timeout must be a number of seconds, 0 or more, or None; not {timeout!r}"
+            )
     return wait(path, timeout)
 
 
+@suggesting("gc", example="gc(directory, now=True)")
 def gc(directory: str | os.PathLike[str], now: bool = False) -> list[Path]:
     """Remove what nobody needs of the claims in ``directory``; not in those below it.
 
@@ -122,4 +130,10 @@ def gc(directory: str | os.PathLike[str], now: bool = False) -> list[Path]:
     """
     from manyhands.claims import gc as collect  # slow to import, and most programs have no claims
 
+    _check_path("gc: directory", directory)
     return collect(directory, now)
+
+
+def _check_path(name: str, path: object) -> None:
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"{name} must be a str or a path, not {path!r}")

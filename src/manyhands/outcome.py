@@ -6,10 +6,12 @@ what is inside, so no value of the user's can be mistaken for a failure.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
-from manyhands.calls import Answer, Done, add_note
+from manyhands.calls import Answer, Done, add_note, short_repr
+from manyhands.traces import users_frames
 
 if TYPE_CHECKING:
     from manyhands.errors import TaskTimeout, WorkerDied
@@ -123,6 +125,13 @@ class Failure:
         """The number of the attempt, from 1; 0 if there was none."""
         return len(self.attempts)
 
+    def __repr__(self) -> str:
+        more = [f"attempt={self.attempt}"] * (self.attempt > 1) + [f"worker={self.worker!r}"] * bool(
+            self.worker
+        )
+        own = [f"index={self.index}", f"item={short_repr(self.item)}", short_repr(self.error), *more]
+        return f"Failure({', '.join(own)})"
+
 
 @dataclass(frozen=True, slots=True)
 class Discarded:
@@ -132,6 +141,9 @@ class Discarded:
     index: int
     item: Any
 
+    def __repr__(self) -> str:
+        return f"Discarded(index={self.index}, item={short_repr(self.item)}, reason={short_repr(self.reason)})"
+
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
@@ -140,6 +152,9 @@ class Elsewhere:
     path: str
     index: int
     item: Any
+
+    def __repr__(self) -> str:
+        return f"Elsewhere(index={self.index}, item={short_repr(self.item)}, path={self.path!r})"
 
 
 class NoValue(ValueError):
@@ -165,6 +180,21 @@ class Outcome(Generic[T_co]):
     attempts: tuple[Attempt, ...] = ()
     seconds: float = 0.0
     worker: str = ""
+
+    def __repr__(self) -> str:
+        own = [f"index={self.index}", f"item={short_repr(self.item)}"]
+        match self.result:
+            case Done(value):
+                own.append(f"value={short_repr(value)}")
+            case Failure() as failure:
+                own.append(f"failure={short_repr(failure.error)}")
+            case Discarded() as discarded:
+                own.append(f"discarded={short_repr(discarded.reason)}")
+            case elsewhere:
+                own.append(f"elsewhere={elsewhere.path!r}")
+        own += [f"attempts={len(self.attempts)} failed"] * bool(self.attempts)
+        own += [f"worker={self.worker!r}"] * bool(self.worker)
+        return f"Outcome({', '.join(own)})"
 
     @property
     def ok(self) -> bool:
@@ -210,7 +240,7 @@ class Counts:
 
 
 class RemoteTraceback(Exception):
-    """The cause of an exception that came from a worker: shows the traceback as it was there."""
+    """The cause of an exception of which only the text of its traceback is known: one that was recorded, say."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -223,26 +253,39 @@ class RemoteTraceback(Exception):
         return f"\n\n{self.text.rstrip()}\n"
 
 
-_MOST_NOTES = 10
+_MOST_NOTES = 3
 
 
-def add_attempts(error: BaseException, attempts: tuple[Attempt, ...]) -> None:
-    """Gives an error a note for each attempt before the last, if there were any; of many, for the latest."""
+def explain(error: BaseException, traceback: str, where: str, attempts: Sequence[Attempt] = ()) -> None:
+    """Prepares an error to be shown: with the user's frames, the attempts before the last, and a line that says where.
+
+    Args:
+        error: is changed.
+        traceback: as text, for one that has none of its own.
+        where: which item of which call it was, and who ran it.
+        attempts: all that failed, the last included.
+    """
+    if error.__traceback__ is not None:
+        error.with_traceback(users_frames(error.__traceback__))
+    elif traceback and error.__cause__ is None:
+        BaseException.__setattr__(error, "__cause__", RemoteTraceback(traceback))
     earlier = attempts[:-1]
     if len(earlier) > _MOST_NOTES:
         add_note(error, f"({len(earlier) - _MOST_NOTES} earlier attempts)")
     for number, attempt in list(enumerate(earlier, 1))[-_MOST_NOTES:]:
         known = [f"after {attempt.seconds:.3g} s"] * (attempt.seconds > 0)
         known += [f"in worker {attempt.worker}"] * bool(attempt.worker)
-        where = f" ({' '.join(known)})" if known else ""
-        add_note(error, f"attempt {number}: {attempt.type_name}: {attempt.text}{where}")
-
-
-def explain(error: BaseException, traceback: str, where: str) -> None:
-    """Gives an error the traceback it had in its worker as its cause, and a note that says where it was."""
-    if error.__traceback__ is None and traceback and error.__cause__ is None:
-        try:
-            error.__cause__ = RemoteTraceback(traceback)
-        except Exception:  # a frozen dataclass, say
-            add_note(error, traceback)
+        how = f" ({' '.join(known)})" if known else ""
+        add_note(error, f"attempt {number}: {attempt.type_name}: {_first_line(attempt.text)}{how}")
     add_note(error, where)
+
+
+def _first_line(text: str) -> str:
+    line, _, more = text.partition("\n")
+    return f"{line[:200]}…" if more or len(line) > 200 else line
+
+
+def placed(where: str, attempts: Sequence[Attempt], worker: str) -> str:
+    """The line that says where an error was: ``in f, item 2: 'a', attempt 3, worker host:4242``."""
+    tried = f", attempt {len(attempts)}" if len(attempts) > 1 else ""
+    return f"{where}{tried}" + (f", worker {worker}" if worker else "")

@@ -9,11 +9,14 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, get_args
+
+from manyhands.calls import short_repr
+from manyhands.spelling import check_names, suggesting, suggestion
 
 StartMethod = Literal["fork", "spawn", "forkserver"]
 OnError = Literal["raise", "return", "skip"]
@@ -180,8 +183,9 @@ class MapOptions:
         for name in ("max_tasks_per_worker", "max_memory_per_worker"):
             if getattr(self, name) is not None:
                 check_positive(name, getattr(self, name))
-        if not isinstance(self.readonly, bool):
-            raise TypeError(f"readonly must be True or False, not {self.readonly!r}")
+        for name in ("ordered", "readonly"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be True or False, not {short_repr(getattr(self, name))}")
         if self.max_shared_memory is not None:
             check_positive("max_shared_memory", self.max_shared_memory, least=0)
         if self.timeout is not None:
@@ -202,7 +206,9 @@ class MapOptions:
             _check_choice("start_method", self.start_method, get_args(StartMethod))
         for name in ("initializer", "finalizer"):
             if getattr(self, name) is not None and not callable(getattr(self, name)):
-                raise TypeError(f"{name} must be a function without arguments, not {getattr(self, name)!r}")
+                raise TypeError(
+                    f"{name} must be a function without arguments, not {short_repr(getattr(self, name))}"
+                )
         if is_foreign(self.backend):
             self._check_foreign()
 
@@ -211,6 +217,14 @@ class MapOptions:
             raise TypeError(f"record must be True, False or the path of a directory, not {self.record!r}")
         if not isinstance(self.trace, str | os.PathLike | None) or self.trace == "":
             raise TypeError(f"trace must be the path of a file, or None; not {self.trace!r}")
+
+    def __repr__(self) -> str:
+        return f"MapOptions({self.changes_text()})"
+
+    def changes_text(self) -> str:
+        """What is not as by default: ``workers=4, ordered=False``."""
+        own = [(option.name, getattr(self, option.name), option.default) for option in fields(self)]
+        return ", ".join(f"{name}={short_repr(value)}" for name, value, default in own if value != default)
 
     def _check_foreign(self) -> None:
         """Raises ValueError for what can be had of this library's own workers only."""
@@ -222,11 +236,17 @@ class MapOptions:
                     f"backend={short_name(self.backend)}, which {reasons[option.name]}"
                 )
 
-    def changed(self, changes: dict[str, Any]) -> MapOptions:
-        """A copy with ``changes``; raises TypeError for an unknown name."""
+    def changed(self, changes: dict[str, Any], who: str = "", own: tuple[str, ...] = ()) -> MapOptions:
+        """A copy with ``changes``; raises TypeError for an unknown name.
+
+        Args:
+            changes: by name.
+            who: takes them, in messages.
+            own: what that takes beside them.
+        """
         if not changes:
             return self
-        check_names(changes, option_names())
+        check_names(changes, option_names().union(own), who)
         return replace(self, **changes)
 
     def pool(self) -> PoolSettings:
@@ -250,8 +270,9 @@ def check_backend(backend: object) -> None:
     if isinstance(backend, str) and backend in ("inline", "threads"):
         return
     raise (ValueError if isinstance(backend, str) else TypeError)(
-        f"backend must be None, 'threads', 'inline', 'dask://host:port', a Controller, a Dask Client or an executor "
-        f"of concurrent.futures, not {backend!r}"
+        f"backend must be None (worker processes), 'threads', 'inline', 'dask://host:port', a Controller, a Dask "
+        f"Client or an executor of concurrent.futures, not {short_repr(backend)}"
+        f"{suggestion(backend, ('threads', 'inline'))}"
     )
 
 
@@ -289,25 +310,6 @@ def short_name(backend: object) -> str:
     return repr(backend) if isinstance(backend, str) else f"a {type(backend).__qualname__}"
 
 
-def check_names(given: Iterable[str], known: Collection[str], who: str = "") -> None:
-    """Raises TypeError, which suggests the nearest known one, for a name of an option that is not known.
-
-    Args:
-        given: the names.
-        known: all that there are.
-        who: takes them; "": any map.
-    """
-    unknown = sorted(set(given).difference(known))
-    if not unknown:
-        return
-    from difflib import get_close_matches  # slow to import, and seldom needed
-
-    near = get_close_matches(unknown[0], known, 1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    whose = f"the options of {who} are" if who else "the options are"
-    raise TypeError(f"unknown option {unknown[0]!r}{hint}; {whose} {', '.join(sorted(known))}")
-
-
 def option_names() -> set[str]:
     """The names of all options of a map."""
     return {option.name for option in fields(MapOptions)}
@@ -324,6 +326,7 @@ class Configuration:
 configured = Configuration()
 
 
+@suggesting("configure", example="configure(workers=4)")
 def configure(*, workers: int | None = None, start_method: StartMethod | None = None) -> None:
     """Sets the defaults of this process; what is not given goes back to the library's own default.
 
@@ -389,9 +392,9 @@ def resolve_workers(workers: int | None, name: str = "workers") -> int:
         try:
             workers = int(text)
         except ValueError:
-            raise ValueError(f"MANYHANDS_WORKERS must be a whole number, not {text!r}") from None
+            raise ValueError(f"MANYHANDS_WORKERS must be a whole number, not {short_repr(text)}") from None
     if not isinstance(workers, int) or isinstance(workers, bool):
-        raise TypeError(f"{name} must be a whole number or None, not {workers!r}")
+        raise TypeError(f"{name} must be a whole number or None, not {short_repr(workers)}")
     if workers == 0:
         raise ValueError(f"{name} must not be 0: give 1 or more, -1 for all cores, or None for the default")
     if workers < 0:
@@ -437,7 +440,7 @@ def _cgroup_cores() -> float | None:
 def check_positive(name: str, value: object, least: int = 1) -> None:
     """Raises TypeError or ValueError, which name the argument, unless it is a whole number of ``least`` or more."""
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a whole number, not {value!r}")
+        raise TypeError(f"{name} must be a whole number, not {short_repr(value)}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, not {value}")
 
@@ -445,11 +448,14 @@ def check_positive(name: str, value: object, least: int = 1) -> None:
 def check_seconds(name: str, value: object) -> None:
     """Raises TypeError or ValueError, which name the argument, unless it is a number of seconds above 0."""
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number of seconds or None, not {value!r}")
+        raise TypeError(f"{name} must be a number of seconds or None, not {short_repr(value)}")
     if not 0 < value < math.inf:
         raise ValueError(f"{name} must be more than 0 seconds, and finite, not {value}")
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
+        near = suggestion(value, choices)
+        raise ValueError(
+            f"{name} must be one of {', '.join(map(repr, choices))}, not {short_repr(value)}{near}"
+        )

@@ -20,7 +20,7 @@ from manyhands.compat import parmapper
 from manyhands.compat.parmapper import parmap
 from tests.compat.tasks import Counted, Frozen, Scale, double, fail_at, report, where
 from tests.conftest import children
-from tests.helpers import Fifo, lines, tell, wait_for
+from tests.helpers import Fifo, lines, shown, tell, wait_for
 
 How = dict[str, int]
 
@@ -410,7 +410,7 @@ def test_errors_from_processes_show_where_they_were() -> None:
     """An error from a process has the traceback it had there as its cause."""
     with pytest.raises(KeyError) as caught:
         list(parmap(fail_at, range(5), N=2))
-    assert "in fail_at" in str(caught.value.__cause__)
+    assert "in fail_at" in shown(caught.value)
 
 
 def test_stop_iteration_is_no_end(how: How) -> None:

@@ -20,7 +20,7 @@ from manyhands import WorkerDied
 from manyhands.compat import parmapper
 from manyhands.compat.parmapper import ParEval, ReturnProcess, parmap
 from tests.compat.tasks import fails, meet, report
-from tests.helpers import Fifo, ends_of, run_script, tell, wait_for, write_script
+from tests.helpers import Fifo, ends_of, run_script, shown, tell, wait_for, write_script
 
 
 async def begun_later() -> None: ...
@@ -76,7 +76,7 @@ def test_its_error_is_raised(exception: Any) -> None:
     for _ in range(2):
         with pytest.raises(KeyError) as caught:
             process.join()
-        assert caught.value.args == (4,) and "in fails" in str(caught.value.__cause__)
+        assert caught.value.args == (4,) and "in fails" in shown(caught.value)
     assert not process.is_alive()
 
 

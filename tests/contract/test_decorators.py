@@ -223,7 +223,7 @@ def test_help_and_doctest() -> None:
 
 def test_repr_and_equality() -> None:
     """The repr names the function; bound methods of one object are equal, as Python's are."""
-    assert repr(samples.tripled) == "<ParallelFunction tripled>"
+    assert repr(samples.tripled) == "<parallel function tripled>"
     counter = samples.Counter(1)
     assert "Counter.add of" in repr(counter.add)
     assert counter.add == counter.add and hash(counter.add) == hash(counter.add)
@@ -462,7 +462,7 @@ def test_retry_on_without_exceptions() -> None:
     for function in (lambda: 1, lambda x, y: 1, samples.tripled):
         with pytest.raises(TypeError, match=hint.format(".*")):
             retry_on(function)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"@parallel takes a function, not <@validated: .*>$"):
+    with pytest.raises(TypeError, match=r"@parallel takes a function, not <@validated\(result=bool\)>$"):
         parallel(validated(result=bool))  # type: ignore[arg-type]
 
 
@@ -501,7 +501,7 @@ def test_direct_call_validates() -> None:
     assert calls == [2, 5]
     for caught in (arguments, result):
         (note,) = caught.value.__notes__
-        assert note.startswith("in a call of ") and note.endswith("square")
+        assert note.startswith("in a call of ") and "square(" in note
 
 
 def test_refused_arguments_of_another_function() -> None:

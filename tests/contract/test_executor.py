@@ -28,7 +28,7 @@ import pytest
 
 from tests.contract import executor_tasks as tasks
 from tests.contract.executors import METHODS, held, is_or_names, make, ours, works
-from tests.helpers import DEADLINE, Fifo, lines, until
+from tests.helpers import DEADLINE, Fifo, lines, shown, until
 
 
 @pytest.fixture(scope="module", params=METHODS)
@@ -174,7 +174,7 @@ def test_exception(pool: Any) -> None:
         future.result(DEADLINE)
     assert type(caught.value) is LookupError and caught.value.args == ("nothing there",)
     assert future.exception() is caught.value
-    assert "this line is looked for" in str(caught.value.__cause__)
+    assert "this line is looked for" in shown(caught.value)
     assert "this line is looked for" in "".join(traceback.format_exception(caught.value))
     assert works(pool)
 
@@ -183,7 +183,7 @@ def test_chained_and_grouped_exceptions(pool: Any) -> None:
     """A cause is told in the text, and a group comes with its members."""
     error = pool.submit(tasks.raise_chained).exception(DEADLINE)
     assert type(error) is ValueError
-    assert "KeyError: 'first'" in str(error.__cause__)
+    assert "KeyError: 'first'" in shown(error)
     group = pool.submit(tasks.raise_group).exception(DEADLINE)
     assert [type(member) for member in group.exceptions] == [ValueError, KeyError]
 

@@ -11,7 +11,7 @@ import pytest
 from manyhands import RemoteError, WorkerDied
 from tests.contract import executor_tasks as tasks
 from tests.contract.executors import METHODS, held, is_or_names, make, ours, works
-from tests.helpers import DEADLINE, Fifo
+from tests.helpers import DEADLINE, Fifo, shown
 
 
 @pytest.fixture(scope="module", params=METHODS)
@@ -77,7 +77,7 @@ def test_arguments_that_do_not_pickle_in_a_map(pool: Any) -> None:
 def test_arguments_that_do_not_unpickle(pool: Any) -> None:
     """The worker tells what unpickling raised, with its traceback, and lives on."""
     error = error_of(pool, id, tasks.AtUnpickling(tasks.refuse_unpickling))
-    assert "does not unpickle" in str(error) and "refuse_unpickling" in str(error.__cause__)
+    assert "does not unpickle" in str(error) and "refuse_unpickling" in shown(error)
 
 
 @ours
@@ -195,7 +195,7 @@ def test_exceptions_that_can_not_be_sent(pool: Any, function: Any, type_name: st
     error = error_of(pool, function)
     assert isinstance(error, RemoteError)
     assert error.type_name == f"tests.contract.executor_tasks.{type_name}"
-    assert text in str(error) and function.__name__ in str(error.__cause__)
+    assert text in str(error) and function.__name__ in shown(error)
 
 
 @ours

@@ -14,7 +14,7 @@ import pytest
 
 from tests.contract import executor_tasks as tasks
 from tests.contract.executors import METHODS, STANDARD, held, make, ours, works
-from tests.helpers import DEADLINE, Fifo, lines, until
+from tests.helpers import DEADLINE, Fifo, lines, shown, until
 
 has_buffersize = pytest.mark.skipif(
     STANDARD and sys.version_info < (3, 14), reason="Executor.map has no buffersize before Python 3.14"
@@ -101,7 +101,7 @@ def test_exceptions_come_in_order(pool: Any, chunksize: int) -> None:
     assert [next(results) for _ in range(4)] == [(0, 1), (0, 1), (1, 0), (0, 1)]
     with pytest.raises(ZeroDivisionError) as caught:
         next(results)
-    assert "Traceback" in str(caught.value.__cause__)
+    assert "Traceback" in shown(caught.value)
     assert list(results) == []
     assert works(pool)
 

@@ -22,7 +22,18 @@ import pytest
 from manyhands import PoolClosed, WorkerDied
 from tests.contract import executor_tasks as tasks
 from tests.contract.executors import STANDARD, held, make, ours, works
-from tests.helpers import DEADLINE, Fifo, ends_of, finish, lines, run_script, started, until, write_script
+from tests.helpers import (
+    DEADLINE,
+    Fifo,
+    ends_of,
+    finish,
+    lines,
+    run_script,
+    shown,
+    started,
+    until,
+    write_script,
+)
 
 
 @contextmanager
@@ -528,7 +539,7 @@ def test_its_futures_outlive_it(method: str) -> None:
     gc.collect()
     assert concurrent.futures.wait(futures, 0).not_done == set()
     assert futures[0].result() == 2
-    assert "this line is looked for" in str(futures[1].exception().__cause__)
+    assert "this line is looked for" in shown(futures[1].exception())
     told: list[object] = []
     futures[0].add_done_callback(told.append)
     assert told == [futures[0]]

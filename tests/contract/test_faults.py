@@ -16,7 +16,7 @@ import pytest
 
 from manyhands import Controller, PoolBroken, PoolClosed, RemoteError, WorkerDied, parallel
 from tests.contract import tasks
-from tests.helpers import Fifo, lines
+from tests.helpers import Fifo, lines, shown
 
 How = dict[str, Any]
 
@@ -34,7 +34,7 @@ def test_exception_that_can_not_be_pickled(processes: How) -> None:
     assert isinstance(error, RemoteError)
     assert error.type_name == "tests.contract.tasks.Unpicklable"
     assert "held fast" in str(error)
-    assert "raise Unpicklable" in str(error.__cause__)
+    assert "raise Unpicklable" in shown(error)
 
 
 def test_exception_that_can_not_be_unpickled(processes: How) -> None:

@@ -20,7 +20,7 @@ LAYERS = (
     {"reporting"},
     {"workers", "policies"},
     {"memory"},
-    {"settings", "outcome", "calls", "errors", "shutdown"},
+    {"settings", "outcome", "calls", "errors", "shutdown", "traces", "future", "spelling"},
 )
 """From the top down, as the design page has them: imports point down."""
 
@@ -103,6 +103,11 @@ def allowed(here: str, there: str) -> bool:
             ("cli", "demo"),
             ("outcome", "calls"),
             ("outcome", "errors"),
+            ("calls", "traces"),
+            ("outcome", "traces"),
+            ("traces", "errors"),
+            ("settings", "spelling"),
+            ("settings", "calls"),
             ("settings", "errors"),
         }
     return layer(here) < layer(there)

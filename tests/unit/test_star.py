@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manyhands.calls import Call
+from manyhands.calls import Call, short_repr
 from manyhands.errors import ItemError
-from manyhands.policies.star import StarRule, checked_keywords, short_repr
+from manyhands.policies.star import StarRule, checked_keywords
 
 RULES = [(False, False), (True, False), (None, False), (None, True), (False, True), (True, True)]
 

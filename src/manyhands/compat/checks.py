@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Literal, cast, get_args
 
 from manyhands import parallel
-from manyhands.policies.star import short_repr
+from manyhands.calls import short_repr
 
 OnException = Literal["raise", "return", "proc"]
 

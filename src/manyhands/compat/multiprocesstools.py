@@ -15,6 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from manyhands.calls import short_repr
 from manyhands.compat import multiprocesstools_files as files
 from manyhands.compat.multiprocesstools_logs import close_logger, open_logger
 from manyhands.compat.multiprocesstools_waiting import (
@@ -23,7 +24,6 @@ from manyhands.compat.multiprocesstools_waiting import (
     run_func_IO_loop,
     wait_until_file_exists,
 )
-from manyhands.policies.star import short_repr
 
 __all__ = [
     "MultiProcessHelper",

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
+from manyhands.calls import short_repr
 from manyhands.compat.qdmp_checks import seconds_of
 from manyhands.policies.parameters import name_of
-from manyhands.policies.star import short_repr
 
 R = TypeVar("R")
 

@@ -13,11 +13,12 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Any, Final, TypeVar
 
+from manyhands.calls import short_repr
 from manyhands.compat.carried import Bound, fork_always
 from manyhands.compat.checks import OnException, a_function, is_parallel, on_exception, whole_number
 from manyhands.compat.parmapper_process import ReturnProcess
 from manyhands.compat.parmapper_values import Values
-from manyhands.policies.star import StarRule, short_repr
+from manyhands.policies.star import StarRule
 from manyhands.settings import available_cores
 
 __all__ = ["CPU_COUNT", "ParEval", "ReturnProcess", "parmap", "parmapper", "set_start_method"]

@@ -11,10 +11,11 @@ from concurrent.futures import CancelledError, Future, wait
 from typing import Any, Self
 
 from manyhands import Controller, parallel
+from manyhands.calls import short_repr
 from manyhands.compat.carried import Bound, Inherited, forks_always
 from manyhands.compat.checks import OnException, a_function, on_exception
 from manyhands.policies.parameters import name_of
-from manyhands.policies.star import StarRule, short_repr
+from manyhands.policies.star import StarRule
 from manyhands.settings import StartMethod
 from manyhands.shutdown import at_end
 

@@ -20,10 +20,10 @@ from types import FrameType
 from typing import Any, Final
 
 from manyhands import Controller, parallel
+from manyhands.calls import short_repr
 from manyhands.compat import endings
 from manyhands.compat.checks import a_function, is_parallel, whole_number
 from manyhands.compat.pending import Pending, SingleProcess, logger
-from manyhands.policies.star import short_repr
 
 __all__ = ["ProcessController", "log_server_dir"]
 

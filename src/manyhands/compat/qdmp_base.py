@@ -16,13 +16,12 @@ from operator import itemgetter
 from types import TracebackType
 from typing import Any, NamedTuple, Self, cast
 
-from manyhands.calls import add_note
+from manyhands.calls import add_note, short_repr
 from manyhands.compat.checks import a_function, whole_number
 from manyhands.compat.qdmp_checks import either, function_or_none, logger_for, seconds_of
 from manyhands.compat.qdmp_tasks import Backend, FrozenChild, PoolFuture
 from manyhands.errors import PoolClosed, WorkerDied
 from manyhands.policies.parameters import name_of
-from manyhands.policies.star import short_repr
 from manyhands.settings import resolve_workers
 from manyhands.shutdown import at_end, ends_by_error
 

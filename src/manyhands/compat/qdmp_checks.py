@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from manyhands.policies.star import short_repr
+from manyhands.calls import short_repr
 
 
 def either(one: Iterable[Any] | None, other: Iterable[Any] | None) -> Iterable[Any]:

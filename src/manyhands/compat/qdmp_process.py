@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from functools import partial
+from traceback import TracebackException
 from typing import Any, cast
 
 from manyhands import Controller
@@ -19,7 +20,6 @@ from manyhands.compat.qdmp_storage import Keeping
 from manyhands.compat.qdmp_tasks import FrozenChild, PoolFuture, ProcessingException, ProcessStates, states_of
 from manyhands.compat.qdmp_threads import Over
 from manyhands.errors import PoolClosed, WorkerDied
-from manyhands.outcome import RemoteTraceback
 from manyhands.settings import PoolSettings
 
 
@@ -288,5 +288,8 @@ class ProcessHandler(BaseHandler):
 
 def traceback_of(error: BaseException) -> str:
     """The text of the traceback where it was raised; "" if it was not raised in a process."""
-    cause = error.__cause__
-    return cause.text if isinstance(cause, RemoteTraceback) else ""
+    if error.__traceback__ is None:
+        return ""
+    told = TracebackException.from_exception(error)
+    told.__notes__ = (told.__notes__ or [])[:-1]  # the last is ours
+    return "".join(told.format())

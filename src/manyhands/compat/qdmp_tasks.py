@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol, Self
 
-from manyhands.policies.star import short_repr
+from manyhands.calls import short_repr
 
 
 class PoolFutureException(Exception):

@@ -16,7 +16,8 @@ from manyhands.controller.endings import ended_before_it_ran_again
 from manyhands.controller.parcels import Parcel
 from manyhands.controller.share import Dead, Dropped, News
 from manyhands.errors import PoolClosed
-from manyhands.outcome import explain
+from manyhands.future import CallFuture
+from manyhands.outcome import explain, placed
 from manyhands.workers import payload
 from manyhands.workers.channel import RETURNED, Frame
 from manyhands.workers.inlet import inlet
@@ -60,14 +61,14 @@ class ApplyOne(_Applied):
         self.plain = function
 
 
-class PoolFuture(Future[T]):
+class PoolFuture(CallFuture[T]):
     """A future whose ``result`` reads from the pool itself, in the thread that waits.
 
     What came from the worker is unpickled when it is asked for.
     """
 
-    def __init__(self, desk: Desk) -> None:
-        super().__init__()
+    def __init__(self, desk: Desk, called: object = "a function") -> None:
+        super().__init__(called)
         self._desk: Desk | None = desk
         self._ticket = -1
         self._news: tuple[News, str] | None = None
@@ -75,11 +76,6 @@ class PoolFuture(Future[T]):
         self._is_unwanted = False  # somebody has asked to cancel it
         self._is_killed = False
         self._done_callbacks: list[Callable[[Future[T]], object]]
-
-    def result(self, timeout: float | None = None) -> T:
-        """What the call returned; raises what it raised, or TimeoutError after ``timeout`` seconds."""
-        self._wait(timeout)
-        return super().result(0)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the call raised, or None; raises TimeoutError after ``timeout`` seconds."""
@@ -110,10 +106,10 @@ class PoolFuture(Future[T]):
         if desk is not None and not self.done():
             desk.dispatcher.caretaker.hurry()
 
-    def __repr__(self) -> str:
-        if self._news is None:
-            return super().__repr__()
-        return f"<PoolFuture at {id(self):#x} state=finished>"  # what it came to was not looked at yet
+    def _word(self) -> str:
+        news = self._news and self._news[0]
+        # What came is not opened for this: a failure is told by its frame.
+        return "finished" if isinstance(news, Frame) and news.kind == RETURNED else super()._word()
 
     def _get_snapshot(self) -> Any:
         """As asyncio asks for it, from Python 3.14 on."""
@@ -134,7 +130,7 @@ class PoolFuture(Future[T]):
     def _open(self) -> None:
         with self._condition:
             if self._news is not None:
-                self._result, self._exception = _opened(*self._news)
+                self._result, self._exception = _opened(*self._news, f"in a submitted call of {self._called}")
                 self._news = None
 
     # -- the desk's side --------------------------------------------------------------------------------------
@@ -229,9 +225,14 @@ class Desk:
         self._readonly = readonly
         dispatcher.open(self, work, readonly=readonly)
 
-    def submit(self, request: Any) -> PoolFuture[Any]:
-        """Pickles the request in this thread and hands it to the pool; raises PoolClosed or PoolBroken."""
-        future: PoolFuture[Any] = PoolFuture(self)
+    def submit(self, request: Any, called: object = "a function") -> PoolFuture[Any]:
+        """Pickles the request in this thread and hands it to the pool; raises PoolClosed or PoolBroken.
+
+        Args:
+            request: of the desk's kind.
+            called: its ``str`` tells in messages what was called.
+        """
+        future: PoolFuture[Any] = PoolFuture(self, called)
         try:
             blob = self.dispatcher.memory.pack(request, self._readonly)
         except KeyboardInterrupt:
@@ -329,7 +330,7 @@ class Desk:
         return [(0, 1)] if ticket in self._futures else []
 
 
-def _opened(news: News, worker: str) -> tuple[Any, BaseException | None]:
+def _opened(news: News, worker: str, where: str) -> tuple[Any, BaseException | None]:
     """Result and exception of a call, one of them None."""
     match news:
         case Frame(kind=kind) if kind == RETURNED:
@@ -354,5 +355,5 @@ def _opened(news: News, worker: str) -> tuple[Any, BaseException | None]:
             failed = news
         case Dropped():
             raise AssertionError("what was cancelled has no result")
-    explain(failed.error, failed.traceback, f"submitted, run in worker {worker or 'none'}")
+    explain(failed.error, failed.traceback, placed(where, (), worker))
     return None, failed.error

@@ -524,7 +524,11 @@ class Ledger:
         worker.state = WorkerState.ENDING
         return [KillWorker(number)]
 
-    def __repr__(self) -> str:
+    def text(self) -> str:
+        """Its state: ``open, 0 waiting; 1 busy, 1 idle of 2``."""
         states = [worker.state.name.lower() for worker in self._workers.values()]
         listed = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "no workers"
-        return f"<Ledger {self.state.name.lower()}, {self._queues.waiting} waiting; {listed} of {self.limit}>"
+        return f"{self.state.name.lower()}, {self._queues.waiting} waiting; {listed} of {self.limit}"
+
+    def __repr__(self) -> str:
+        return f"<Ledger {self.text()}>"

@@ -16,9 +16,12 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
+from manyhands.calls import short_repr
 from manyhands.controller.dispatcher import IDLE_SECONDS, Dispatcher
 from manyhands.controller.futures import Apply, ApplyOne, Desk, PoolFuture
 from manyhands.errors import PoolClosed
+from manyhands.policies.parameters import name_of
+from manyhands.policies.star import CallText
 from manyhands.settings import (
     MapOptions,
     PoolSettings,
@@ -27,6 +30,8 @@ from manyhands.settings import (
     check_seconds,
     resolve_workers,
 )
+from manyhands.spelling import suggesting
+from manyhands.traces import hide_frames
 from manyhands.workers import payload
 
 P = ParamSpec("P")
@@ -60,6 +65,7 @@ class Controller(Executor):
         TypeError, ValueError: an argument has a wrong type or is out of range, or two names of one are given.
     """
 
+    @suggesting("Controller", example="Controller(4, threads=2)")
     def __init__(
         self,
         workers: int | None = None,
@@ -82,7 +88,9 @@ class Controller(Executor):
         if max_tasks_per_child is not None:
             check_positive("max_tasks_per_child", max_tasks_per_child)
         if not isinstance(initargs, Iterable):
-            raise TypeError(f"initargs must be the arguments of initializer, a tuple say, not {initargs!r}")
+            raise TypeError(
+                f"initargs must be the arguments of initializer, a tuple say, not {short_repr(initargs)}"
+            )
         workers = _either("workers", workers, "max_workers", max_workers)
         method = None if mp_context is None else _method_of(mp_context)
         initargs = tuple(initargs)
@@ -129,7 +137,7 @@ class Controller(Executor):
         if desk is None:
             with self._opening:
                 desk = self._desk = self._desk or self._open_desk(payload.packed(Apply()))
-        return desk.submit((fn, args, kwargs))
+        return desk.submit((fn, args, kwargs), CallText(fn, args, kwargs))
 
     def map(
         self,
@@ -156,7 +164,7 @@ class Controller(Executor):
         source = zip(*iterables, strict=False)
         chunks = iter(lambda: list(islice(source, chunksize)), [])
         call: Callable[[list[Any]], list[R]] = partial(_call_each, fn)
-        submit, abandon = self._submitting(call)
+        submit, abandon = self._submitting(call, f"{name_of(fn)} in a map")
         futures: deque[Future[list[R]]] = deque()
         results = self._results(futures, chunks, submit, abandon, deadline)
         next(results)  # it has begun now, so that dropping it cancels
@@ -164,7 +172,7 @@ class Controller(Executor):
         return cast("Iterator[R]", results)
 
     def _submitting(
-        self, call: Callable[[list[Any]], list[R]]
+        self, call: Callable[[list[Any]], list[R]], called: str
     ) -> tuple[Callable[[list[Any]], Future[list[R]]], Callable[[bool], object]]:
         """How to submit calls of one function, and what to call then: it is sent only once to each worker."""
         self._check_open()
@@ -173,7 +181,7 @@ class Controller(Executor):
         except Exception:
             return lambda chunk: self.submit(call, chunk), lambda _: None  # each future tells why
         desk = self._open_desk(work)
-        return desk.submit, desk.abandon
+        return partial(desk.submit, called=called), desk.abandon
 
     def _open_desk(self, work: bytes | payload.Large) -> Desk:
         desk = Desk(self._dispatcher, work, calls=False)
@@ -214,6 +222,9 @@ class Controller(Executor):
         except GeneratorExit:
             wait = False
             raise
+        except Exception as raised:
+            hide_frames(raised)
+            raise
         finally:
             abandon(wait)
 
@@ -230,7 +241,7 @@ class Controller(Executor):
                 return False
             if desk.dispatcher is self._dispatcher:
                 return desk.kill(future)
-        raise ValueError(f"future must be one that was submitted to this pool, not {future!r}")
+        raise ValueError(f"future must be one that was submitted to this pool, not {short_repr(future)}")
 
     def running(self) -> dict[Future[Any], float]:
         """The futures of the calls that run now, and for how many seconds each was seen to.
@@ -293,7 +304,10 @@ class Controller(Executor):
             dispatcher.finish()
 
     def __repr__(self) -> str:
-        return f"<Controller: {self._dispatcher!r}>"
+        dispatcher = getattr(self, "_dispatcher", None)
+        if dispatcher is None:
+            return "<Controller: not made>"
+        return f"<Controller: {dispatcher.ledger.text()}, {dispatcher.settings.start_method}>"
 
 
 def _call_each(fn: Callable[..., R], chunk: list[tuple[Any, ...]]) -> list[R]:
@@ -312,7 +326,7 @@ def _either(name: str, value: T | None, other: str, same: T | None) -> T | None:
 def _method_of(context: Any) -> StartMethod:
     method = getattr(context, "get_start_method", lambda: None)()
     if method not in ("fork", "spawn", "forkserver"):
-        raise TypeError(f"mp_context must be a context of multiprocessing, not {context!r}")
+        raise TypeError(f"mp_context must be a context of multiprocessing, not {short_repr(context)}")
     return cast("StartMethod", method)
 
 

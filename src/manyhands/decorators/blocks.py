@@ -12,7 +12,7 @@ from dataclasses import replace
 from operator import index
 from typing import TYPE_CHECKING, Any, Final
 
-from manyhands.calls import qualified_name
+from manyhands.calls import qualified_name, short_repr
 from manyhands.decorators.decorated import Decorated, ParallelFunction
 from manyhands.decorators.mapping import open_pool, packed_work, start_map
 from manyhands.decorators.task import Task
@@ -22,7 +22,7 @@ from manyhands.handler.progress import ProgressBar
 from manyhands.handler.runner import Runner
 from manyhands.outcome import Failure, Outcome
 from manyhands.policies.parameters import name_of
-from manyhands.policies.star import StarRule, checked_keywords, short_repr
+from manyhands.policies.star import StarRule, checked_keywords
 from manyhands.settings import MapOptions, check_positive, current_rehearsal, is_foreign
 from manyhands.workers.place import in_task
 from manyhands.workers.rows import Blocks, Canvas, check_piece, is_special, on_memory

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack, get_args, overload
 
+from manyhands.calls import short_repr
 from manyhands.decorators.decorated import (
     ClaimedFunction,
     ParallelClaimedFunction,
@@ -23,6 +24,7 @@ from manyhands.errors import TemplateError
 from manyhands.policies.parameters import Parameters, name_of
 from manyhands.policies.template import Template
 from manyhands.settings import LEASE, MAX_CRASHES
+from manyhands.spelling import suggesting
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,7 +49,7 @@ class ClaimDecorator(Unapplied, Generic[L]):
         """Decorates ``function``; raises TypeError or TemplateError if the two don't fit."""
         body, task, kind = unwrapped(function, "@claimed_output")
         if task.claim is not None:
-            raise TypeError("@claimed_output is applied twice; a function has one output")
+            raise TypeError(f"@claimed_output is applied twice to {name_of(body)}; a function has one output")
         parameters, claim, name = Parameters.of(body), self._claim, name_of(body)
         if parameters.output is None and claim.save is None:
             raise TypeError(
@@ -69,7 +71,7 @@ class ClaimDecorator(Unapplied, Generic[L]):
         return decorated(body, replace(task, claim=claim), kind)
 
     def __repr__(self) -> str:
-        return f"<@claimed_output {', '.join(repr(template.text) for template in self._claim.finals)}>"
+        return f"<@{self._claim.text()}>"
 
 
 class ClaimOptions(TypedDict, total=False):
@@ -119,6 +121,7 @@ def claimed_output(
     load: Callable[[tuple[Path, ...]], L],
     **options: Unpack[ClaimOptions],
 ) -> ClaimDecorator[L]: ...
+@suggesting("@claimed_output", example="@claimed_output('{x}.txt', save=write)")
 def claimed_output(
     final: Any,
     temp: str | os.PathLike[str] | None = None,
@@ -174,13 +177,13 @@ def claimed_output(
     """
     for name, function in (("save", save), ("load", load)):
         if function is not None and not callable(function):
-            raise TypeError(f"@claimed_output: {name} must be a function, not {function!r}")
+            raise TypeError(f"@claimed_output: {name} must be a function, not {short_repr(function)}")
     if failed not in get_args(OnFailed):
-        raise ValueError(f"@claimed_output: failed must be 'retry' or 'report', not {failed!r}")
+        raise ValueError(f"@claimed_output: failed must be 'retry' or 'report', not {short_repr(failed)}")
     if not isinstance(wait, bool):
-        raise TypeError(f"@claimed_output: wait must be True or False, not {wait!r}")
+        raise TypeError(f"@claimed_output: wait must be True or False, not {short_repr(wait)}")
     if not isinstance(durable, bool):
-        raise TypeError(f"@claimed_output: durable must be True or False, not {durable!r}")
+        raise TypeError(f"@claimed_output: durable must be True or False, not {short_repr(durable)}")
     _check_number("lease", lease, (int, float), 0.0, "a number of seconds above 0")
     _check_number("max_crashes", max_crashes, (int,), 0, "a whole number of 1 or more")
     finals = _finals(final)
@@ -220,9 +223,9 @@ def _finals(final: Any) -> tuple[Template, ...]:
 
 def _check_number(name: str, value: Any, kinds: tuple[type, ...], above: float, wanted: str) -> None:
     if type(value) not in kinds:
-        raise TypeError(f"@claimed_output: {name} must be {wanted}, not {value!r}")
+        raise TypeError(f"@claimed_output: {name} must be {wanted}, not {short_repr(value)}")
     if not above < value < math.inf:
-        raise ValueError(f"@claimed_output: {name} must be {wanted}, not {value!r}")
+        raise ValueError(f"@claimed_output: {name} must be {wanted}, not {short_repr(value)}")
 
 
 def _file_template(name: str, value: object) -> Template:
@@ -237,9 +240,10 @@ def _file_template(name: str, value: object) -> Template:
 def _template(name: str, value: object) -> Template:
     if callable(value) or inspect.isclass(value) or not isinstance(value, str | os.PathLike):
         raise TypeError(
-            f"@claimed_output needs a template as its argument {name!r}, a str or a path; not {value!r}"
+            f"@claimed_output needs a template as its argument {name!r}, a str or a path, as in "
+            f"@claimed_output('results/{{x}}.txt'); not {name_of(value) if callable(value) else short_repr(value)}"
         )
     text = os.fspath(value)
     if not isinstance(text, str):
-        raise TypeError(f"@claimed_output: {name} must be a str or a path of str, not {value!r}")
+        raise TypeError(f"@claimed_output: {name} must be a str or a path of str, not {short_repr(value)}")
     return Template(text)

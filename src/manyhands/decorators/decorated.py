@@ -28,15 +28,16 @@ from typing import (
     overload,
 )
 
-from manyhands.calls import Call, add_note
+from manyhands.calls import Call, Failed, short_repr
 from manyhands.decorators.task import Task
-from manyhands.errors import InvalidArguments, InvalidResult, ItemError
+from manyhands.errors import ItemError
 from manyhands.outcome import Discarded, Elsewhere, Failure
 from manyhands.policies.annotations import Annotations
 from manyhands.policies.parameters import Parameters, innermost, name_of, signature_of
-from manyhands.policies.star import short_repr
 from manyhands.policies.validation import Refused
-from manyhands.settings import Backend, MapOptions, OnError, StartMethod
+from manyhands.settings import Backend, MapOptions, OnError, StartMethod, option_names
+from manyhands.spelling import suggesting
+from manyhands.traces import hide_frames
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,6 +50,12 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 S = TypeVar("S")
+
+_OF_MAP = ("star", "kwstar", "args", "kwargs", "total")
+"""What ``map`` takes beside options."""
+
+_MAPPING = ("map", "submit", "asubmit", "map_blocks", "options")
+"""What a function has that can be mapped."""
 
 Kind = Literal["function", "classmethod", "staticmethod"]
 
@@ -143,14 +150,21 @@ class Decorated(Generic[P, R]):
         if task.claim is None and task.validation is None and not task.retries:
             if self._parameters.output is not None:
                 raise TypeError(f"{name_of(self)} declares OUTPUT, but has no @claimed_output to fill it in")
-            return cast("R", self._body(*self._prefix, *args, **kwargs))
+            try:
+                return cast("R", self._body(*self._prefix, *args, **kwargs))
+            except Exception as error:
+                hide_frames(error)
+                raise
         from manyhands.decorators.mapping import call_here
 
         try:
-            return cast("R", call_here(self, Call(args, dict(kwargs))))
-        except (InvalidArguments, InvalidResult) as error:
-            add_note(error, f"in a call of {name_of(self)}")
+            answer = call_here(self, Call(args, dict(kwargs)))
+            if isinstance(answer, Failed):
+                raise answer.error
+        except Exception as error:
+            hide_frames(error)
             raise
+        return cast("R", answer.value)
 
     # Type checkers look through @classmethod and @staticmethod and see their functions as written, so the type
     # of the first parameter tells what is bound: a class (the owner, or the instance's), the instance, or
@@ -280,9 +294,26 @@ class Decorated(Generic[P, R]):
         except TypeError as error:
             raise ItemError(f"{name_of(self)} can't be called so: {error}") from None
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Tells which decorator a missing method comes with."""
+            missing = "@parallel" if name in _MAPPING else "@claimed_output" if name == "claims" else ""
+            told = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if missing:
+                told = f"{name_of(self)} has no {name!r}: that comes with {missing}"
+            try:
+                raise AttributeError(told, name=name, obj=self)
+            except AttributeError as error:
+                hide_frames(error)
+                raise
+
     def __repr__(self) -> str:
-        bound = f" of {self._prefix[0]!r}" if self._prefix else ""
-        return f"<{type(self).__name__} {name_of(self)}{bound}>"
+        bound = f" of {short_repr(self._prefix[0])}" if self._prefix else ""
+        task = self.task
+        ways = ["parallel"] * (task.parallel is not None) + ["claimed"] * (task.claim is not None)
+        ways += ["validated"] * (task.validation is not None) + ["retried"] * bool(task.retries)
+        return f"<{' '.join([*ways, 'function'])} {name_of(self)}{bound}>"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Decorated) or not self._prefix or not other._prefix:
@@ -424,11 +455,16 @@ class ParallelFunction(Decorated[P, R]):
                 f"{name_of(self)}.map takes one iterable of items; for several, use "
                 f"{name_of(self)}.map(zip(xs, ys), star=True)"
             )
+        changed = self._changed(options, "map", _OF_MAP)
         from manyhands.decorators.mapping import start_map
         from manyhands.policies.star import StarRule
 
-        rule = StarRule(star, kwstar, cast("tuple[Any, ...]", args), kwargs or {})
-        return start_map(self, items, rule, self._options.changed(options), total)
+        try:
+            rule = StarRule(star, kwstar, cast("tuple[Any, ...]", args), kwargs or {})
+            return start_map(self, items, rule, changed, total)
+        except Exception as error:
+            hide_frames(error)
+            raise
 
     def map_blocks(
         self,
@@ -464,7 +500,12 @@ class ParallelFunction(Decorated[P, R]):
         """
         from manyhands.decorators.blocks import map_blocks
 
-        return map_blocks(self, arrays, rows, args, kwargs, self._options.changed(dict(options)))
+        try:
+            changed = self._changed(dict(options), "map_blocks", ("rows", "args", "kwargs"))
+            return map_blocks(self, arrays, rows, args, kwargs, changed)
+        except Exception as error:
+            hide_frames(error)
+            raise
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Calls the function once, in a worker process; retries and claims as in a map.
@@ -487,14 +528,26 @@ class ParallelFunction(Decorated[P, R]):
         loop = asyncio.get_running_loop()
         return asyncio.wrap_future(self.submit(*args, **kwargs), loop=loop)
 
+    @suggesting("options", example="f.options(workers=4)")
     def options(self, *, on_error: OnError | None = None, **options: Unpack[Options]) -> Self:
         """A copy with other options; see ``@parallel`` for what they mean."""
         changes: dict[str, Any] = dict(options)
         if on_error is not None:
             changes["on_error"] = on_error
         copy = self._copy()
-        copy.task = replace(self.task, parallel=self._options.changed(changes))
+        copy.task = replace(self.task, parallel=self._options.changed(changes, f"{name_of(self)}.options"))
         return copy
+
+    def _changed(self, options: dict[str, Any], method: str, own: tuple[str, ...]) -> MapOptions:
+        """The options of a map with changes; raises TypeError, also for what is the function's own argument."""
+        name = name_of(self)
+        known = option_names().union(own)
+        for wrong in options.keys() & self._parameters.names - known:
+            raise TypeError(
+                f"{name}.{method} has no option {wrong!r}; the function's own {wrong!r} is given in "
+                f"{name}.{method}(…, kwargs={{{wrong!r}: {short_repr(options[wrong])}}})"
+            )
+        return self._options.changed(options, f"{name}.{method}", own)
 
     @property
     def _options(self) -> MapOptions:
@@ -552,7 +605,8 @@ class OutputClaims:
 
     def __repr__(self) -> str:
         claim = self._function.task.claim
-        return f"<claims of {name_of(self._function)}: {claim.final.text if claim else ''}>"
+        finals = ", ".join(repr(template.text) for template in claim.finals) if claim else "none"
+        return f"<claims of {name_of(self._function)}: {finals}>"
 
 
 class ClaimedFunction(Decorated[P, R]):
@@ -661,7 +715,7 @@ def unwrapped(function: Any, decorator: str) -> tuple[Callable[..., Any], Task, 
             kind = function._kind
         function, task = function._body, function.task
     if not callable(function):
-        raise TypeError(f"{decorator} takes a function, not {function!r}")
+        raise TypeError(f"{decorator} takes a function, not {short_repr(function)}")
     inner = innermost(function)
     if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):
         raise TypeError(

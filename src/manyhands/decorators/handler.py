@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, Unpack, cast
 
+from manyhands.calls import short_repr
 from manyhands.decorators.decorated import Decorated, Options, ParallelFunction, unwrapped
 from manyhands.decorators.mapping import (
     gate_for,
@@ -33,14 +34,15 @@ from manyhands.handler.driver import Driver
 from manyhands.handler.pump import Pump
 from manyhands.handler.runner import InlineRunner
 from manyhands.handler.stream import Stream
-from manyhands.outcome import Counts, Failure, Outcome, add_attempts, explain
+from manyhands.outcome import Counts, Failure, Outcome, explain, placed
 from manyhands.policies.parameters import name_of
 from manyhands.policies.retry import RetryBudget, Wait
-from manyhands.policies.star import StarRule, checked_keywords, short_repr
+from manyhands.policies.star import StarRule, checked_keywords
 from manyhands.policies.validation import Invalid
 from manyhands.policies.verdict import HandleError
-from manyhands.settings import check_names, current_clock, option_names
+from manyhands.settings import current_clock, option_names
 from manyhands.shutdown import at_end, ends_by_error
+from manyhands.spelling import check_names, suggesting
 
 if TYPE_CHECKING:
     import asyncio
@@ -75,6 +77,7 @@ class Handler(Generic[R]):
         PoolClosed: in a ``with``, of one that was closed.
     """
 
+    @suggesting("Handler", example="Handler(function, workers=4)")
     def __init__(
         self,
         function: Callable[..., R],
@@ -268,6 +271,9 @@ class HandlerResults(Generic[R]):
 
     def __init__(self, handler: Handler[R]) -> None:
         self._handler = handler  # which is not dropped while this is used
+
+    def __repr__(self) -> str:
+        return f"<results of {self._handler!r}>"
 
     def __iter__(self) -> Iterator[Outcome[R]]:
         return self
@@ -544,10 +550,8 @@ class _Flow:
         failure = outcome.failure
         if failure is not None:
             where = f"in the handler of {self.name}, item {failure.index}: {short_repr(failure.item)}"
-            if outcome.worker:
-                where += f", in worker {outcome.worker}"
-            explain(failure.error, failure.traceback, where)
-            add_attempts(failure.error, outcome.attempts)
+            where = placed(where, outcome.attempts, outcome.worker)
+            explain(failure.error, failure.traceback, where, outcome.attempts)
         self._settle(outcome)
 
     def _settle(self, outcome: Outcome[Any]) -> None:

@@ -8,7 +8,7 @@ from operator import is_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from manyhands.calls import Call, Failed, add_note, traceback_text
+from manyhands.calls import Call, Done, Failed, add_note, short_repr, traceback_text
 from manyhands.decorators.decorated import Decorated
 from manyhands.decorators.work import Work, goes_plain
 from manyhands.errors import ClaimedElsewhere, PoolClosed
@@ -20,9 +20,9 @@ from manyhands.handler.results import Results
 from manyhands.handler.runner import InlineRunner, Runner
 from manyhands.handler.stream import Stream
 from manyhands.handler.walking import WalkingPump
-from manyhands.outcome import Failure, Outcome, add_attempts
+from manyhands.outcome import Failure, Outcome, explain, placed
 from manyhands.policies.parameters import name_of
-from manyhands.policies.star import StarRule, short_repr
+from manyhands.policies.star import CallText, StarRule
 from manyhands.policies.validation import Refused, ResultCheck, answers, checked
 from manyhands.settings import (
     MapOptions,
@@ -176,27 +176,30 @@ def _listed_outputs(
     return ListedOutputs(function, items, rule, prepare, gate)
 
 
-def call_here(function: Decorated[..., Any], call: Call) -> Any:
-    """One call in this thread, through the same stream as a map; raises what it fails with."""
+def call_here(function: Decorated[..., Any], call: Call) -> Done[Any] | Failed:
+    """One call in this thread, through the same stream as a map."""
     gate = gate_for(function)
     item, rule = StarRule.of_call(call)
     prepare = preparation(function, rule, discards=False)
     runner = with_checks(function, start_runner(function, _INLINE, discards=False), discards=False)
     stream = Stream(buffersize=1, budgets=function.task.retries)
     pump = Pump(iter([item]), prepare, stream, runner, gate, clock=current_clock())
+    where = f"in a call of {CallText(function, call.args, call.kwargs)}"
     try:
         outcome = pump.next_outcome()
     except Halted as halted:
-        raise halted.failed.error from halted.failed.error.__cause__
+        explain(halted.failed.error, halted.failed.traceback, where)
+        return halted.failed
     finally:
         pump.close()
     assert isinstance(outcome, Outcome)
     if outcome.failure is not None:
-        add_attempts(outcome.failure.error, outcome.attempts)
-        raise outcome.failure.error from outcome.failure.error.__cause__
+        failure = outcome.failure
+        explain(failure.error, failure.traceback, placed(where, outcome.attempts, ""), outcome.attempts)
+        return Failed(failure.error)
     if outcome.elsewhere is not None:
-        raise ClaimedElsewhere(f"another process is computing {outcome.elsewhere.path!r}")
-    return outcome.value
+        return Failed(ClaimedElsewhere(f"another process is computing {outcome.elsewhere.path!r}"))
+    return Done(outcome.value)
 
 
 def gate_for(function: Decorated[..., Any], directory: Path | None = None) -> Gate:
@@ -358,7 +361,10 @@ def packed_work(function: Decorated[..., Any], work: Work) -> bytes | Large:
         settings = captured()  # once what the function uses has its names
         return payload.packed(InContext(work, settings)) if settings else blob
     except Exception as error:
-        raise TypeError(f"{name_of(function)} can't be sent to a worker process: {error}") from error
+        from manyhands.policies.culprit import culprit
+
+        why = "; ".join(filter(None, (str(error), culprit(function._body, payload.packed))))
+        raise TypeError(f"{name_of(function)} can't be sent to a worker process: {why}") from error
 
 
 def open_pool(options: MapOptions, share: Callable[[Dispatcher], T]) -> T:

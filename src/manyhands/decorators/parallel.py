@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
 
+from manyhands.calls import short_repr
 from manyhands.decorators.decorated import (
     ClaimedFunction,
     Decorated,
@@ -16,7 +17,9 @@ from manyhands.decorators.decorated import (
     decorated,
     unwrapped,
 )
+from manyhands.policies.parameters import name_of
 from manyhands.settings import MapOptions, OnError
+from manyhands.spelling import suggesting
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,11 +45,13 @@ class ParallelDecorator(Unapplied):
         """Decorates ``function``."""
         body, task, kind = unwrapped(function, "@parallel")
         if task.parallel is not None:
-            raise TypeError("@parallel is applied twice; use .options(…) to change its options")
+            raise TypeError(
+                f"@parallel is applied twice to {name_of(body)}; use .options(…) to change its options"
+            )
         return decorated(body, replace(task, parallel=self._options), kind)
 
     def __repr__(self) -> str:
-        return f"<@parallel: {self._options}>"
+        return f"<@parallel({self._options.changes_text()})>"
 
 
 @overload
@@ -61,6 +66,7 @@ def parallel(function: classmethod[Any, P, R], /) -> ParallelFunction[P, R]: ...
 def parallel(function: Callable[P, R], /) -> ParallelFunction[P, R]: ...
 @overload
 def parallel(*, on_error: OnError = "raise", **options: Unpack[Options]) -> ParallelDecorator: ...
+@suggesting("@parallel", example="@parallel(workers=4)")
 def parallel(function: Any = None, /, **options: Any) -> Any:
     """Makes a function mappable: ``f.map(items)`` calls it for each item, in worker processes.
 
@@ -99,9 +105,9 @@ def parallel(function: Any = None, /, **options: Any) -> Any:
             an unknown name or a wrong type.
         ValueError: an option is out of range, ``workers=0`` say.
     """
-    decorator = ParallelDecorator(MapOptions().changed(options))
+    decorator = ParallelDecorator(MapOptions().changed(options, "@parallel"))
     if function is None:
         return decorator
     if not (callable(function) or isinstance(function, classmethod | staticmethod)):
-        raise TypeError(f"@parallel takes a function, or options by keyword; not {function!r}")
+        raise TypeError(f"@parallel takes a function, or options by keyword; not {short_repr(function)}")
     return decorator(cast("Any", function))

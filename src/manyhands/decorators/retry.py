@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar, overload
 
-from manyhands.calls import qualified_name
+from manyhands.calls import qualified_name, short_repr
 from manyhands.decorators.decorated import (
     ClaimedFunction,
     Decorated,
@@ -19,8 +19,8 @@ from manyhands.decorators.decorated import (
 )
 from manyhands.policies.parameters import name_of, signature_of
 from manyhands.policies.retry import DEFAULT_ATTEMPTS, Predicate, RetryBudget, Stop, Wait, merged
-from manyhands.policies.star import short_repr
 from manyhands.policies.verdict import HandleError
+from manyhands.spelling import suggesting
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -68,9 +68,10 @@ class RetryDecorator(Unapplied):
         return _meant_for(predicates[0])
 
     def __repr__(self) -> str:
-        return f"<@retry_on: {self._budget}>"
+        return f"<@{self._budget.text()}>"
 
 
+@suggesting("@retry_on")
 def retry_on(
     *exceptions: type[BaseException] | Predicate,
     attempts: int | None = None,
@@ -108,7 +109,7 @@ def retry_on(
     predicates = tuple(exception for exception in exceptions if not isinstance(exception, type))
     for exception in types:
         if not issubclass(exception, BaseException):
-            raise TypeError(f"@retry_on takes exception types, not {exception!r}")
+            raise TypeError(f"@retry_on takes exception types, not {short_repr(exception)}")
     for predicate in predicates:
         _check_predicate(predicate, alone=len(exceptions) == 1)
     check_policy(attempts, wait, stop, handle_error, "@retry_on")
@@ -125,12 +126,18 @@ def _check_predicate(predicate: Any, alone: bool) -> None:
         if isinstance(predicate, tuple | list | set | frozenset):
             names = [each.__name__ if isinstance(each, type) else short_repr(each) for each in predicate]
             apart = f"; give them one by one: @retry_on({', '.join(names)})"
+        elif isinstance(predicate, int | float):
+            apart = f"; for a number of attempts there is attempts={predicate}"
+        elif isinstance(predicate, str):
+            apart = "; give the class itself, without quotes"
+        elif isinstance(predicate, BaseException):
+            apart = f"; give its class, {type(predicate).__name__}"
         raise TypeError(
             f"@retry_on takes exception types, or functions of an exception, not {short_repr(predicate)}{apart}"
         )
     meant = _meant_for(predicate) if alone else ""
     if alone and isinstance(predicate, Decorated):
-        raise TypeError(f"@retry_on takes exceptions, not {predicate!r}{meant}")
+        raise TypeError(f"@retry_on takes exceptions, not {short_repr(predicate)}{meant}")
     signature = signature_of(predicate)
     try:
         if signature is not None:
@@ -148,16 +155,16 @@ def _meant_for(function: Callable[..., Any]) -> str:
 def check_policy(attempts: object, wait: object, stop: object, handle_error: object, name: str) -> None:
     """Raises TypeError or ValueError for what can't be a policy; ``name`` is who was given it."""
     if not (attempts is None or isinstance(attempts, int)) or isinstance(attempts, bool):
-        raise TypeError(f"{name}: attempts must be a whole number or None, not {attempts!r}")
+        raise TypeError(f"{name}: attempts must be a whole number or None, not {short_repr(attempts)}")
     if attempts is not None and attempts < 1:
         raise ValueError(f"{name}: attempts must be at least 1, not {attempts}")
     if isinstance(wait, bool) or not (wait is None or isinstance(wait, int | float) or callable(wait)):
-        raise TypeError(f"{name}: wait must be seconds, a tenacity wait or None, not {wait!r}")
+        raise TypeError(f"{name}: wait must be seconds, a tenacity wait or None, not {short_repr(wait)}")
     if isinstance(wait, int | float) and not 0 <= wait < math.inf:
         raise ValueError(f"{name}: wait must be 0 or more seconds, not {wait}")
     if stop is not None and not callable(stop):
         raise TypeError(
-            f"{name}: stop must be a tenacity stop or None, not {stop!r}; for a number there is attempts"
+            f"{name}: stop must be a tenacity stop or None, not {short_repr(stop)}; for a number there is attempts"
         )
     if handle_error is not None and not callable(handle_error):
-        raise TypeError(f"{name}: handle_error must be a function of a Failure, not {handle_error!r}")
+        raise TypeError(f"{name}: handle_error must be a function of a Failure, not {short_repr(handle_error)}")

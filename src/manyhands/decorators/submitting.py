@@ -28,14 +28,15 @@ from manyhands.decorators.mapping import (
 )
 from manyhands.decorators.work import Work
 from manyhands.errors import ClaimedElsewhere, TaskTimeout, WorkerDied
+from manyhands.future import CallFuture
 from manyhands.handler.driver import Driver
 from manyhands.handler.gate import Away, Gate, Pass
 from manyhands.handler.pump import Prepare, Pump
 from manyhands.handler.runner import Runner
 from manyhands.handler.stream import Stream
-from manyhands.outcome import Outcome, add_attempts, explain
+from manyhands.outcome import Outcome, explain, placed
 from manyhands.policies.parameters import name_of
-from manyhands.policies.star import StarRule
+from manyhands.policies.star import CallText, StarRule
 from manyhands.settings import MapOptions, current_rehearsal, is_foreign
 from manyhands.shutdown import at_end, ends_by_error
 from manyhands.workers.place import in_task
@@ -80,7 +81,8 @@ if hasattr(os, "register_at_fork"):
 
 def submit(function: ParallelFunction[..., Any], call: Call) -> Future[Any]:
     """A future of one call of ``function``."""
-    future: Future[Any] = Future()
+    called = CallText(function, call.args, call.kwargs)
+    future: Future[Any] = CallFuture(called)
     options = function._options
     if options.backend == "inline" or in_task() or current_rehearsal() is not None:
         _run_here(function, call, future)
@@ -91,14 +93,14 @@ def submit(function: ParallelFunction[..., Any], call: Call) -> Future[Any]:
     checked = function.task.validation is not None and function.task.validation.checks_result("parent")
     straight = not foreign and not checked and options.backend != "threads"
     if straight and function.task.claim is None and not function.task.retries:
-        return _submit_straight(function, call, options)
+        return _submit_straight(function, call, options, called)
     with _lock:
         submitter: Submitter | None = function.__dict__.get("_submitter")
-        if submitter is None or submitter.place != _place() or not submitter.take(call, future):
+        if submitter is None or submitter.place != _place() or not submitter.take(call, future, called):
             preparation(function, _SUBMITTED, discards=False)  # raises what is wrong before there is a runner
             runner = with_checks(function, start_runner(function, options, discards=False), discards=False)
             submitter = function._submitter = Submitter(function, runner)
-            submitter.take(call, future)
+            submitter.take(call, future, called)
     return future
 
 
@@ -110,7 +112,9 @@ def _finish_before_executors() -> None:
         at_end(_finish_all)
 
 
-def _submit_straight(function: ParallelFunction[..., Any], call: Call, options: MapOptions) -> Future[Any]:
+def _submit_straight(
+    function: ParallelFunction[..., Any], call: Call, options: MapOptions, called: CallText
+) -> Future[Any]:
     from manyhands.controller.futures import Desk
     from manyhands.controller.pool import Controller
     from manyhands.errors import PoolClosed
@@ -119,9 +123,9 @@ def _submit_straight(function: ParallelFunction[..., Any], call: Call, options: 
     gate_for(function)  # raises for a function that can't be called at all
     prepared = preparation(function, _SUBMITTED, discards=False)(0, (call.args, call.kwargs))
     if isinstance(prepared, Failed):
-        future: Future[Any] = Future()
+        future: Future[Any] = CallFuture(called)
         future.set_running_or_notify_cancel()
-        explain(prepared.error, prepared.traceback, "submitted; no worker was asked")
+        explain(prepared.error, prepared.traceback, f"in a submitted call of {called}")
         future.set_exception(prepared.error)
         return future
     work = packed_work(function, Work(function, discards=False))
@@ -143,14 +147,14 @@ def _submit_straight(function: ParallelFunction[..., Any], call: Call, options: 
         # Whether it is what was sent before would take longer to find out than to send it.
         desk = open_desk()
         try:
-            return desk.submit(prepared)
+            return desk.submit(prepared, called)
         finally:
             desk.retire()
     key = (*_place(), work)
     known: tuple[Any, Desk] | None = function.__dict__.get("_desk")
     if known is not None and known[0] == key:
         try:
-            return known[1].submit(prepared)
+            return known[1].submit(prepared, called)
         except PoolClosed:
             if isinstance(options.backend, Controller):
                 raise
@@ -160,15 +164,19 @@ def _submit_straight(function: ParallelFunction[..., Any], call: Call, options: 
     desk = open_desk()
     function._desk = key, desk
     weakref.finalize(function, desk.retire).atexit = False
-    return desk.submit(prepared)
+    return desk.submit(prepared, called)
 
 
 def _run_here(function: ParallelFunction[..., Any], call: Call, future: Future[Any]) -> None:
     future.set_running_or_notify_cancel()
     try:
-        future.set_result(call_here(function, call))
+        answer = call_here(function, call)
     except Exception as error:
-        future.set_exception(error)
+        answer = Failed(error)
+    if isinstance(answer, Failed):
+        future.set_exception(answer.error)
+    else:
+        future.set_result(answer.value)
 
 
 def _place() -> tuple[int, str, tuple[str, ...]]:
@@ -222,6 +230,7 @@ class _Token(NamedTuple):
 
     future: Future[Any]
     rule: StarRule
+    called: CallText
 
 
 class Submitter:
@@ -244,10 +253,10 @@ class Submitter:
         self.driver.start(f"manyhands-submit-{getattr(function, '__name__', 'function')}")
         _submitters.add(self)
 
-    def take(self, call: Call, future: Future[Any]) -> bool:
+    def take(self, call: Call, future: Future[Any], called: CallText) -> bool:
         """Takes a call, unless the thread has ended."""
         item, rule = StarRule.of_call(call)
-        return self.driver.add(item, _Token(future, rule))
+        return self.driver.add(item, _Token(future, rule, called))
 
     # -- in its thread ------------------------------------------------------------------------------------------
 
@@ -275,22 +284,23 @@ class Submitter:
     def settle(self, token: _Token, outcome: Outcome[Any]) -> None:
         """The call has ended."""
         self._gate.forget(outcome.index)
-        _settle(token.future, outcome)
+        _settle(token, outcome)
 
     def fail(self, tokens: list[_Token], error: BaseException) -> None:
         """Nothing will run any more."""
-        for future, _ in tokens:
+        for future, *_ in tokens:
             if future.set_running_or_notify_cancel():
                 future.set_exception(error)
 
 
-def _settle(future: Future[Any], outcome: Outcome[Any]) -> None:
+def _settle(token: _Token, outcome: Outcome[Any]) -> None:
+    future = token.future
     if not future.set_running_or_notify_cancel():
         return  # it was cancelled
     if outcome.failure is not None:
         failure = outcome.failure
-        explain(failure.error, failure.traceback, f"submitted, run in worker {outcome.worker or 'none'}")
-        add_attempts(failure.error, outcome.attempts)
+        where = placed(f"in a submitted call of {token.called}", outcome.attempts, outcome.worker)
+        explain(failure.error, failure.traceback, where, outcome.attempts)
         future.set_exception(failure.error)
     elif outcome.elsewhere is not None:
         future.set_exception(ClaimedElsewhere(f"another process is computing {outcome.elsewhere.path!r}"))

@@ -52,6 +52,10 @@ class ClaimPolicy:
         """The last of ``finals``: if it is there, the output is whole."""
         return self.finals[-1]
 
+    def text(self) -> str:
+        """As it is written: ``claimed_output('{x}.txt')``."""
+        return f"claimed_output({', '.join(repr(template.text) for template in self.finals)})"
+
     def answer(self, paths: tuple[Path, ...]) -> Any:
         """What stands for the output: its path, or all of them."""
         return paths if self.is_several else paths[-1]
@@ -72,3 +76,11 @@ class Task:
     claim: ClaimPolicy | None = None
     validation: Validation | None = None
     retries: tuple[RetryBudget, ...] = ()
+
+    def __repr__(self) -> str:
+        """``<task: parallel(workers=2), retry_on(OSError, attempts=3)>``."""
+        parts = [f"parallel({self.parallel.changes_text()})"] if self.parallel is not None else []
+        parts += [self.claim.text()] if self.claim is not None else []
+        parts += [self.validation.text()] if self.validation is not None else []
+        parts += [budget.text() for budget in self.retries]
+        return f"<task: {', '.join(parts) or 'plain'}>"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar, cast, get_args, overload
 
+from manyhands.calls import short_repr
 from manyhands.decorators.decorated import (
     ClaimedFunction,
     Decorated,
@@ -18,6 +19,7 @@ from manyhands.decorators.decorated import (
 from manyhands.policies.annotations import check_installed
 from manyhands.policies.parameters import Parameters, name_of
 from manyhands.policies.validation import Invalid, Place, Validation, check_predicate
+from manyhands.spelling import suggesting
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,12 +49,12 @@ class ValidationDecorator(Unapplied):
         """Decorates ``function``; raises TypeError if it does not have what is to be checked."""
         body, task, kind = unwrapped(function, "@validated")
         if task.validation is not None:
-            raise TypeError("@validated is applied twice; combine the predicates")
+            raise TypeError(f"@validated is applied twice to {name_of(body)}; combine the predicates")
         self._validation.fits(Parameters.of(body), name_of(body))
         return decorated(body, replace(task, validation=self._validation), kind)
 
     def __repr__(self) -> str:
-        return f"<@validated: {self._validation}>"
+        return f"<@{self._validation.text()}>"
 
 
 @overload
@@ -79,6 +81,7 @@ def validated(
     arguments_in: Place = "parent",
     result_in: Place = "worker",
 ) -> ValidationDecorator: ...
+@suggesting("@validated", example="@validated(arguments=lambda x: x > 0)")
 def validated(
     function: Any = None,
     /,
@@ -129,9 +132,11 @@ def validated(
         ("result_in", result_in, get_args(Place)),
     ):
         if value not in values:
-            raise ValueError(f"@validated: {name} must be {' or '.join(map(repr, values))}, not {value!r}")
+            raise ValueError(
+                f"@validated: {name} must be {' or '.join(map(repr, values))}, not {short_repr(value)}"
+            )
     if annotations not in (None, True, False):
-        raise TypeError(f"@validated: annotations must be True, False or None, not {annotations!r}")
+        raise TypeError(f"@validated: annotations must be True, False or None, not {short_repr(annotations)}")
     if annotations is None:
         annotations = arguments is None and result is None
     if annotations:
@@ -144,5 +149,5 @@ def validated(
     if function is None:
         return decorator
     if not (callable(function) or isinstance(function, classmethod | staticmethod)):
-        raise TypeError(f"@validated takes a function, or predicates by keyword; not {function!r}")
+        raise TypeError(f"@validated takes a function, or predicates by keyword; not {short_repr(function)}")
     return decorator(cast("Any", function))

@@ -14,14 +14,14 @@ from itertools import chain
 from operator import length_hint
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
-from manyhands.calls import Done
+from manyhands.calls import Done, short_repr
 from manyhands.handler.blocks import Run
 from manyhands.handler.pump import Halted, Pump
-from manyhands.outcome import Counts, Elsewhere, Failure, Outcome, add_attempts, explain
-from manyhands.policies.star import short_repr
+from manyhands.outcome import Counts, Elsewhere, Failure, Outcome, explain, placed
 from manyhands.settings import OnError
+from manyhands.traces import hide_frames
 
 if TYPE_CHECKING:
     from manyhands.handler.recorder import Recorder
@@ -76,7 +76,16 @@ class Results(Generic[T]):
 
         Cancelling the task that iterates ends the map.
         """
-        while (values := await self._flow.next_values_async()) is not None:
+        while True:
+            try:
+                values = await self._flow.next_values_async()
+                if isinstance(values, BaseException):
+                    raise values
+            except Exception as error:
+                hide_frames(error)
+                raise
+            if values is None:
+                return
             for value in values:
                 yield value
 
@@ -101,10 +110,14 @@ class Results(Generic[T]):
         Raises:
             Exception: the first error, under ``on_error="raise"``.
         """
-        while (outcome := self._flow.next()) is not None:
-            if isinstance(outcome, Outcome) and outcome.failure is not None and self._flow.raises:
-                self.close()
-                _raise(outcome.failure.error)
+        try:
+            while (outcome := self._flow.next()) is not None:
+                if isinstance(outcome, Outcome) and outcome.failure is not None and self._flow.raises:
+                    self.close()
+                    raise _raisable(outcome.failure.error)
+        except Exception as error:
+            hide_frames(error)
+            raise
         return self.counts
 
     # -- its state ----------------------------------------------------------------------------------------
@@ -168,6 +181,11 @@ class _Lists:
             raise RuntimeError(_CROWDED)
         try:
             values = self._flow.next_values()
+            if isinstance(values, BaseException):
+                raise values
+        except Exception as error:
+            hide_frames(error)
+            raise
         finally:
             self._busy.release()
         if self._crowded:
@@ -218,7 +236,7 @@ class _Flow:
         if self._pump is not None:
             self._guarded(partial(self._pump.prime, items))
 
-    async def next_values_async(self) -> Iterator[Any] | None:
+    async def next_values_async(self) -> Iterator[Any] | BaseException | None:
         import asyncio
 
         step = asyncio.ensure_future(asyncio.to_thread(self.next_values))
@@ -234,8 +252,8 @@ class _Flow:
             self.close()
             raise
 
-    def next_values(self) -> Iterator[Any] | None:
-        """The next list of them; None at the end."""
+    def next_values(self) -> Iterator[Any] | BaseException | None:
+        """The next list of them; None at the end; or the error that is to be raised."""
         while (outcome := self.next()) is not None:
             if isinstance(outcome, Run):
                 self._run, self._giving = outcome, iter(outcome.values)
@@ -245,7 +263,7 @@ class _Flow:
                     return iter((value,))
                 case Failure() as failure if self.raises:
                     self.close()
-                    _raise(failure.error)
+                    return _raisable(failure.error)
                 case Failure() as failure if self._on_error == "skip":
                     self._failures.append(failure)
                 case Elsewhere() as elsewhere if self._on_error != "skip":
@@ -343,32 +361,29 @@ class _Flow:
         try:
             return step()
         except Halted as halted:
-            self.close()
-            error = halted.failed.error
-            explain(error, halted.failed.traceback, f"in {self._name}")
-            raise error from error.__cause__
+            failed = halted.failed
         except BaseException as error:
             # An interrupted user wants the cores back; an input that raised has nothing to do with what runs.
             self.close(kill=not isinstance(error, Exception))
             raise
+        self.close()
+        explain(failed.error, failed.traceback, f"in {self._name}")
+        raise failed.error
 
     def _explain(self, outcome: Outcome[Any]) -> None:
         failure = outcome.failure
         assert failure is not None
-        where = self._naming(failure)
-        if len(outcome.attempts) > 1:
-            where += f", after {len(outcome.attempts)} attempts"
-        if outcome.worker:
-            where += f", in worker {outcome.worker}"
-        explain(failure.error, failure.traceback, where)
-        add_attempts(failure.error, outcome.attempts)
+        where = placed(self._naming(failure), outcome.attempts, outcome.worker)
+        explain(failure.error, failure.traceback, where, outcome.attempts)
 
     def _item(self, failure: Failure) -> str:
         return f"in {self._name}, item {failure.index}: {short_repr(failure.item)}"
 
 
-def _raise(error: BaseException) -> NoReturn:
-    try:
-        raise error
-    except StopIteration as stopped:  # would end the loop over the results as if there were no more
-        raise RuntimeError("the function raised StopIteration") from stopped
+def _raisable(error: BaseException) -> BaseException:
+    """The error, or what stands for one that would end the loop over the results as if there were no more."""
+    if not isinstance(error, StopIteration):
+        return error
+    stopped = RuntimeError("the function raised StopIteration")
+    stopped.__cause__ = error
+    return stopped

@@ -12,10 +12,9 @@ import types
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_type_hints
 
-from manyhands.calls import Call, add_note
+from manyhands.calls import Call, add_note, short_repr
 from manyhands.errors import InvalidArguments, InvalidResult
 from manyhands.policies.parameters import Parameters, innermost, name_of
-from manyhands.policies.star import short_repr
 from manyhands.policies.validation import Refused
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from manyhands.calls import add_note, error_text, qualified_name
+from manyhands.calls import add_note, error_text, qualified_name, short_repr
 from manyhands.policies.parameters import name_of
 from manyhands.policies.verdict import HandleError, StaysBehind
 
@@ -43,6 +43,15 @@ class RetryBudget:
     predicates: tuple[Predicate, ...] = ()
     handle_error: HandleError | None = None
     is_last: bool = False
+
+    def text(self) -> str:
+        """As it is written, but for what is as by default: ``retry_on(OSError, attempts=3)``."""
+        parts = [cls.__name__ for cls in self.exceptions] + [name_of(each) for each in self.predicates]
+        parts += [f"attempts={self.attempts}"] * (self.attempts is not None)
+        parts += [f"wait={short_repr(self.wait)}"] * (self.wait is not None)
+        parts += [f"stop={short_repr(self.stop)}"] * (self.stop is not None)
+        parts += [f"handle_error={name_of(self.handle_error)}"] if self.handle_error is not None else []
+        return f"retry_on({', '.join(parts)})"
 
     def next_wait(
         self, spent: int, seconds: float = 0.0, error: BaseException | None = None, wait: float | None = None

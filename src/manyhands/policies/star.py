@@ -14,26 +14,52 @@ True       True      (vals, kwvals)     ``f(*vals, *args, **{**kwargs, **kwvals}
 
 from __future__ import annotations
 
-import reprlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from pathlib import PurePath
+from typing import Any, Final, Self
 
-from manyhands.calls import Call
+from manyhands.calls import Call, short_repr
 from manyhands.errors import ItemError
+from manyhands.policies.parameters import name_of
 
-_short = reprlib.Repr()
-_short.maxstring = _short.maxother = 80
-_short.maxlevel = 3
+_SMALL: Final = frozenset({int, float, complex, bool, type(None)})
 
 
-def short_repr(value: object) -> str:
-    """``repr(value)`` cut to about 80 characters, that never raises."""
-    try:
-        text = _short.repr(value)
-    except (Exception, SystemExit) as error:  # a user's __repr__ may do anything
-        return f"<{type(value).__qualname__} whose repr raises {type(error).__qualname__}>"
-    return text if len(text) <= 90 else f"{text[:60]}...{text[-20:]}"
+class CallText:
+    """Tells in messages what was called; holds no argument that might be large, only its type.
+
+    Args:
+        function: what is called; its name is held.
+        args, kwargs: with what.
+    """
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self._name = name_of(function)
+        self._args = tuple(map(_brief, args))
+        self._kwargs = {name: _brief(value) for name, value in kwargs.items()} if kwargs else {}
+
+    def __str__(self) -> str:
+        """``f(3, key='x', image=<ndarray>)``."""
+        parts = [*map(short_repr, self._args), *(f"{k}={short_repr(v)}" for k, v in self._kwargs.items())]
+        return f"{self._name}({', '.join(parts)})"
+
+
+class _Kind:
+    """Stands for an argument that is not held."""
+
+    def __init__(self, value: object) -> None:
+        self._name = type(value).__qualname__
+
+    def __repr__(self) -> str:
+        return f"<{self._name}>"
+
+
+def _brief(value: Any) -> Any:
+    kind = type(value)
+    if kind in _SMALL or (kind is str and len(value) <= 200) or isinstance(value, PurePath):
+        return value
+    return _Kind(value)
 
 
 class _WholeCall(Call):
@@ -54,9 +80,9 @@ class StarRule:
 
     def __post_init__(self) -> None:
         if not (self.star is None or isinstance(self.star, bool)):
-            raise TypeError(f"star must be True, False or None, not {self.star!r}")
+            raise TypeError(f"star must be True, False or None, not {short_repr(self.star)}")
         if not isinstance(self.kwstar, bool):
-            raise TypeError(f"kwstar must be True or False, not {self.kwstar!r}")
+            raise TypeError(f"kwstar must be True or False, not {short_repr(self.kwstar)}")
         if isinstance(self.args, str | bytes) or not isinstance(self.args, Iterable):
             raise TypeError(f"args must be a tuple of positional arguments, not {short_repr(self.args)}")
         object.__setattr__(self, "args", tuple(self.args))

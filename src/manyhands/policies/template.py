@@ -17,9 +17,9 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from manyhands.calls import error_text
+from manyhands.calls import error_text, short_repr
 from manyhands.errors import TemplateError
-from manyhands.policies.star import short_repr
+from manyhands.spelling import suggestion
 
 
 class _PublicFormatter(Formatter):
@@ -107,7 +107,7 @@ class Template:
         if unknown:
             raise TemplateError(
                 f"{what}: the template {self.text!r} has the field {{{unknown[0]}}}, but the function's "
-                f"parameters are {', '.join(sorted(names)) or 'none'}"
+                f"parameters are {', '.join(sorted(names)) or 'none'}{suggestion(unknown[0], names)}"
             )
 
     def fill(self, arguments: Mapping[str, Any], directory: Path) -> Path:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from manyhands.calls import add_note
+from manyhands.calls import add_note, short_repr
 from manyhands.errors import InvalidArguments, InvalidResult
 from manyhands.policies.parameters import Parameters, innermost, name_of, signature_of
-from manyhands.policies.star import short_repr
+from manyhands.spelling import suggestion
 
 if TYPE_CHECKING:
     from manyhands.policies.star import StarRule
@@ -116,6 +116,18 @@ class Validation:
     arguments_in: Place = "parent"
     result_in: Place = "worker"
 
+    def text(self) -> str:
+        """As it is written, but for what is as by default: ``validated(result=is_small, invalid='raise')``."""
+        parts = [
+            f"{name}={name_of(each)}"
+            for name, each in (("arguments", self.arguments), ("result", self.result))
+            if each is not None
+        ]
+        parts += ["annotations=True"] * (self.annotations and bool(parts))
+        for name, default in (("invalid", "discard"), ("arguments_in", "parent"), ("result_in", "worker")):
+            parts += [f"{name}={getattr(self, name)!r}"] * (getattr(self, name) != default)
+        return f"validated({', '.join(parts)})"
+
     def fits(self, parameters: Parameters, function: str) -> None:
         """Raises TypeError if ``function`` does not have what is to be checked."""
         if self.annotations:
@@ -132,6 +144,7 @@ class Validation:
             raise TypeError(
                 f"{_ARGUMENTS} of {function}: the predicate asks for {', '.join(unknown)}, but the "
                 f"function's parameters are {', '.join(sorted(parameters.names)) or 'none'}"
+                f"{suggestion(unknown[0], parameters.names)}"
             )
 
     def checks_arguments(self, place: Place) -> bool:
@@ -239,7 +252,7 @@ class Validation:
 def check_predicate(predicate: Any, name: str) -> None:
     """Raises TypeError if this can't be the predicate of that name."""
     if not callable(predicate):
-        raise TypeError(f"@validated: {name} must be a function, not {predicate!r}")
+        raise TypeError(f"@validated: {name} must be a function, not {short_repr(predicate)}")
     inner = innermost(predicate)
     if (
         inspect.iscoroutinefunction(inner)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
-from manyhands.calls import add_note, qualified_name
+from manyhands.calls import add_note, qualified_name, short_repr
 from manyhands.policies.parameters import name_of
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Retry:
         if self.wait is None:
             return
         if not isinstance(self.wait, int | float) or isinstance(self.wait, bool):
-            raise TypeError(f"Retry: wait must be a number of seconds or None, not {self.wait!r}")
+            raise TypeError(f"Retry: wait must be a number of seconds or None, not {short_repr(self.wait)}")
         if not 0 <= self.wait < float("inf"):
             raise ValueError(f"Retry: wait must be 0 or more seconds, not {self.wait}")
 
@@ -63,7 +63,7 @@ class GiveUp:
 
     def __post_init__(self) -> None:
         if not (self.error is None or isinstance(self.error, BaseException)):
-            raise TypeError(f"GiveUp takes an exception or nothing, not {self.error!r}")
+            raise TypeError(f"GiveUp takes an exception or nothing, not {short_repr(self.error)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,9 @@ class Replace:
     """The item has this value, as if the function had returned it; it is not validated."""
 
     value: Any
+
+    def __repr__(self) -> str:
+        return f"Replace({short_repr(self.value)})"
 
 
 Verdict = Retry | GiveUp | Replace

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Final
 
-from manyhands.policies.star import short_repr
+from manyhands.calls import short_repr
 
 REPRS_MAX: Final = 500
 """Items that are neither numbers nor texts and that are asked for their repr, which may take long."""

@@ -12,6 +12,7 @@ from typing import Any
 from manyhands.claims.filesystem import FileSystem, LocalFileSystem, Now, Operation, Pulse
 from manyhands.claims.watch import Moment
 from manyhands.settings import Rehearsal, rehearse
+from manyhands.spelling import suggesting
 
 _lock = threading.Lock()
 _entered: list[Rehearsal] = []
@@ -45,6 +46,7 @@ class VirtualTime:
 
 
 @contextmanager
+@suggesting("inline")
 def inline(*, filesystem: FileSystem | None = None) -> Iterator[VirtualTime]:
     """Meanwhile every map and submit of decorated functions runs here: in this process, in order, without waiting.
 

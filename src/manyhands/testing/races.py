@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from typing import IO, Any, Final, Generic, TypeVar
 
+from manyhands.spelling import suggesting
 from manyhands.testing.racer import ERROR, NUMBERS, READY, SIZE
 
 T = TypeVar("T")
@@ -73,6 +74,7 @@ class Lap(Generic[T]):
         return self.value  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
 
 
+@suggesting("race", example="race(function, 2, 10, deadline=60)")
 def race(
     function: Callable[[int, int], T],
     processes: int = 2,

@@ -245,7 +245,7 @@ class Child:
             if setup.initializer:
                 payload.loads(setup.initializer)()
         except BaseException as error:  # an initializer that calls sys.exit must be told too
-            self._send(Unready(f"{payload.carried(error)}\n{traceback_text(error)}"))
+            self._send(Unready(f"{payload.carried(error)}\n{traceback_text(error).rstrip()}"))
             return _NOT_SET_UP
         self._shared.limit = setup.max_shared
         pulse.through(lambda path, seconds: self._send(Beat(path, seconds)))

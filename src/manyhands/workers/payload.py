@@ -195,10 +195,10 @@ def packed_answer(answer: Answer) -> bytes | Large:
         except BaseException as error:
             return packed_answer(Failed(unsendable(answer.value, error), traceback_text(error)))
     if isinstance(answer, Failed):
-        return _dumps_failed(answer)
+        return _portable(answer)[1]
     if answer.failed is None:
         return dumps(answer)
-    return dumps(Later(answer.wait, answer.memo, loads(_dumps_failed(answer.failed)), answer.where))
+    return dumps(Later(answer.wait, answer.memo, _portable(answer.failed)[0], answer.where))
 
 
 def unsendable(value: object, error: BaseException) -> Exception:
@@ -208,9 +208,16 @@ def unsendable(value: object, error: BaseException) -> Exception:
     return told
 
 
-def _dumps_failed(failed: Failed) -> bytes:
+def _portable(failed: Failed) -> tuple[Failed, bytes]:
+    """A failure that survives pickling, with what its error loses there, and its pickle."""
+    from manyhands.traces import trace_of
+
+    failed = failed._replace(trace=trace_of(failed.error, _surviving))
     data = _dumped(failed) or _dumped(failed, bare=True)
-    return data or dumps(failed._replace(error=carried(failed.error)))
+    if data is None:
+        failed = failed._replace(error=carried(failed.error))
+        data = dumps(failed)
+    return failed, data
 
 
 def _dumped(failed: Failed, bare: bool = False) -> bytes | None:
@@ -225,6 +232,15 @@ def _dumped(failed: Failed, bare: bool = False) -> bytes | None:
     except BaseException:  # what it carries may even call sys.exit on its way
         return None
     return data
+
+
+def _surviving(error: BaseException) -> BaseException:
+    """The exception, or what stands for it if it does not survive pickling."""
+    try:
+        loads(dumps(error))
+    except BaseException:  # what it carries may even call sys.exit on its way
+        return carried(error)
+    return error
 
 
 def unpicklable(error: BaseException) -> Failed:
@@ -253,6 +269,7 @@ def carried(error: BaseException) -> RemoteError:
     name = qualified_name(type(error))
     stand_in = RemoteError(f"{name}: {error_text(error)}")
     stand_in.type_name = name
+    stand_in.__traceback__ = error.__traceback__
     for note in getattr(error, "__notes__", ()):
         stand_in.add_note(str(note))
     return stand_in

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from manyhands.policies.parameters import name_of
+from manyhands.spelling import suggesting
 from manyhands.testing.checker import Problem
 from manyhands.testing.storms.job import Job, Options, Room, claimed, outputs_of
 from manyhands.testing.storms.reference import Reference
@@ -96,6 +97,7 @@ class StormReport:
         return "\n".join(lines)
 
 
+@suggesting("storm", example="storm(function, items, seconds=60)")
 def storm(
     function: Any,
     items: Iterable[Any],

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from manyhands import parallel
+from manyhands.calls import short_repr
 from manyhands.errors import DuplicateOutput, WorkerDied
 from manyhands.outcome import Failure
 from manyhands.policies.parameters import name_of
 from manyhands.policies.retry import RetryBudget, budget_of
-from manyhands.policies.star import StarRule, short_repr
+from manyhands.policies.star import StarRule
 from manyhands.testing.recorded import Recording
 from manyhands.testing.storms.crew import absolute_path
 

@@ -1,0 +1,48 @@
+"""A future that raises what its call raised with no frames but the user's."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from types import TracebackType
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class CallFuture(Future[T]):
+    """As ``concurrent.futures`` has it; asked again, it raises the same with no more frames than at first.
+
+    Args:
+        called: its ``str`` tells in messages what is called.
+    """
+
+    def __init__(self, called: object = "a function") -> None:
+        super().__init__()
+        self._called = called
+        self._raised = False
+        self._frames: TracebackType | None = None
+
+    def __repr__(self) -> str:
+        return f"<{self._word()} call of {self._called}>"
+
+    def _word(self) -> str:
+        if self.cancelled():
+            return "cancelled"
+        if not self.done():
+            return "running" if self.running() else "pending"
+        return "failed" if self._exception is not None else "finished"
+
+    def result(self, timeout: float | None = None) -> T:
+        """What the call returned; raises what it raised, or TimeoutError after ``timeout`` seconds."""
+        error = self.exception(timeout)
+        if error is None:
+            return super().result(0)
+        if not self._raised:
+            self._raised, self._frames = True, error.__traceback__
+        try:
+            raise error
+        except BaseException:
+            error.with_traceback(self._frames)  # without this frame
+            raise
+        finally:
+            del self, error  # or they would hold each other
