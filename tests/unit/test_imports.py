@@ -18,7 +18,7 @@ LAYERS = (
     {"decorators", "compat", "cli", "demo", "testing"},
     {"handler", "controller", "claims"},
     {"workers", "policies"},
-    {"memory"},
+    {"memory", "logs"},
     {"settings", "outcome", "calls", "errors", "shutdown"},
 )
 """From the top down, as the design page has them: imports point down."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 def main() -> None:
     """The entry point of the console script."""
-    import manyhands.cli.stress  # noqa: F401  # each file adds its command
+    import manyhands.cli.logserver  # each file adds its command
+    import manyhands.cli.stress  # noqa: F401
     from manyhands.cli.commands import cli  # click is loaded by those who come through here alone
 
     cli(prog_name="manyhands")

@@ -1,0 +1,139 @@
+"""A file of lines that is moved aside when it is full: FILE is the newest, then FILE.1, FILE.2, and so on."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+
+
+class RotatedFile:
+    """Appends whole lines to a file; a line is never torn, nor in two files.
+
+    Not the standard library's handler: when the disk is full, that leaves half a line, to which the next is appended.
+
+    Args:
+        path: the file. Its directory must be there; what is in the file stays.
+        max_bytes: a file is moved aside before it would have more; None: never. A line that is longer has a file
+            of its own.
+        backups: how many files that were moved aside are kept, 1 or more.
+
+    Raises:
+        OSError: it can't be opened, is no regular file, or another ``RotatedFile`` has it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], max_bytes: int | None, backups: int) -> None:
+        self.path = os.path.abspath(path)  # noqa: PTH100  # the program may go to another directory later
+        self._max_bytes = max_bytes
+        self._backups = backups
+        self._file: int | None = None
+        self._is_torn = False  # it ends in the midst of a line
+        self._open()
+
+    def write(self, lines: Sequence[bytes]) -> int:
+        """Appends lines, each without its line break; raises nothing.
+
+        Returns:
+            int: how many of them, from the first on, are in the file. The others are not.
+        """
+        written = 0
+        try:
+            while written < len(lines):
+                room = self._room(self._size(), lines, written)
+                if not room:
+                    self._rotate()
+                    continue
+                done = self._append(lines[written : written + room])
+                written += done
+                if done < room:
+                    break
+        except OSError:  # the disk is full, or the directory is gone; the next lines may have more luck
+            pass
+        return written
+
+    def close(self) -> None:
+        """Closes the file; a second time does nothing. In a forked process, it stays open in the other."""
+        if self._file is not None:
+            file, self._file = self._file, None
+            os.close(file)
+
+    def _size(self) -> int:
+        """Of the file that has the name now, which somebody may have moved or removed."""
+        if self._file is not None:
+            mine = os.fstat(self._file)
+            try:
+                named = os.stat(self.path)
+            except FileNotFoundError:
+                named = None
+            if named is not None and os.path.samestat(mine, named):
+                return mine.st_size
+        self.close()
+        return self._open()
+
+    def _open(self) -> int:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK  # it might be a FIFO
+        file = os.open(self.path, flags, 0o666)
+        try:
+            found = os.fstat(file)
+            if not stat.S_ISREG(found.st_mode):
+                raise OSError(errno.EINVAL, "the log must be a regular file", self.path)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OSError(errno.EBUSY, "another log server writes to it", self.path) from None
+            except OSError:
+                pass  # a filesystem without locks
+            self._is_torn = found.st_size > 0 and os.pread(file, 1, found.st_size - 1) != b"\n"
+        except BaseException:
+            os.close(file)
+            raise
+        self._file = file
+        return found.st_size
+
+    def _room(self, size: int, lines: Sequence[bytes], start: int) -> int:
+        """How many lines, from that one on, go into a file of that size."""
+        if self._max_bytes is None:
+            return len(lines) - start
+        ends = list(accumulate(len(line) + 1 for line in lines[start:]))
+        fitting = bisect_right(ends, self._max_bytes - size)
+        return fitting or (1 if size == 0 else 0)
+
+    def _rotate(self) -> None:
+        self.close()
+        for number in range(self._backups - 1, 0, -1):
+            if os.path.lexists(f"{self.path}.{number}"):
+                os.replace(f"{self.path}.{number}", f"{self.path}.{number + 1}")
+        os.replace(self.path, f"{self.path}.1")
+        self._open()
+
+    def _append(self, lines: Sequence[bytes]) -> int:
+        """How many lines are written; what is written of the next is taken back."""
+        assert self._file is not None
+        data = b"\n" * self._is_torn + b"\n".join(lines) + b"\n"
+        done = 0
+        try:
+            while done < len(data):
+                done += os.write(self._file, data[done:] if done else data)
+        except OSError:
+            return self._take_back(data, done)
+        self._is_torn = False
+        return len(lines)
+
+    def _take_back(self, data: bytes, done: int) -> int:
+        """After ``done`` bytes of ``data``: how many whole lines that were."""
+        assert self._file is not None
+        whole = data.rfind(b"\n", 0, done) + 1
+        mended = self._is_torn and whole > 0
+        if done > whole:
+            try:
+                os.ftruncate(self._file, os.fstat(self._file).st_size - (done - whole))
+            except OSError:
+                self._is_torn = True
+                return data.count(b"\n", 0, whole) - mended
+        count = data.count(b"\n", 0, whole) - mended
+        self._is_torn = self._is_torn and not mended
+        return count
