@@ -51,7 +51,8 @@ def logserver(file: Path, port: int, host: str, max_bytes: int | None, backups: 
             signal.sigwait(_ENDS)
         click.echo(_counted(server, as_json), err=True)
     except OSError as error:
-        raise click.ClickException(str(error)) from error
+        where = f"{error.filename}: " if error.filename else ""
+        raise click.ClickException(f"{where}{error.strerror}") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -48,6 +48,17 @@ class JSONLogHandler(logging.Handler):
         TypeError, ValueError: an argument has a wrong type or is out of range.
     """
 
+    _socket: socket.socket | None
+    _poll: select.poll  # of it: whether the server has ended
+    _pending: deque[bytes]
+    _waiting: int  # bytes of them
+    _sent: int  # bytes of the first of them
+    _is_sending: bool
+    _next_try: float  # before that, nobody waits for the server
+    _delay: float  # seconds until the try after that
+    _gave_up: bool  # a flush did, and there was nothing new since
+    dropped: int
+
     def __init__(
         self,
         address: str,
@@ -122,9 +133,10 @@ class JSONLogHandler(logging.Handler):
         super().close()
 
     def __repr__(self) -> str:
+        state = "not connected" if self._socket is None else "connected"
+        waiting = f"{len(self._pending)} waiting, {self.dropped} dropped"
         return (
-            f"<{type(self).__name__} {self.address} ({logging.getLevelName(self.level)}): "
-            f"{'connected' if self._socket else 'not connected'}, {len(self._pending)} waiting, {self.dropped} dropped>"
+            f"<{type(self).__name__} {self.address} ({logging.getLevelName(self.level)}): {state}, {waiting}>"
         )
 
     # -- records --------------------------------------------------------------------------------------------
@@ -243,16 +255,13 @@ class JSONLogHandler(logging.Handler):
 
     def _start_afresh(self) -> None:
         """Nothing is connected and nothing waits: what does so in the parent of a fork is the parent's."""
-        self._socket: socket.socket | None = None
+        self._socket = None
         self._poll = select.poll()
-        self._pending: deque[bytes] = deque()
-        self._waiting = 0  # bytes of them
-        self._sent = 0  # bytes of the first
-        self._is_sending = False
+        self._pending = deque()
+        self._waiting = self._sent = self.dropped = 0
+        self._is_sending = self._gave_up = False
         self._next_try = 0.0
         self._delay = FIRST_DELAY
-        self._gave_up = False
-        self.dropped = 0
 
 
 def place_of(address: str) -> tuple[str, int]:

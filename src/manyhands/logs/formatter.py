@@ -16,8 +16,9 @@ _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"asctime", "message"
 class JSONFormatter(logging.Formatter):
     """Makes one JSON object of a record, in ASCII and on one line.
 
-    Its keys are ``fields``, in this order; what came with ``extra``, unless its name begins with "_"; ``exc_info`` and ``stack_info``, as texts,
-    where there are any. A value that JSON has no form for is its text; numbers of NumPy are numbers, dates ISO 8601.
+    Its keys are ``fields``, in this order; what came with ``extra``, unless its name begins with "_"; and, as texts,
+    ``exc_info`` and ``stack_info``, where there are any. A value that JSON has no form for is its text; numbers of
+    NumPy are numbers, dates ISO 8601.
 
     Args:
         fields: attributes of log records, as the standard ``logging`` names them.

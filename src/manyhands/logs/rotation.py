@@ -9,6 +9,7 @@ import stat
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
+from pathlib import Path
 
 
 class RotatedFile:
@@ -27,7 +28,7 @@ class RotatedFile:
     """
 
     def __init__(self, path: str | os.PathLike[str], max_bytes: int | None, backups: int) -> None:
-        self.path = os.path.abspath(path)  # noqa: PTH100  # the program may go to another directory later
+        self.path = Path(path).absolute()  # the program may go to another directory later
         self._max_bytes = max_bytes
         self._backups = backups
         self._file: int | None = None
@@ -66,7 +67,7 @@ class RotatedFile:
         if self._file is not None:
             mine = os.fstat(self._file)
             try:
-                named = os.stat(self.path)
+                named = self.path.stat()
             except FileNotFoundError:
                 named = None
             if named is not None and os.path.samestat(mine, named):
@@ -80,11 +81,11 @@ class RotatedFile:
         try:
             found = os.fstat(file)
             if not stat.S_ISREG(found.st_mode):
-                raise OSError(errno.EINVAL, "the log must be a regular file", self.path)
+                raise OSError(errno.EINVAL, "the log must be a regular file", str(self.path))
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise OSError(errno.EBUSY, "another log server writes to it", self.path) from None
+                raise OSError(errno.EBUSY, "another log server writes to it", str(self.path)) from None
             except OSError:
                 pass  # a filesystem without locks
             self._is_torn = found.st_size > 0 and os.pread(file, 1, found.st_size - 1) != b"\n"
@@ -105,10 +106,15 @@ class RotatedFile:
     def _rotate(self) -> None:
         self.close()
         for number in range(self._backups - 1, 0, -1):
-            if os.path.lexists(f"{self.path}.{number}"):
-                os.replace(f"{self.path}.{number}", f"{self.path}.{number + 1}")
-        os.replace(self.path, f"{self.path}.1")
+            try:
+                self._backup(number).replace(self._backup(number + 1))
+            except FileNotFoundError:
+                pass  # there are not that many yet
+        self.path.replace(self._backup(1))
         self._open()
+
+    def _backup(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{number}")
 
     def _append(self, lines: Sequence[bytes]) -> int:
         """How many lines are written; what is written of the next is taken back."""

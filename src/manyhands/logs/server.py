@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import selectors
 import socket
@@ -14,7 +15,6 @@ from manyhands.logs.connection import Connection
 from manyhands.logs.rotation import RotatedFile
 from manyhands.logs.wire import MAX_RECORD
 from manyhands.settings import check_positive, check_seconds
-from manyhands.shutdown import at_end
 
 _LOOK_SECONDS: Final = 1.0
 """How often it looks for connections that are silent, while that matters."""
@@ -190,6 +190,9 @@ class LogServer:
                     self._end(key.fileobj)
             else:
                 self._accept(now)
+        self._keep(lines)
+
+    def _keep(self, lines: list[bytes]) -> None:
         if lines:
             self.received += len(lines)
             self.dropped += len(lines) - self._log.write(lines)
@@ -214,7 +217,9 @@ class LogServer:
         silent = min(self._connections, key=lambda each: each.heard)
         if now - silent.heard <= self._patience:
             return False
-        self._leave(silent, now)
+        silent.refuse()
+        self._keep(silent.read(now))  # it may have sent something just now
+        self._end(silent)
         return True
 
     def _look_around(self) -> None:
@@ -271,9 +276,10 @@ class LogServer:
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.create_server(place[:2], family=family, backlog=512)  # type: ignore[arg-type]
+        listener = socket.create_server(place[:2], family=family, backlog=512)
     except OSError as error:
-        raise type(error)(error.errno, f"can't listen on {host}, port {port}: {error.strerror}") from error
+        why = str(error.strerror).partition(" (")[0]
+        raise type(error)(error.errno, f"can't listen on {host}, port {port}: {why}") from error
     listener.setblocking(False)
     return listener
 
@@ -292,7 +298,5 @@ def _of_the_parent() -> None:
     _open.clear()
 
 
-at_end(
-    _close_all
-)  # before logging ends, whose handlers have sent what they had, or will wait for another server
+atexit.register(_close_all)  # when pools have ended, whose workers may log until then
 os.register_at_fork(after_in_child=_of_the_parent)
