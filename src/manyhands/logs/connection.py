@@ -19,7 +19,7 @@ class Connection:
 
     Attributes:
         is_over: nothing more will come.
-        is_guilty: it has sent what is no record, or half of one.
+        has_more: the last ``read`` has left something, most likely.
         heard: when it last sent a whole record, or was accepted.
     """
 
@@ -27,6 +27,7 @@ class Connection:
         self._end = end
         self._decoder = Decoder(max_record)
         self.is_over = False
+        self.has_more = False
         self.heard = now
         end.setblocking(False)
         end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a host may lose its power
@@ -50,9 +51,11 @@ class Connection:
         try:
             data = self._end.recv(_PIECE)
         except (BlockingIOError, InterruptedError):
+            self.has_more = False
             return []
         except OSError:  # a client that was killed
             data = b""
+        self.has_more = len(data) == _PIECE
         if not data:
             self.is_over = True
             return []

@@ -69,14 +69,10 @@ class JSONFormatter(logging.Formatter):
         return values
 
 
-def _dumps(values: dict[str, Any]) -> str:
-    return json.dumps(values, default=_form, allow_nan=False)
-
-
 def _plain(value: object) -> object:
     """The value, if JSON has a form for all of it, else its text."""
     try:
-        json.dumps(value, default=_form, allow_nan=False)
+        _dumps(value)
     except (TypeError, ValueError, RecursionError):
         return _text(value)
     return value
@@ -96,3 +92,6 @@ def _text(value: object) -> str:
         return str(value)
     except Exception:  # a class of the user's, whose record is worth more than this value
         return object.__repr__(value)
+
+
+_dumps = json.JSONEncoder(default=_form, allow_nan=False).encode

@@ -45,9 +45,9 @@ class RotatedFile:
         try:
             while written < len(lines):
                 room = self._room(self._size(), lines, written)
-                if not room:
-                    self._rotate()
+                if not room and self._rotate():
                     continue
+                room = room or len(lines) - written  # rather too long than lost
                 done = self._append(lines[written : written + room])
                 written += done
                 if done < room:
@@ -57,7 +57,18 @@ class RotatedFile:
         return written
 
     def close(self) -> None:
-        """Closes the file; a second time does nothing. In a forked process, it stays open in the other."""
+        """Closes the file, and others may have it; a second time does nothing."""
+        if self._file is not None:
+            try:
+                fcntl.flock(
+                    self._file, fcntl.LOCK_UN
+                )  # a fork may have a copy, with which the lock would live on
+            except OSError:
+                pass
+            self.forget()
+
+    def forget(self) -> None:
+        """In a forked process: closes the copy of what is the other's."""
         if self._file is not None:
             file, self._file = self._file, None
             os.close(file)
@@ -103,15 +114,20 @@ class RotatedFile:
         fitting = bisect_right(ends, self._max_bytes - size)
         return fitting or (1 if size == 0 else 0)
 
-    def _rotate(self) -> None:
+    def _rotate(self) -> bool:
+        """Whether the file could be moved aside; if so, there is a new one."""
+        try:
+            for number in range(self._backups - 1, 0, -1):
+                try:
+                    self._backup(number).replace(self._backup(number + 1))
+                except FileNotFoundError:
+                    pass  # there are not that many yet
+            self.path.replace(self._backup(1))
+        except OSError:
+            return False
         self.close()
-        for number in range(self._backups - 1, 0, -1):
-            try:
-                self._backup(number).replace(self._backup(number + 1))
-            except FileNotFoundError:
-                pass  # there are not that many yet
-        self.path.replace(self._backup(1))
         self._open()
+        return True
 
     def _backup(self, number: int) -> Path:
         return self.path.with_name(f"{self.path.name}.{number}")

@@ -19,6 +19,9 @@ from manyhands.settings import check_positive, check_seconds
 _LOOK_SECONDS: Final = 1.0
 """How often it looks for connections that are silent, while that matters."""
 
+_PACE_SECONDS: Final = 0.02
+"""Between two rounds: it reads seldom and much, because each record that wakes it costs its client as much again."""
+
 _QUIET_SECONDS: Final = 0.1
 _DRAIN_SECONDS: Final = 2.0
 """At its end: after so long a silence nothing is on its way; and so long it reads at most."""
@@ -168,7 +171,8 @@ class LogServer:
                 ready = self._selector.select(self._look_in())
                 if any(key.fileobj is self._ear for key, _ in ready):
                     break
-                self._round(ready)
+                if not self._round(ready):
+                    time.sleep(_PACE_SECONDS)
                 self._look_around()
             self._drain()
         finally:
@@ -179,18 +183,22 @@ class LogServer:
         waits = not self._accepts or any(each.is_partial for each in self._connections)
         return _LOOK_SECONDS if waits else None
 
-    def _round(self, ready: list[tuple[selectors.SelectorKey, Any]]) -> None:
-        """Reads once from all that have sent something, and writes it together."""
+    def _round(self, ready: list[tuple[selectors.SelectorKey, Any]]) -> bool:
+        """Reads once from all that have sent something, and writes it together; whether there is more to read."""
         now = time.monotonic()
         lines: list[bytes] = []
+        more = False
         for key, _ in ready:
-            if isinstance(key.fileobj, Connection):
-                lines += key.fileobj.read(now)
-                if key.fileobj.is_over:
-                    self._end(key.fileobj)
-            else:
+            if key.fileobj is self._listener:
                 self._accept(now)
+            elif key.fileobj in self._connections:  # else it has just given way to another
+                connection: Connection = key.data
+                lines += connection.read(now)
+                more = more or connection.has_more
+                if connection.is_over:
+                    self._end(connection)
         self._keep(lines)
+        return more
 
     def _keep(self, lines: list[bytes]) -> None:
         if lines:
@@ -204,7 +212,7 @@ class LogServer:
                 end, _ = self._listener.accept()
                 connection = Connection(end, self._max_record, now)
                 self._connections.add(connection)
-                self._selector.register(connection, selectors.EVENT_READ)
+                self._selector.register(connection, selectors.EVENT_READ, connection)
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError:  # there are no more descriptors
@@ -262,7 +270,16 @@ class LogServer:
             self._round(ready)
 
     def _let_go(self) -> None:
-        """Closes everything; in a forked process, its copies, of which the other takes no notice."""
+        """Closes everything, for forks that may have copies, too."""
+        assert self._listener is not None
+        try:
+            self._listener.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # some systems do that for connections only
+        self._log.close()
+        self._close_descriptors()
+
+    def _close_descriptors(self) -> None:
         for each in self._connections:
             each.close()
         self._connections.clear()
@@ -270,7 +287,14 @@ class LogServer:
         self._listener.close()
         self._selector.close()
         self._ear.close()
-        self._log.close()
+
+    def _forget(self) -> None:
+        """In a forked process: closes copies of what is the other's."""
+        self._thread = None
+        self._closing = threading.Lock()
+        self._log.forget()
+        self._close_descriptors()
+        self._bell.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -291,10 +315,7 @@ def _close_all() -> None:
 
 def _of_the_parent() -> None:
     for server in list(_open):
-        server._thread = None
-        server._closing = threading.Lock()
-        server._let_go()
-        server._bell.close()
+        server._forget()
     _open.clear()
 
 
