@@ -19,6 +19,7 @@ class Connection:
 
     Attributes:
         is_over: nothing more will come.
+        is_refused: it was told to go.
         has_more: the last ``read`` has left something, most likely.
         heard: when it last sent a whole record, or was accepted.
     """
@@ -27,6 +28,7 @@ class Connection:
         self._end = end
         self._decoder = Decoder(max_record)
         self.is_over = False
+        self.is_refused = False
         self.has_more = False
         self.heard = now
         end.setblocking(False)
@@ -66,8 +68,10 @@ class Connection:
         self.is_over = self._decoder.violation is not None
         return lines
 
-    def refuse(self) -> None:
-        """Tells the client that nothing more will be taken; what it has sent can still be read."""
+    def refuse(self, now: float) -> None:
+        """Tells the client that no more will be taken; what it sends before it notices can still be read."""
+        self.is_refused = True
+        self.heard = now
         try:
             self._end.shutdown(socket.SHUT_WR)
         except OSError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import selectors
 import socket
@@ -21,6 +22,9 @@ _LOOK_SECONDS: Final = 1.0
 
 _PACE_SECONDS: Final = 0.02
 """Between two rounds: it reads seldom and much, because each record that wakes it costs its client as much again."""
+
+_LEAVE_SECONDS: Final = 1.0
+"""How long it reads from one that has to give way: it may not have noticed yet."""
 
 _QUIET_SECONDS: Final = 0.1
 _DRAIN_SECONDS: Final = 2.0
@@ -179,8 +183,8 @@ class LogServer:
             self._let_go()
 
     def _look_in(self) -> float | None:
-        """Seconds until silent connections are looked for; None: only what arrives matters."""
-        waits = not self._accepts or any(each.is_partial for each in self._connections)
+        """Seconds until connections are looked at; None: only what arrives matters."""
+        waits = not self._accepts or any(each.is_partial or each.is_refused for each in self._connections)
         return _LOOK_SECONDS if waits else None
 
     def _round(self, ready: list[tuple[selectors.SelectorKey, Any]]) -> bool:
@@ -206,36 +210,51 @@ class LogServer:
             self.dropped += len(lines) - self._log.write(lines)
 
     def _accept(self, now: float) -> None:
+        """Somebody waits to be accepted: now, or when there is room."""
+        if self._has_room(now) and self._take(now, self._max_connections):
+            return
+        assert self._listener is not None
+        self._selector.unregister(self._listener)  # they wait, with what they send
+        self._accepts = False
+
+    def _take(self, now: float, limit: float) -> bool:
+        """Accepts those who wait, up to so many; whether there were descriptors for all."""
         assert self._listener is not None
         try:
-            while len(self._connections) < self._max_connections or self._make_room(now):
+            while len(self._here()) < limit:
                 end, _ = self._listener.accept()
                 connection = Connection(end, self._max_record, now)
                 self._connections.add(connection)
                 self._selector.register(connection, selectors.EVENT_READ, connection)
         except (BlockingIOError, ConnectionAbortedError):
-            return
-        except OSError:  # there are no more descriptors
             pass
-        self._selector.unregister(self._listener)  # until there is room: they wait, with what they send
-        self._accepts = False
-
-    def _make_room(self, now: float) -> bool:
-        """Whether the one that is silent for longest has given way."""
-        silent = min(self._connections, key=lambda each: each.heard)
-        if now - silent.heard <= self._patience:
+        except OSError:
             return False
-        silent.refuse()
-        self._keep(silent.read(now))  # it may have sent something just now
-        self._end(silent)
         return True
+
+    def _has_room(self, now: float) -> bool:
+        """Whether another may come: there is a place, or the one that is silent for longest gives way."""
+        here = self._here()
+        if len(here) < self._max_connections:
+            return True
+        silent = min(here, key=lambda each: each.heard)
+        if now - silent.heard <= self._patience or len(self._connections) - len(here) >= self._max_connections:
+            return False
+        silent.refuse(now)  # it may be about to send something, so it is read from for a while
+        return True
+
+    def _here(self) -> list[Connection]:
+        return [each for each in self._connections if not each.is_refused]
 
     def _look_around(self) -> None:
         """Cuts off those who keep it waiting for the rest of a record, and listens again if there is room."""
         now = time.monotonic()
-        for each in [each for each in self._connections if each.is_partial]:
-            if now - each.heard > self._patience:
+        for each in [each for each in self._connections if each.is_partial or each.is_refused]:
+            silence = now - each.heard
+            if each.is_partial and silence > self._patience:
                 self.rejected += 1
+                self._end(each)
+            elif each.is_refused and silence > _LEAVE_SECONDS:
                 self._end(each)
         if not self._accepts:
             self._listen_again()
@@ -257,12 +276,11 @@ class LogServer:
         deadline = now + _DRAIN_SECONDS
         self._selector.unregister(self._ear)
         if self._accepts:
-            self._accept(now)
-        if self._accepts:
             assert self._listener is not None
             self._selector.unregister(self._listener)
+        self._take(now, math.inf)
         for each in self._connections:
-            each.refuse()
+            each.refuse(now)
         while self._connections and time.monotonic() < deadline:
             ready = self._selector.select(_QUIET_SECONDS)
             if not ready:
