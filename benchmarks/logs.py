@@ -119,4 +119,7 @@ MEASURES = [
 ]
 
 if __name__ == "__main__":
-    {"serve": serve, "send": send}[sys.argv[1]](*sys.argv[2:])
+    if sys.argv[1] == "serve":
+        serve(*sys.argv[2:])
+    else:
+        send(*sys.argv[2:])

@@ -450,12 +450,16 @@ class Narrow:
         return getattr(self._end, name)
 
 
+def put_in_between(handler: Any, narrow: Narrow) -> None:
+    handler._socket = narrow
+
+
 def test_logging_while_it_sends(tmp_path: Path, logger: Make) -> None:
     """A signal's handler, or a finaliser, that logs amid a record does not tear it; its own follows."""
     with LogServer(tmp_path / "log") as server:
         speaker, handler = logger(server.address)
         speaker.info("first")
-        handler._socket = Narrow(handler._socket, speaker)
+        put_in_between(handler, Narrow(handler._socket, speaker))
         speaker.info("second")
         speaker.info("third")
     assert messages(tmp_path / "log") == ["first", "second", "from within", "third"]
@@ -472,7 +476,7 @@ def test_an_interrupt_while_it_sends(tmp_path: Path, logger: Make) -> None:
     with LogServer(tmp_path / "log") as server:
         speaker, handler = logger(server.address)
         speaker.info("first")
-        handler._socket = Interrupted(handler._socket, speaker)
+        put_in_between(handler, Interrupted(handler._socket, speaker))
         with pytest.raises(KeyboardInterrupt):
             speaker.info("second")
         speaker.info("third")
