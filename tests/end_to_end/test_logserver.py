@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import logging.config
+import select
 import signal
 import socket
 import subprocess
@@ -12,9 +13,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from click.testing import CliRunner
 
 from manyhands.logs import JSONLogHandler, LogServer
 from manyhands.logs import server as log_server
@@ -463,6 +465,7 @@ def test_logging_while_it_sends(tmp_path: Path, logger: Make) -> None:
         speaker.info("second")
         speaker.info("third")
     assert messages(tmp_path / "log") == ["first", "second", "from within", "third"]
+    assert server.rejected == 0
 
 
 def test_an_interrupt_while_it_sends(tmp_path: Path, logger: Make) -> None:
@@ -481,6 +484,62 @@ def test_an_interrupt_while_it_sends(tmp_path: Path, logger: Make) -> None:
             speaker.info("second")
         speaker.info("third")
     assert messages(tmp_path / "log") == ["first", "second", "third"]
+
+
+def test_a_connection_that_breaks_amid_a_record(tmp_path: Path, logger: Make) -> None:
+    """The record is sent whole over a new one."""
+
+    class Breaking(Narrow):
+        def send(self, data: bytes) -> int:
+            if not self.is_new:
+                raise ConnectionResetError
+            self.is_new = False
+            return self._end.send(data[:7])
+
+    with LogServer(tmp_path / "log") as server:
+        speaker, handler = logger(server.address)
+        speaker.info("first")
+        put_in_between(handler, Breaking(handler._socket, speaker))
+        speaker.info("second")
+    assert messages(tmp_path / "log") == ["first", "second"]
+    assert (server.rejected, handler.dropped) == (1, 0)
+
+
+def test_a_full_socket(tmp_path: Path, logger: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who logs waits until the socket takes more; after waiting in vain nobody waits for a while."""
+
+    class Full(Narrow):
+        def send(self, data: bytes) -> int:
+            if self.is_new:
+                self.is_new = False
+                raise BlockingIOError
+            return self._end.send(data)
+
+    class InVain:
+        waits: ClassVar[list[float]] = []
+
+        def register(self, *_: object) -> None: ...
+
+        def poll(self, milliseconds: float) -> list[Any]:
+            self.waits.append(milliseconds)
+            return []
+
+    with LogServer(tmp_path / "log") as server:
+        speaker, handler = logger(server.address, timeout=3)
+        speaker.info("first")
+        full = Full(handler._socket, speaker)
+        put_in_between(handler, full)
+        speaker.info("second")
+        assert "connected, 0 waiting" in repr(handler)
+        handler._delay = 1000.0
+        with monkeypatch.context() as patch:
+            patch.setattr(select, "poll", InVain)
+            for number in range(50):
+                full.is_new = True
+                speaker.info("%d", number)
+        assert "connected, 50 waiting" in repr(handler) and InVain.waits == [3000.0]
+        handler.flush()
+    assert messages(tmp_path / "log") == ["first", "second", *map(str, range(50))]
 
 
 def test_too_long(tmp_path: Path, logger: Make) -> None:
@@ -631,8 +690,10 @@ def test_the_command_for_machines(tmp_path: Path, command: Path) -> None:
     assert json.loads(err) == {"received": 0, "dropped": 0, "rejected": 0}
 
 
-def test_the_command_cannot(tmp_path: Path, command: Path) -> None:
+def test_the_command_cannot(tmp_path: Path) -> None:
     """What it can't do is one line that says why, and status 1."""
+    from manyhands.cli.logserver import logserver
+
     with LogServer(tmp_path / "log") as server:
         for arguments, why in [
             ([tmp_path / "log"], f"Error: {tmp_path / 'log'}: another log server writes to it\n"),
@@ -642,6 +703,6 @@ def test_the_command_cannot(tmp_path: Path, command: Path) -> None:
                 f"Error: can't listen on 127.0.0.1, port {server.port}: Address already in use\n",
             ),
         ]:
-            with started(command, "logserver", *arguments) as program:
-                out, err = program.communicate(timeout=90)
-            assert (program.returncode, out, err) == (1, "", why)
+            ran = CliRunner().invoke(logserver, [str(argument) for argument in arguments])
+            assert (ran.exit_code, ran.stdout, ran.stderr) == (1, "", why)
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())  # signals are no longer held back

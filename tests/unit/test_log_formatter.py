@@ -96,12 +96,16 @@ ROUND.append(ROUND)
 def test_values(value: Any, told: Any) -> None:
     """What JSON has a form for is itself, all else is its text; the record is never lost, nor its other values."""
     found = formatted(record("text %s", value, value=value, other=7))
-    assert found["value"] == told
+    assert found["value"] == told and type(found["value"]) is type(told)
     assert (found["message"], found["other"]) == (f"text {value}", 7)
 
 
 def test_a_value_without_a_text() -> None:
-    """A value whose class fails to make a text is told by its type and place."""
+    """A value that can't be made a text is told by its type and place."""
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert formatted(record(value=deep))["value"].startswith("<list object at")
     assert "Silent object at" in formatted(record(value=Silent()))["value"]
 
 

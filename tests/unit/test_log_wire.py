@@ -99,6 +99,12 @@ def test_too_long_is_told_at_once() -> None:
     assert Decoder(max_record=10).feed(frame(b'{"a":   1}')) == [b'{"a":   1}']
 
 
+@pytest.mark.parametrize("space", ["\n", "\r", "\r\n"])
+def test_line_breaks(space: str) -> None:
+    """No line break of any kind stays in a line."""
+    assert line_of(f'{{{space}"a": "\\n"}}'.encode()) == b'{"a": "\\n"}'
+
+
 def test_lines_are_as_they_came() -> None:
     """What has no line break in it is not written anew: neither its order, nor its numbers, change."""
     text = '{"b": 1.10, "a": "é\u2028", "b": 1e400}'.encode()

@@ -59,10 +59,8 @@ class RotatedFile:
     def close(self) -> None:
         """Closes the file, and others may have it; a second time does nothing."""
         if self._file is not None:
-            try:
-                fcntl.flock(
-                    self._file, fcntl.LOCK_UN
-                )  # a fork may have a copy, with which the lock would live on
+            try:  # a fork may have a copy of it, with which the lock would live on
+                fcntl.flock(self._file, fcntl.LOCK_UN)
             except OSError:
                 pass
             self.forget()
@@ -87,7 +85,7 @@ class RotatedFile:
         return self._open()
 
     def _open(self) -> int:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK  # it might be a FIFO
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         file = os.open(self.path, flags, 0o666)
         try:
             found = os.fstat(file)
@@ -135,27 +133,22 @@ class RotatedFile:
     def _append(self, lines: Sequence[bytes]) -> int:
         """How many lines are written; what is written of the next is taken back."""
         assert self._file is not None
-        data = b"\n" * self._is_torn + b"\n".join(lines) + b"\n"
+        if self._is_torn:
+            os.write(self._file, b"\n")
+            self._is_torn = False
+        data = b"\n".join(lines) + b"\n"
         done = 0
         try:
             while done < len(data):
                 done += os.write(self._file, data[done:] if done else data)
         except OSError:
-            return self._take_back(data, done)
-        self._is_torn = False
-        return len(lines)
+            half = done - (data.rfind(b"\n", 0, done) + 1)
+            self._take_back(half)
+        return data.count(b"\n", 0, done)
 
-    def _take_back(self, data: bytes, done: int) -> int:
-        """After ``done`` bytes of ``data``: how many whole lines that were."""
+    def _take_back(self, size: int) -> None:
         assert self._file is not None
-        whole = data.rfind(b"\n", 0, done) + 1
-        mended = self._is_torn and whole > 0
-        if done > whole:
-            try:
-                os.ftruncate(self._file, os.fstat(self._file).st_size - (done - whole))
-            except OSError:
-                self._is_torn = True
-                return data.count(b"\n", 0, whole) - mended
-        count = data.count(b"\n", 0, whole) - mended
-        self._is_torn = self._is_torn and not mended
-        return count
+        try:
+            os.ftruncate(self._file, os.fstat(self._file).st_size - size)
+        except OSError:
+            self._is_torn = size > 0

@@ -67,8 +67,6 @@ class Decoder:
 
     def feed(self, data: bytes) -> list[bytes]:
         """The lines of the records that are whole with this piece, in order."""
-        if self.violation is not None:
-            return []
         rest = self._rest
         rest += data
         lines: list[bytes] = []
