@@ -26,6 +26,7 @@ FAMILIES = {
     "N": "claims",
     "O": "claims",
     "R": "policies",
+    "S": "logs",
     "V": "policies",
 }
 """The module of each letter."""

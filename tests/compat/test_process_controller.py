@@ -26,6 +26,12 @@ from tests.helpers import Fifo, ends_of, run_script, write_script
 LOGGER = "manyhands.process_controller"
 
 
+@pytest.fixture(autouse=True)
+def _log_server_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The included logger writes to where the program is."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def control() -> Iterator[Callable[[Callable[..., Any]], ProcessController]]:
     """Makes controllers, and ends them after the test."""
@@ -650,16 +656,18 @@ def test_a_later_handler_stays() -> None:
         signal.signal(signal.SIGTERM, before)
 
 
-def test_logging(control: Control, caplog: pytest.LogCaptureFixture) -> None:
-    """Until there is a log server, messages go to one logger of the standard library, with or without it."""
-    caplog.set_level(logging.INFO)
-    for included in (True, False):
-        pc = ProcessController(double, included_logger=included)
-        assert pc.included_logger is included
+@pytest.mark.parametrize("included", [True, False])
+def test_logging(caplog: pytest.LogCaptureFixture, tmp_path: Path, included: bool) -> None:
+    """With or without a log server, messages go to one logger of the standard library, whose settings stay."""
+    pc = ProcessController(double, included_logger=included)
+    assert pc.included_logger is included
+    for level, number in ((logging.WARNING, 0), (logging.INFO, 2)):
+        caplog.set_level(level)
         pc.create_new_pool(1)
         pc.quit()
-        assert caplog.records and {record.name for record in caplog.records} == {LOGGER}
-        caplog.clear()
+        assert [record.name for record in caplog.records] == [LOGGER] * number
+    assert logging.getLogger(LOGGER).level == logging.NOTSET and not logging.getLogger(LOGGER).handlers
+    assert [path.name for path in tmp_path.iterdir()] == ["process_controller.log"] * included
 
 
 def test_what_a_script_needs(tmp_path: Path) -> None:

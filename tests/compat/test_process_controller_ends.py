@@ -10,6 +10,13 @@ import pytest
 
 from tests.helpers import Fifo, descendants, ends_of, finish, lines, started, until, write_script
 
+
+@pytest.fixture(autouse=True)
+def _log_server_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The included logger writes to where the program is."""
+    monkeypatch.chdir(tmp_path)
+
+
 HEAD = """
 import os, signal, sys, threading, time
 from manyhands import parallel

@@ -51,6 +51,7 @@ from manyhands.decorators.decorated import (
     ParallelClaimedFunction,
     ParallelFunction,
 )
+from manyhands.logs import JSONFormatter, JSONLogHandler, LogServer
 from manyhands.testing import SerialRunFailed, StormReport, storm
 
 if TYPE_CHECKING:
@@ -689,3 +690,14 @@ def the_face_of_qdmp() -> None:
     error, _, _, all_exited, codes = children.check_processes()
     assert_type((error, all_exited, codes), tuple[bool, bool, list[int | None]])
     children.stop(waiting_timeout=None)
+
+
+def a_log_server() -> None:
+    with LogServer(Path("log"), max_bytes=10**7, backups=3, max_record=1 << 16, patience=5) as server:
+        assert_type(server, LogServer)
+        assert_type(server.port, int)
+        handler = JSONLogHandler(server.address, "INFO", timeout=1, max_pending=1 << 20)
+        handler.setFormatter(JSONFormatter(("asctime", "message"), datefmt="%H:%M:%S"))
+        assert_type(handler.dropped, int)
+    assert_type((server.received, server.dropped, server.rejected), tuple[int, int, int])
+    LogServer("log", "localhost", 9020, max_connections=10).start().close()

@@ -19,7 +19,7 @@ LAYERS = (
     {"handler", "controller", "claims"},
     {"reporting"},
     {"workers", "policies"},
-    {"memory"},
+    {"memory", "logs"},
     {"settings", "outcome", "calls", "errors", "shutdown", "traces", "future", "spelling"},
 )
 """From the top down, as the design page has them: imports point down."""

@@ -13,6 +13,7 @@ from manyhands.cli.signals import exiting
 COMMANDS: Final = {
     "completion": "Print the completion script of a shell.",
     "demo": "Count objects in images, by processes that share a directory.",
+    "logserver": "Take log records of other processes into a file.",
     "report": "Write a page about what maps did, from their journals.",
     "run": "Run a function over inputs, in worker processes.",
     "stress": "Check a function with @claimed_output in a storm.",

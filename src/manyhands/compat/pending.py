@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import queue
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future
-from typing import Any, Final
+from typing import Any
 
 from manyhands import Controller
-
-logger: Final = logging.getLogger("manyhands.process_controller")
+from manyhands.compat.process_controller_logs import Messages
 
 
 class Pending:
@@ -88,12 +86,19 @@ class SingleProcess:
         future: the job, submitted to that pool.
         results: where ``[result, name]`` goes; if the job fails, ``[pending, name]``, and ``pending.get()``
             raises what the job raised.
+        messages: where it is told that the job failed.
     """
 
     def __init__(
-        self, name: str, pool: Controller, future: Future[Any], results: queue.SimpleQueue[list[Any]]
+        self,
+        name: str,
+        pool: Controller,
+        future: Future[Any],
+        results: queue.SimpleQueue[list[Any]],
+        messages: Messages,
     ) -> None:
         self.name = name
+        self._messages = messages
         self._pool = pool
         self._pending = Pending([future])
         self._results = results
@@ -131,7 +136,7 @@ class SingleProcess:
             self._results.put([self._pending.get()[0], self.name])
         else:
             if self._is_wanted:
-                logger.error("The job of %s failed.", self.name, exc_info=error)
+                self._messages.error("The job of %s failed.", self.name, error=error)
             self._results.put([self._pending, self.name])
 
     def __repr__(self) -> str:

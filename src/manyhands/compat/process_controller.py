@@ -23,12 +23,13 @@ from manyhands import Controller, parallel
 from manyhands.calls import short_repr
 from manyhands.compat import endings
 from manyhands.compat.checks import a_function, is_parallel, whole_number
-from manyhands.compat.pending import Pending, SingleProcess, logger
+from manyhands.compat.pending import Pending, SingleProcess
+from manyhands.compat.process_controller_logs import Messages
 
 __all__ = ["ProcessController", "log_server_dir"]
 
 log_server_dir: str = "."
-"""The directory of the log server. Nothing reads it yet: the log server comes with a later release."""
+"""The directory of the included logger's file, "process_controller.log". It is made if it is not there."""
 
 _TAKES_POSITION: Final = (
     inspect.Parameter.POSITIONAL_ONLY,
@@ -46,8 +47,11 @@ class ProcessController:
 
     Args:
         target_method: any function that ``@parallel`` takes, or one that has it.
-        included_logger: kept for the log server, which comes with a later release. Until then, True or False,
-            messages go to the logger "manyhands.process_controller" of the standard ``logging``.
+        included_logger: whether there is a log server, from the first pool or process on until ``quit``, ``clear``
+            or ``exit``. It writes what the controller tells, and what workers log from INFO on, to
+            "process_controller.log" in ``log_server_dir``, a JSON object a line; to "process_controller-2.log", and
+            so on, if another one has that file. With or without it, the controller tells the logger
+            "manyhands.process_controller" of the standard ``logging``.
 
     Attributes:
         target_method: the function.
@@ -77,6 +81,7 @@ class ProcessController:
         self.processes: deque[SingleProcess] = deque()
         self.process_queue: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
         self.process_results: deque[list[list[Any]]] = deque()
+        self._messages = Messages(included_logger, lambda: log_server_dir)
         self._takes_arguments = _takes_arguments(target_method)
         self._function: Any = target_method if is_parallel(target_method) else parallel(target_method)
         self._on_pool: Any = None  # the same function, set to run on the pool
@@ -97,8 +102,11 @@ class ProcessController:
 
         Raises:
             TypeError, ValueError: it is no whole number, or less than 1.
+            OSError: the log server can't write to its directory.
         """
-        pool = Controller(None if num_processes is None else whole_number("num_processes", num_processes))
+        workers = None if num_processes is None else whole_number("num_processes", num_processes)
+        begin, arguments = self._messages.open()
+        pool = Controller(workers, initializer=begin, initargs=arguments)
         try:
             self._close_pool()
         except BaseException:  # an interrupt
@@ -107,7 +115,7 @@ class ProcessController:
         self.pool = pool
         self._on_pool = self._function.options(backend=pool)
         endings.keep(self)
-        logger.info("Made a pool of %d processes.", pool.workers)
+        self._messages.info("Made a pool of %d processes.", pool.workers)
 
     def use_pool(self, jobs: Iterable[Any]) -> None:
         """Starts a batch of jobs on the pool and returns at once.
@@ -136,7 +144,7 @@ class ProcessController:
             self._batches = [*(other for other in self._batches if not other.ready()), batch]
             name = f"Pool_Batch_ID: {next(self._batch_numbers)}"
             self.pool_cache.appendleft([batch, name])
-        logger.info("Started %d jobs, %s.", len(futures), name)
+        self._messages.info("Started %d jobs, %s.", len(futures), name)
 
     def get_pool_results(self) -> list[list[Any]]:
         """Waits for all batches in ``pool_cache``, returns them in order, and adds them to ``pool_results``.
@@ -158,7 +166,7 @@ class ProcessController:
             if error is None:
                 batch = [batch[0].get(), batch[1]]
             else:
-                logger.error("A job failed, %s.", batch[1], exc_info=error)
+                self._messages.error("A job failed, %s.", batch[1], error=error)
             self.pool_results.appendleft(batch)
             batches.append(batch)
         return batches
@@ -175,23 +183,25 @@ class ProcessController:
         Raises:
             RuntimeError: there is a pool.
             TypeError: the function can't be pickled.
+            OSError: the log server can't write to its directory.
         """
         if self.pool is not None:
             raise RuntimeError("there is a pool: call quit before you use single processes")
         self.clean_process_list()
-        pool = Controller(workers=1)
+        begin, arguments = self._messages.open()
+        pool = Controller(workers=1, initializer=begin, initargs=arguments)
         try:
             future = self._function.options(backend=pool).submit(*self._arguments(args), **kwargs)
             with self._lock:
                 name = f"Process-{next(self._process_numbers)}"
-                process = SingleProcess(name, pool, future, self.process_queue)
+                process = SingleProcess(name, pool, future, self.process_queue, self._messages)
                 self._singles = [*(other for other in self._singles if other.is_alive()), process]
                 self.processes.append(process)
         except BaseException:
             pool.close(kill=True)
             raise
         endings.keep(self)
-        logger.info("Started %s.", name)
+        self._messages.info("Started %s.", name)
 
     def get_process_results(self) -> list[list[Any]]:
         """What has arrived in ``process_queue``, in the order of arrival; waits for nothing.
@@ -220,10 +230,14 @@ class ProcessController:
     # -- the end --------------------------------------------------------------------------------------------
 
     def quit(self) -> None:
-        """Waits for pending jobs and ends all processes. Results stay, and the controller may be used again."""
+        """Waits for pending jobs and ends all processes and the log server.
+
+        Results stay, and the controller may be used again.
+        """
         self._close_pool()
         for process in self._singles:
             process.join()
+        self._messages.close()
         endings.release(self)
         self.clean_process_list()
 
@@ -259,6 +273,7 @@ class ProcessController:
                 self.pool = None
         for process in self._singles:
             process.join()
+        self._messages.close()
         endings.release(self)
         self.clean_process_list()
 
@@ -268,7 +283,7 @@ class ProcessController:
                 batch.wait()
             self.pool.close()
             self.pool = None
-            logger.info("Closed the pool.")
+            self._messages.info("Closed the pool.")
 
     def _arguments(self, job: Any) -> Iterable[Any]:
         if not self._takes_arguments:
