@@ -126,6 +126,29 @@ def final_name(staging: StagingName) -> str | None:
     return staging.tail
 
 
+@dataclass(frozen=True, slots=True)
+class OutputName:
+    """What the prefix of a log tells of its output.
+
+    ``name`` is for people: a hash of the name if that is long. ``is_here`` says that it surely is the output's
+    basename, and that the output is in the directory of its slots; else only the function knows where it is.
+    """
+
+    name: str
+    is_here: bool
+
+
+def output_name(prefix: str) -> OutputName:
+    """The output whose slots start with ``prefix`` (a basename)."""
+    body = prefix.removesuffix(_MARK_OF_SEVERAL).removesuffix(_MARK)
+    elsewhere = _elsewhere.search(prefix) is not None
+    if elsewhere:
+        body = body.rpartition("@")[0]
+    start, tilde, after = body.partition("~")
+    name = after if tilde and not start.startswith(".") else body.removeprefix(".")
+    return OutputName(name, not elsewhere and not _is_short(name))
+
+
 @dataclass(frozen=True)
 class Log:
     """The write-once log of one output.

@@ -5,6 +5,10 @@ from __future__ import annotations
 
 def main() -> None:
     """The entry point of the console script."""
+    import manyhands.cli.failures
+    import manyhands.cli.gc
+    import manyhands.cli.retry
+    import manyhands.cli.status
     import manyhands.cli.stress  # noqa: F401  # each file adds its command
     from manyhands.cli.commands import cli  # click is loaded by those who come through here alone
 

@@ -1,0 +1,160 @@
+"""``manyhands failures``: what went wrong in a directory of outputs, sorted by what it was."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from manyhands.claims.states import OutputState, State
+from manyhands.claims.survey import Survey
+from manyhands.cli.commands import cli
+from manyhands.cli.status import (
+    directory_argument,
+    json_option,
+    listed,
+    match_option,
+    outputs,
+    place_of,
+    recursive_option,
+    tell_notes,
+)
+from manyhands.cli.tables import ROWS, console, printable, stream_json
+
+EXAMPLES: Final = 3
+"""Names that are shown of each message."""
+
+MESSAGES: Final = 5
+"""Messages that are shown of each type."""
+
+MESSAGES_MAX: Final = 10_000
+"""Messages of one type that are told apart."""
+
+OTHERS: Final = "(other messages)"
+
+
+@dataclass
+class Message:
+    """Failures whose last lines are the same."""
+
+    line: str
+    count: int = 0
+    examples: list[OutputState] = field(default_factory=list)
+
+
+@dataclass
+class Group:
+    """Failures by exceptions of one type."""
+
+    type_name: str
+    count: int = 0
+    messages: dict[str, Message] = field(default_factory=dict)
+
+    def add(self, found: OutputState) -> None:
+        """One more."""
+        self.count += 1
+        line = found.last_line
+        if line not in self.messages and len(self.messages) >= MESSAGES_MAX:
+            line = OTHERS
+        message = self.messages.setdefault(line, Message(line))
+        message.count += 1
+        if len(message.examples) < EXAMPLES:
+            message.examples.append(found)
+
+
+@cli.command()
+@directory_argument
+@recursive_option
+@match_option
+@click.option("--traceback", is_flag=True, help="Show the traceback of one output for each message.")
+@click.option("--waiting", is_flag=True, help="Also failed attempts of outputs that have others left.")
+@click.option("--discarded", is_flag=True, help="Also what @validated sorted out.")
+@click.option("--all", "show_all", is_flag=True, help="Show all messages, not the most frequent ones.")
+@json_option
+def failures(
+    directory: Path,
+    recursive: bool,
+    match: str | None,
+    traceback: bool,
+    waiting: bool,
+    discarded: bool,
+    show_all: bool,
+    as_json: bool,
+) -> None:
+    """Show which outputs in DIRECTORY failed, by type of exception and message, the most frequent first.
+
+    It reads and changes nothing. `manyhands retry` has them tried again.
+
+    Exit status 0 if nothing failed, 1 if something did, 2 if DIRECTORY can't be listed.
+
+    \b
+    Examples: manyhands failures results
+              manyhands failures results --traceback
+    """  # noqa: D301  # \b is click's mark for lines that stay as they are
+    survey = Survey(directory, recursive=recursive, match=match)
+    wanted: set[State] = (
+        {"failed"} | ({"waiting"} if waiting else set()) | ({"discarded"} if discarded else set())
+    )
+    failed = (found for found in listed(survey) if found.state in wanted)
+    if as_json:
+        stream_json(
+            {"directory": str(directory.absolute())},
+            "failures",
+            (found.as_json() for found in failed),
+            lambda: {"count": _count(survey, wanted), "not_listed": survey.unread},
+        )
+    else:
+        _show(grouped(failed), directory, traceback=traceback, show_all=show_all)
+        tell_notes(survey)
+    sys.exit(int(_count(survey, wanted) > 0))
+
+
+def grouped(failed: Iterator[OutputState]) -> list[Group]:
+    """By type, the most frequent first."""
+    groups: dict[str, Group] = {}
+    for found in failed:
+        if found.failure is not None:
+            name = found.failure.type_name.removeprefix("builtins.")
+            groups.setdefault(name, Group(name)).add(found)
+    return sorted(groups.values(), key=lambda group: (-group.count, group.type_name))
+
+
+def _count(survey: Survey, states: set[State]) -> int:
+    return sum(survey.counts[state] for state in states)
+
+
+def _show(groups: list[Group], top: Path, *, traceback: bool, show_all: bool) -> None:
+    screen = console()
+
+    def say(text: str, style: str = "") -> None:
+        if screen.is_terminal:
+            screen.print(text, style=style, soft_wrap=True)
+        else:
+            click.echo(text)
+
+    if not groups:
+        say("nothing failed")
+    for at, group in enumerate(groups):
+        say(f"{'' if not at else chr(10)}{printable(group.type_name)}: {outputs(group.count)}", "bold red")
+        messages = sorted(group.messages.values(), key=lambda each: (-each.count, each.line))
+        shown = messages if show_all else messages[: ROWS if len(messages) <= ROWS else MESSAGES]
+        for message in shown:
+            say(f"  {message.count:>6,}  {printable(message.line)}")
+            names = ", ".join(printable(place_of(found, top)) for found in message.examples)
+            rest = message.count - len(message.examples)
+            say(f"          {names}{f' and {rest:,} more' if rest else ''}", "dim")
+            if traceback:
+                for line in _traceback(message.examples[0]):
+                    say(f"          | {printable(line)}")
+        if len(messages) > len(shown):
+            rest = sum(message.count for message in messages) - sum(message.count for message in shown)
+            say(f"  {rest:>6,}  with {len(messages) - len(shown):,} other messages (--all shows them)", "dim")
+
+
+def _traceback(found: OutputState) -> list[str]:
+    failure: Any = found.failure
+    return failure.traceback.rstrip().splitlines() or ["(no traceback was recorded)"]
