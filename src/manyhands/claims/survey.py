@@ -211,10 +211,9 @@ class _Reader:
         head, number = slots[-1], len(slots) - 1
         # First the staging, then the output: it was there before its staging went.
         has_staging = isinstance(head, Commit) and self._has_staging(log, number - 1, head.token, is_here)
-        if is_here:
-            is_there = bool(_files.perform(Exists(log.final)))
-        else:  # that it was moved to where it belongs says that it is done
-            is_there = isinstance(head, Commit) and not has_staging
+        # Of one that is elsewhere, that its staging was moved there says that it is done.
+        is_moved = isinstance(head, Commit) and not has_staging
+        is_there = bool(_files.perform(Exists(log.final))) if is_here else is_moved
         sight, since = self._owner(log, slots) if isinstance(head, Claim) else (None, None)
         state, reason = decide(slots, is_there=is_there, has_staging=has_staging, sight=sight)
         failure = head if isinstance(head, Fail) else None
@@ -235,7 +234,7 @@ class _Reader:
             attempt_of(slots),
             head.claimant if isinstance(head, Claim | Commit) else None,
             since,
-            sight and sight.quiet,
+            sight.quiet if sight else None,
             lease_of(slots) if sight else None,
             retry_in,
             failure,

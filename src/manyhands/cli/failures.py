@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -39,11 +40,28 @@ OTHERS: Final = "(other messages)"
 
 @dataclass
 class Message:
-    """Failures whose last lines are the same."""
+    """Failures whose last lines are the same, but for numbers, paths and what is quoted."""
 
+    shape: str
     line: str
     count: int = 0
     examples: list[OutputState] = field(default_factory=list)
+
+    def add(self, found: OutputState) -> None:
+        """One more."""
+        self.count += 1
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(found)
+        if found.last_line != self.line:
+            self.line = self.shape
+
+
+_VARYING: Final = re.compile(r"""'[^']*'|"[^"]*"|\S*/\S+|\d[\d.]*""")
+
+
+def shape(line: str) -> str:
+    """What messages about different items have in common."""
+    return _VARYING.sub("…", line)
 
 
 @dataclass
@@ -57,13 +75,10 @@ class Group:
     def add(self, found: OutputState) -> None:
         """One more."""
         self.count += 1
-        line = found.last_line
-        if line not in self.messages and len(self.messages) >= MESSAGES_MAX:
-            line = OTHERS
-        message = self.messages.setdefault(line, Message(line))
-        message.count += 1
-        if len(message.examples) < EXAMPLES:
-            message.examples.append(found)
+        key = shape(found.last_line)
+        if key not in self.messages and len(self.messages) >= MESSAGES_MAX:
+            key = OTHERS
+        self.messages.setdefault(key, Message(key, found.last_line)).add(found)
 
 
 @cli.command()
@@ -96,9 +111,8 @@ def failures(
               manyhands failures results --traceback
     """  # noqa: D301  # \b is click's mark for lines that stay as they are
     survey = Survey(directory, recursive=recursive, match=match)
-    wanted: set[State] = (
-        {"failed"} | ({"waiting"} if waiting else set()) | ({"discarded"} if discarded else set())
-    )
+    wanted: set[State] = {"failed"}
+    wanted.update({"waiting"} if waiting else (), {"discarded"} if discarded else ())
     failed = (found for found in listed(survey) if found.state in wanted)
     if as_json:
         stream_json(

@@ -45,7 +45,8 @@ def retry(
     Examples: manyhands retry results
               manyhands retry results 'tile-7*.csv' --dry-run
     """  # noqa: D301  # \b is click's mark for lines that stay as they are
-    states: set[State] = {"failed"} | ({"discarded"} if discarded else set()) | ({"stale"} if stale else set())
+    states: set[State] = {"failed"}
+    states.update({"discarded"} if discarded else (), {"stale"} if stale else ())
     reopened = 0
     try:
         for found in listed(Survey(directory, recursive=recursive)):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import IO, TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 import click
 
@@ -17,7 +18,21 @@ T = TypeVar("T")
 ROWS: Final = 10
 """Rows of each table, unless all are asked for."""
 
-_STEPS: Final = ((60.0, 1.0, "s"), (3600.0, 60.0, "min"), (86400.0, 3600.0, "h"), (float("inf"), 86400.0, "d"))
+
+class _Step(NamedTuple):
+    """Durations below ``end`` seconds are told in units of so many."""
+
+    end: float
+    unit: int
+    name: str
+
+
+_STEPS: Final = (
+    _Step(60, 1, "s"),
+    _Step(3600, 60, "min"),
+    _Step(86400, 3600, "h"),
+    _Step(math.inf, 86400, "d"),
+)
 
 
 def printable(text: str) -> str:
@@ -29,14 +44,14 @@ def duration(seconds: float | None) -> str:
     """In the two units that tell most: "12 s", "3 min 20 s", "2 h 5 min", "4 d 1 h"; "?" if it is not known."""
     if seconds is None:
         return "?"
-    below: tuple[float, str] | None = None
-    for end, unit, name in _STEPS:
-        if seconds < end:
-            big, rest = divmod(int(seconds), int(unit))
-            small = int(rest // below[0]) if below else 0
-            return f"{big} {name} {small} {below[1]}" if below and small else f"{big} {name}"
-        below = unit, name
-    raise AssertionError("no number is larger than infinity")
+    below = _STEPS[0]
+    for step in _STEPS:
+        if seconds < step.end:
+            break
+        below = step
+    big, rest = divmod(int(seconds), step.unit)
+    small = rest // below.unit if step is not below else 0
+    return f"{big} {step.name} {small} {below.name}" if small else f"{big} {step.name}"
 
 
 def number(count: int, one: str, many: str | None = None) -> str:
