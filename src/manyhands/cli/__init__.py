@@ -9,7 +9,8 @@ def main() -> None:
     import manyhands.cli.gc
     import manyhands.cli.retry
     import manyhands.cli.status
-    import manyhands.cli.stress  # noqa: F401  # each file adds its command
+    import manyhands.cli.stress  # each file adds its command
+    import manyhands.cli.watch  # noqa: F401
     from manyhands.cli.commands import cli  # click is loaded by those who come through here alone
 
     cli(prog_name="manyhands")

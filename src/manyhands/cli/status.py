@@ -210,15 +210,17 @@ def _by_name(found: OutputState) -> Any:
     return found.directory, found.name
 
 
-def _oldest_first(found: OutputState) -> Any:
+def oldest_first(found: OutputState) -> Any:
+    """A key of rows."""
     return found.since or 0.0, found.name
 
 
-def _newest_first(found: OutputState) -> Any:
+def newest_first(found: OutputState) -> Any:
+    """A key of rows."""
     return -(found.since or 0.0), found.name
 
 
-_ORDER: Final = {"running": _oldest_first, "stale": _oldest_first, "failed": _newest_first}
+_ORDER: Final = {"running": oldest_first, "stale": oldest_first, "failed": newest_first}
 
 
 def outputs(count: int) -> str:
