@@ -5,6 +5,7 @@ from __future__ import annotations
 
 def main() -> None:
     """The entry point of the console script."""
+    import manyhands.cli.doctor
     import manyhands.cli.failures
     import manyhands.cli.gc
     import manyhands.cli.retry

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import IO, TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 import click
 
@@ -146,7 +147,7 @@ def stream_json(
     fields: dict[str, Any], name: str, items: Iterable[Any], rest: Callable[[], dict[str, Any]]
 ) -> None:
     """One JSON object with ``fields``, the list ``name`` of as many items as there are, and then ``rest()``."""
-    out: IO[str] = click.get_text_stream("stdout")
+    out = sys.stdout
     out.write("{" + "".join(f"\n {json.dumps(key)}: {json.dumps(value)}," for key, value in fields.items()))
     out.write(f"\n {json.dumps(name)}: [")
     comma = ""
