@@ -174,7 +174,7 @@ def _clock(probe: Path) -> Check:
     before = time.time()
     _files.perform(fs.WriteNew(path, b""))
     after = time.time()
-    made = _files.perform(fs.Pulse(path)).mtime_ns * 1e-9
+    made = _files.perform(fs.Pulse(path)).mtime_ns / 1e9
     # The file was made between the two, by a clock that may tell whole seconds only.
     skew = made - after if made > after else min(0.0, made + 1.0 - before)
     if abs(skew) <= SKEW:

@@ -33,7 +33,7 @@ from manyhands.claims.states import OutputState, Sight, State, attempt_of, decid
 from manyhands.claims.watch import Stamp, lease_of
 
 _TRIES: Final = 3
-_NANO: Final = 1e-9
+_NANO: Final = 1e9
 _files: Final = LocalFileSystem()
 
 
@@ -219,7 +219,7 @@ class _Reader:
         failure = head if isinstance(head, Fail) else None
         retry_in = None
         if sight is None and (stamp := self._stamp(log.slot(number))):
-            since = (stamp.ctime_ns if isinstance(head, Commit) else stamp.mtime_ns) * _NANO
+            since = (stamp.ctime_ns if isinstance(head, Commit) else stamp.mtime_ns) / _NANO
             if failure and failure.backoff is not None:
                 retry_in = max(0.0, since + failure.backoff - self._clock())
             if not isinstance(head, Commit | Unreadable):
@@ -256,16 +256,16 @@ class _Reader:
             return Sight("gone", condition(head.claimant)), None
         slot = self._stamp(log.slot(number))
         if slot and slot.mtime_ns < record.mtime_ns:
-            since: float | None = slot.mtime_ns * _NANO  # a copy, which is not touched: no hard links here
+            since: float | None = slot.mtime_ns / _NANO  # a copy, which is not touched: no hard links here
         else:
             # Slots share the record's times. The file of COMMITs changes when an output is committed, or its log
             # removed, so the owner was at its last output then.
             last = self._stamp(record_file(log.directory, head.token, "commit"))
-            since = last and last.ctime_ns * _NANO
+            since = last and last.ctime_ns / _NANO
         if number and not isinstance(slots[-2], Claim | Commit) and since is not None:
             below = self._stamp(log.slot(number - 1))
-            since = max(since, below.mtime_ns * _NANO) if below else since
-        quiet = max(0.0, self._clock() - record.mtime_ns * _NANO)
+            since = max(since, below.mtime_ns / _NANO) if below else since
+        quiet = max(0.0, self._clock() - record.mtime_ns / _NANO)
         return Sight("there", condition(head.claimant), quiet), since
 
     def _stamp(self, path: Path) -> Stamp | None:
@@ -273,5 +273,5 @@ class _Reader:
             stamp: Stamp = _files.perform(Pulse(path))
         except FileNotFoundError:
             return None
-        self.newest = max(self.newest, stamp.mtime_ns * _NANO)
+        self.newest = max(self.newest, stamp.mtime_ns / _NANO)
         return stamp

@@ -100,11 +100,9 @@ def exit_status(survey: Survey) -> int:
 def counted(survey: Survey) -> list[tuple[str, State]]:
     """How many outputs are in each state, as a person reads it; done ones first, in any case."""
     parts: list[tuple[str, State]] = [(f"{survey.done:,} done", "done")]
-    parts += [
-        (f"{survey.counts[state]:,} {state}", state)
-        for state in STATES
-        if state != "done" and survey.counts[state]
-    ]
+    for state in STATES:
+        if state != "done" and survey.counts[state]:
+            parts.append((f"{survey.counts[state]:,} {state}", state))  # noqa: PERF401  # types are told so
     return parts
 
 

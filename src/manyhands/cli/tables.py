@@ -45,13 +45,10 @@ def duration(seconds: float | None) -> str:
     """In the two units that tell most: "12 s", "3 min 20 s", "2 h 5 min", "4 d 1 h"; "?" if it is not known."""
     if seconds is None:
         return "?"
-    below = _STEPS[0]
-    for step in _STEPS:
-        if seconds < step.end:
-            break
-        below = step
+    at = next(at for at, step in enumerate(_STEPS) if seconds < step.end)
+    step, below = _STEPS[at], _STEPS[max(0, at - 1)]
     big, rest = divmod(int(seconds), step.unit)
-    small = rest // below.unit if step is not below else 0
+    small = rest // below.unit if at else 0
     return f"{big} {step.name} {small} {below.name}" if small else f"{big} {step.name}"
 
 
