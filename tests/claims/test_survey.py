@@ -71,8 +71,7 @@ def test_each_state(tmp_path: Path) -> None:
         found = {each.name: each for each in look.read()}
         assert contents(tmp_path) == before
         assert {name: each.state for name, each in found.items()} == {
-            f"{name}.csv": name
-            for name in ("running", "open", "failed", "waiting", "discarded", "unreadable")
+            f"{name}.csv": name for name in ("running", "open", "failed", "waiting", "discarded", "unreadable")
         }
         assert look.done == 2 and look.claimants == 1
         assert look.counts == {each.state: 1 for each in found.values()}
@@ -353,9 +352,12 @@ def cleaned(claims: Claims, mine: Mine) -> None:
     ],
 )
 def test_changes_at_every_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: Callable[[Claims, Mine], object], afterwards: set[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    action: Callable[[Claims, Mine], object],
+    afterwards: set[str],
 ) -> None:
-    """Whenever an owner moves on while its log is read, that shows as before or as after, never as an error or stale."""
+    """Whenever an owner moves on while its log is read, that is told as before or as after; never as stale."""
     at, is_over = 0, False
     while not is_over:
         directory = tmp_path / str(at)
