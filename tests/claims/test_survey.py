@@ -62,7 +62,7 @@ def test_each_state(tmp_path: Path) -> None:
             claims.commit(mine)
         taken(claims, Log.of(tmp_path / "running.csv"))
         claims.release(taken(claims, Log.of(tmp_path / "open.csv")))
-        why = {"type_name": "builtins.ValueError", "message": "first\nno good", "traceback": "Traceback\n"}
+        why = {"type_name": "ValueError", "message": "first\nno good", "traceback": "Traceback\n"}
         claims.fail(taken(claims, Log.of(tmp_path / "failed.csv")), **why)
         claims.fail(taken(claims, Log.of(tmp_path / "waiting.csv")), **why, backoff=1000.0)
         claims.fail(taken(claims, Log.of(tmp_path / "discarded.csv")), **why, discarded=True)

@@ -81,7 +81,7 @@ class OutputState:
         """The exception as the last line of its traceback has it."""
         if self.failure is None:
             return ""
-        name = self.failure.type_name.removeprefix("builtins.")
+        name = self.failure.type_name
         lines = self.failure.message.strip().splitlines()
         return f"{name}: {lines[-1].strip()}" if lines else name
 

@@ -132,7 +132,7 @@ def grouped(failed: Iterator[OutputState]) -> list[Group]:
     groups: dict[str, Group] = {}
     for found in failed:
         if found.failure is not None:
-            name = found.failure.type_name.removeprefix("builtins.")
+            name = found.failure.type_name
             groups.setdefault(name, Group(name)).add(found)
     return sorted(groups.values(), key=lambda group: (-group.count, group.type_name))
 

@@ -103,7 +103,7 @@ class Look:
     @property
     def pace(self) -> str:
         """The rate, and the time that is left if the total is known."""
-        parts = [] if self.rate is None else [_per_time(self.rate)]
+        parts = [] if self.rate is None else [per_time(self.rate)]
         if self.total is not None and self.settled < self.total and self.seconds_left is not None:
             parts.append(f"{duration(self.seconds_left)} left")
         return ", ".join(parts)
@@ -188,7 +188,8 @@ def _look(survey: Survey, total: int | None, pace: Pace) -> Look:
     return Look(survey, total, pace.rate, left, running, failed)
 
 
-def _per_time(rate: float) -> str:
+def per_time(rate: float) -> str:
+    """As people read it."""
     if rate >= 1.0:
         return f"{rate:.3g}/s"
     return f"{60 * rate:.3g}/min" if 60 * rate >= 1.0 else f"{3600 * rate:.3g}/h"
