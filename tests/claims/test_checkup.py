@@ -256,7 +256,7 @@ def test_who_is_at_work(tmp_path: Path) -> None:
         for name in ("a", "b"):
             assert isinstance(claims.acquire(Log.of(tmp_path / name)), Mine)
         found = found_in(tmp_path)
-        assert found["at work"].text.startswith("2 outputs are being computed, by 1 worker")
+        assert found["at work"].text == "outputs being computed: 2; workers: 1; machines: 1"
         assert {check.verdict for check in found.values()} == {"ok"}
 
 

@@ -27,15 +27,15 @@ import manyhands.cli.watch  # noqa: F401  # each file adds its command
 from manyhands import OUTPUT, claimed_output, parallel, validated
 from manyhands.claims import Claims, Log, Mine
 from manyhands.cli.commands import cli
-from tests.helpers import DEADLINE, lines, names, tell
+from tests.helpers import DEADLINE, Fifo, lines, names, started, tell, until, write_script
 
 COMMANDS = ("status", "watch", "failures", "retry", "gc", "doctor")
 
 
-def run(*arguments: object, status: int = 0) -> Result:
-    """The command in this process; its exit status must be ``status``."""
+def run(*arguments: object, status: int | None = 0) -> Result:
+    """The command in this process; its exit status must be ``status``, if that is known."""
     ran = CliRunner().invoke(cli, [str(each) for each in arguments], catch_exceptions=False)
-    assert ran.exit_code == status, ran.output
+    assert status is None or ran.exit_code == status, ran.output
     return ran
 
 
@@ -90,7 +90,7 @@ def test_status(some: Path) -> None:
     with Claims() as claims:
         claims.acquire(Log.of(some / "now.csv"))
         text = run("status", status=1).stdout
-    assert text.splitlines()[0] == ".: 2 done, 1 running, 2 failed, 1 discarded"
+    assert text.splitlines()[0] == f"{some}: 2 done, 1 running, 2 failed, 1 discarded"
     assert re.search(rf"now\.csv +\S+:{os.getpid()} +0 s +1 +\d s ago", text)
     assert re.search(r"bad 1\.csv +\d+ s ago +1 +ValueError: bad 1: no good\n", text)
     assert "\x1b" not in text and "odd" not in text
@@ -157,6 +157,30 @@ def test_below(some: Path) -> None:
     assert ": 2 done, 2 failed, 1 discarded" in text and "here/bad 1.csv" in text
 
 
+SCRIPT = """
+import sys
+from tests.end_to_end.tasks import write_or_block
+log, begun, gate = sys.argv[1:]
+kwargs = {"log": log, "begun": begun, "gate": gate}
+write_or_block.map(["block"], kwargs=kwargs, workers=1, on_error="skip").collect()
+sys.stdin.read()
+"""
+
+
+def test_a_worker_that_is_killed(here: Path, log: Path, begun: Fifo, gate: Fifo, tmp_path: Path) -> None:
+    """While it computes it is told where; when it was killed its parent says what became of it."""
+    script = write_script(tmp_path / "script.py", SCRIPT)
+    with started(script, log, begun.path, gate.path, stdin=subprocess.PIPE) as process:
+        worker = int(begun.line())
+        assert f":{worker} " in run("status", "out").stdout
+        os.kill(worker, signal.SIGSTOP)
+        until(lambda: "(stopped)" in run("status", "out").stdout, "the worker is stopped")
+        os.kill(worker, signal.SIGKILL)
+        until(lambda: "running" not in run("status", "out", status=None).stdout, "its end is told")
+        until(lambda: "WorkerDied" in run("failures", "out", status=None).stdout, "the verdict is there")
+        process.communicate("")
+
+
 # -- failures -------------------------------------------------------------------------------------------------
 
 
@@ -221,10 +245,10 @@ def test_retry_of_stale_claims(here: Path) -> None:
         gone.acquire(Log.of(here / "stale.csv"))
         for path in gone.paths():
             path.unlink()
-        assert run("status", status=1).stdout.startswith(".: 0 done, 1 running, 1 stale\n")
+        assert run("status", status=1).stdout.startswith(f"{here}: 0 done, 1 running, 1 stale\n")
         assert run("retry").stdout == ""
         assert run("retry", "--stale").stdout == "stale.csv\n"
-        assert run("status").stdout.startswith(".: 0 done, 1 running, 1 open\n")
+        assert run("status").stdout.startswith(f"{here}: 0 done, 1 running, 1 open\n")
         assert isinstance(claims.acquire(Log.of(here / "stale.csv")), Mine)
 
 
@@ -267,12 +291,12 @@ def test_gc_now_asks(some: Path) -> None:
     before = names(some)
     assert "--yes" in run("gc", "--now", status=2).stderr
     with terminal("gc", "--now") as (process, screen):
-        screen.until("any machine?")
+        screen.until("[y/N]")
         screen.type("n\n")
         assert process.wait(DEADLINE) == 1
     assert names(some) == before
     with terminal("gc", "--now") as (process, screen):
-        screen.until("any machine?")
+        screen.until("[y/N]")
         screen.type("y\n")
         assert process.wait(DEADLINE) == 0
     assert names(some) == ["good 1.csv", "good 2.csv"]
@@ -396,11 +420,11 @@ def terminal(*arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], Screen]
 def test_status_in_a_terminal(some: Path) -> None:
     """It is coloured, and a message that is too long for the terminal is folded, not cut."""
     with Claims() as claims:
-        claims.fail(claims.acquire(Log.of(some / "long.csv")), type_name="E", message="y" * 300 + "z")
+        claims.fail(claims.acquire(Log.of(some / "long.csv")), type_name="E", message="Q" * 300 + "END")
     with terminal("status") as (process, screen):
-        screen.until("z")
+        screen.until("END")
         assert process.wait(DEADLINE) == 1
-    assert "\x1b[" in screen.text and screen.text.count("y") == 300
+    assert "\x1b[" in screen.text and screen.text.count("Q") == 300
 
 
 def test_watch_in_a_terminal(some: Path) -> None:

@@ -109,7 +109,8 @@ def test_the_window_moves() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rate", "text"), [(1234.0, "1.23e+03/s"), (4.0, "4/s"), (0.5, "30/min"), (0.01, "36/h")]
+    ("rate", "text"),
+    [(1234.0, "1.23e+03/s"), (4.0, "4/s"), (0.5, "30/min"), (0.01, "36/h"), (0.0, "nothing is being finished")],
 )
 def test_rates_as_people_read_them(rate: float, text: str) -> None:
     """In the unit in which there is at least one."""

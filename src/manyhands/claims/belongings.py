@@ -44,7 +44,7 @@ def inspect(directory: Path) -> Iterator[Check]:
 def _at_work(claimed: list[OutputState]) -> Check:
     owners = {found.owner.token: found.owner for found in claimed if found.owner}
     hosts = {(owner.host, owner.boot_id) for owner in owners.values()}
-    text = f"{len(claimed):,} outputs are being computed, by {len(owners):,} workers on {len(hosts):,} machines"
+    text = f"outputs being computed: {len(claimed):,}; workers: {len(owners):,}; machines: {len(hosts):,}"
     return Check("at work", "ok", text if claimed else "nobody computes anything there")
 
 

@@ -26,7 +26,7 @@ _WIDTH: Final = 15
 @directory_argument
 @json_option
 def doctor(directory: Path, as_json: bool) -> None:
-    """Check DIRECTORY as a place for claimed outputs, and what lies in it.
+    """Check whether DIRECTORY is a good place for outputs.
 
     It tries what claims ask of a filesystem: that one of two creations of a name is refused, fsync, names, room, the
     directory's clock. Then it looks for claims whose owners have gone, and files that are in the way or of no

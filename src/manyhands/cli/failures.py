@@ -24,7 +24,7 @@ from manyhands.cli.status import (
     recursive_option,
     tell_notes,
 )
-from manyhands.cli.tables import ROWS, console, printable, stream_json
+from manyhands.cli.tables import ROWS, console, hint, printable, stream_json
 
 EXAMPLES: Final = 3
 """Names that are shown of each message."""
@@ -100,9 +100,10 @@ def failures(
     show_all: bool,
     as_json: bool,
 ) -> None:
-    """Show which outputs in DIRECTORY failed, by type of exception and message, the most frequent first.
+    """Show what failed in DIRECTORY, and why.
 
-    It reads and changes nothing. `manyhands retry` has them tried again.
+    By type of exception, then by message, the most frequent first; what differs from item to item in messages, as
+    numbers and paths, is left out. It reads and changes nothing. `manyhands retry` has them tried again.
 
     Exit status 0 if nothing failed, 1 if something did, 2 if DIRECTORY can't be listed.
 
@@ -124,6 +125,8 @@ def failures(
     else:
         _show(grouped(failed), directory, traceback=traceback, show_all=show_all)
         tell_notes(survey)
+        if not traceback and survey.counts["failed"]:
+            hint("--traceback shows where")
     sys.exit(int(_count(survey, wanted) > 0))
 
 

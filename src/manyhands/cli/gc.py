@@ -15,8 +15,8 @@ from manyhands.cli.status import directory_argument, recursive_option
 from manyhands.cli.tables import number, printable
 
 WARNING = (
-    "With --now everything but outputs goes: claims of processes that are at work, and what is known of failures.\n"
-    "Does nobody compute outputs in {}, on any machine?"
+    "With --now everything but outputs goes: also claims of those who are at work, and what is known of failures.\n"
+    "Does nobody compute outputs in {}, on any machine, and shall all that go?"
 )
 
 
@@ -29,7 +29,7 @@ WARNING = (
 @click.option("-y", "--yes", is_flag=True, help="With --now: do not ask whether that is so.")
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and change nothing.")
 def gc(directory: Path, recursive: bool, now: bool, yes: bool, dry_run: bool) -> None:
-    """Remove what nobody needs any more of the claims in DIRECTORY.
+    """Remove what claims have left behind in DIRECTORY.
 
     That is what the dead of this machine have left: logs of finished outputs, half-written files, their own
     files. Outputs that were complete and had not got their names are published first. Failures stay, and so

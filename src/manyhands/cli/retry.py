@@ -29,11 +29,12 @@ from manyhands.errors import OutputDirectoryError
 def retry(
     directory: Path, patterns: tuple[str, ...], recursive: bool, discarded: bool, stale: bool, dry_run: bool
 ) -> None:
-    """Reopen the failed outputs in DIRECTORY: whoever computes there next tries them again.
+    """Have failed outputs in DIRECTORY tried again.
 
-    With PATTERNs, as '2024-*.csv', only those whose names match one of them. A record is added to each log and
-    nothing is removed, so this is safe while others are at work, on any machine. It computes nothing itself:
-    processes that run with failed="report" come to it by themselves, as do all runs that start later.
+    They are reopened: whoever computes there next tries them. With PATTERNs, as '2024-*.csv', only those whose
+    names match one of them. A record is added to each log and nothing is removed, so this is safe while others
+    are at work, on any machine. It computes nothing itself: processes that run with failed="report" come to it by
+    themselves, as do all runs that start later.
 
     --stale needs no lease to pass: an owner that is there after all finds its claim superseded, and its output
     is computed once more.

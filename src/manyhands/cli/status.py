@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -13,7 +14,7 @@ import click
 from manyhands.claims.states import STATES, OutputState, State
 from manyhands.claims.survey import Survey
 from manyhands.cli.commands import cli
-from manyhands.cli.tables import ROWS, Rows, console, duration, number, printable, show, stream_json
+from manyhands.cli.tables import ROWS, Rows, console, duration, hint, number, printable, show, stream_json
 
 SKEW: Final = 2.0
 """Seconds by which a directory's clock may be ahead without being told."""
@@ -40,12 +41,12 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print everyt
 @click.option("--all", "show_all", is_flag=True, help="Show all rows, and outputs in every state.")
 @json_option
 def status(directory: Path, recursive: bool, match: str | None, show_all: bool, as_json: bool) -> None:
-    """Show what is done, running, stale and failed in DIRECTORY, the current one if none is given.
+    """Show what is done, running, stale or failed in DIRECTORY.
 
-    It reads and changes nothing, so it may be asked at any time, from any machine. "done" counts files and
-    directories that are not of claims, whoever made them: name yours with --match if there are others.
-    "running since" is when its worker ended what it did before; the times of other machines are only as right
-    as their clocks. Where outputs have temp=, ask for the directory that names: claims are shown where they lie.
+    That is the current one if none is given. It is only read, so ask at any time, from any machine. "done" counts
+    files and directories that are not of claims, whoever made them: name yours with --match if there are others.
+    "since" is when a worker ended what it did before; the times of other machines are only as right as their
+    clocks. Where outputs have temp=, ask for the directory that names: claims are shown where they lie.
 
     Exit status 0 if nothing failed, 1 if outputs failed, are stale or can't be read, 2 if DIRECTORY can't be
     listed.
@@ -68,6 +69,10 @@ def status(directory: Path, recursive: bool, match: str | None, show_all: bool, 
             tables.add(found)
         head_line(survey)
         tables.show(everything=show_all)
+        if survey.counts["failed"]:
+            hint(
+                f"manyhands failures {quoted(directory)} tells more, manyhands retry {quoted(directory)} reopens them"
+            )
         tell_notes(survey)
     sys.exit(exit_status(survey))
 
@@ -116,11 +121,21 @@ STYLES: Final[dict[State, str]] = {
 }
 
 
+def title(directory: Path) -> str:
+    """The directory as its user knows it."""
+    return printable(str(directory.absolute() if directory == Path() else directory))
+
+
+def quoted(directory: Path) -> str:
+    """As a shell takes it, in front of a terminal."""
+    return printable(shlex.quote(str(directory)))
+
+
 def head_line(survey: Survey) -> None:
     """The directory and its counts."""
     from rich.text import Text
 
-    line = Text(f"{printable(str(survey.directory))}: ")
+    line = Text(f"{title(survey.directory)}: ")
     for at, (text, state) in enumerate(counted(survey)):
         line.append(", " if at else "").append(text, style=STYLES.get(state, ""))
     screen = console()
@@ -163,7 +178,7 @@ class _Tables:
         self._show("stale", ("output", "where", "since", "heard of", "why"), self._stale)
         self._show("waiting", ("output", "again in", "attempt", "error"), self._waiting)
         self._show("failed", ("output", "when", "attempt", "error"), self._failed)
-        self._show("unreadable", ("output", "log", "why"), lambda it: (it.prefix, it.reason))
+        self._show("unreadable", ("output", "log", "why"), lambda it: (f"{it.prefix}-{it.slot}", it.reason))
         if everything:
             self._show("discarded", ("output", "when", "attempt", "why"), self._failed)
             self._show("open", ("output", "when", "why"), lambda it: (self._ago(it.since), it.reason))

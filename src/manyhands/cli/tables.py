@@ -96,6 +96,13 @@ def console() -> Console:
     return Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
 
 
+def hint(text: str) -> None:
+    """What a person may do next; programs are not told."""
+    screen = console()
+    if screen.is_terminal:
+        screen.print(f"\n{text}", style="dim", soft_wrap=True)
+
+
 def show(
     title: str, headings: Sequence[str], rows: Iterable[Sequence[str]], hidden: int = 0, style: str = "bold"
 ) -> None:

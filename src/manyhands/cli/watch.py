@@ -27,6 +27,7 @@ from manyhands.cli.status import (
     oldest_first,
     place_of,
     recursive_option,
+    title,
 )
 from manyhands.cli.tables import Rows, console, duration, number, printable, table
 
@@ -133,11 +134,12 @@ class Screen(Protocol):
 def watch(
     directory: Path, recursive: bool, match: str | None, total: int | None, until_idle: bool, interval: float
 ) -> None:
-    """Watch DIRECTORY: what is done, runs and has failed, how fast it goes, and how long it will take.
+    """Show live what is done, runs and fails in DIRECTORY.
 
-    It reads and changes nothing, and may be started at any time, on any machine. Time left needs --total. With
-    it, the watch ends when all outputs are done or have failed; else at Ctrl-C, or as --until-idle says. Outside
-    a terminal it prints a line whenever something has changed.
+    Also how fast it goes and, if --total tells how many outputs there will be, how long it will take. It reads
+    and changes nothing, and may be started at any time, on any machine. With --total it ends when all outputs are
+    done or have failed; else at Ctrl-C, or as --until-idle says. Outside a terminal it prints a line whenever
+    something has changed.
 
     Exit status 0 at Ctrl-C; when it ends by itself as `manyhands status`: 0 if nothing failed, 1 if outputs failed,
     are stale or can't be read. 2 if DIRECTORY can't be listed.
@@ -190,6 +192,8 @@ def _look(survey: Survey, total: int | None, pace: Pace) -> Look:
 
 def per_time(rate: float) -> str:
     """As people read it."""
+    if not rate:
+        return "nothing is being finished"
     if rate >= 1.0:
         return f"{rate:.3g}/s"
     return f"{60 * rate:.3g}/min" if 60 * rate >= 1.0 else f"{3600 * rate:.3g}/h"
@@ -231,7 +235,7 @@ def _drawn(look: Look, top: Path, screen: Console) -> Group:
     from rich.text import Text
 
     now = time.time()
-    head = Text(f"{printable(str(top))}  ", style="bold")
+    head = Text(f"{title(top)}  ", style="bold")
     for at, (text, state) in enumerate(counted(look.survey)):
         head.append(", " if at else "", "not bold").append(text, f"not bold {STYLES.get(state, '')}")
     lines: list[RenderableType] = [head]
