@@ -69,6 +69,9 @@ def status(directory: Path, recursive: bool, match: str | None, show_all: bool, 
             tables.add(found)
         head_line(survey)
         tables.show(everything=show_all)
+        if not survey.claimants and not survey.counts:
+            below = "" if recursive else "; -r looks into directories below"
+            hint(f"No claims are there: what is done may be any files{below}.")
         if survey.counts["failed"]:
             hint(
                 f"manyhands failures {quoted(directory)} tells more, manyhands retry {quoted(directory)} reopens them"
