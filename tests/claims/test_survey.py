@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,10 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from manyhands.claims import Claims, FailedBefore, Log, Mine, gc, liveness, survey
 from manyhands.claims.filesystem import LocalFileSystem, Operation
-from manyhands.claims.names import record_file
+from manyhands.claims.names import output_name, record_file
 from manyhands.claims.record import Claim, Claimant, Commit, Fail, Reopen, encode
 from manyhands.claims.reopen import reopen
 from manyhands.claims.states import STATES, OutputState, Sight, decide
@@ -240,6 +243,50 @@ def test_a_claim_that_is_a_copy_tells_when_it_was_made(tmp_path: Path) -> None:
     assert seen(tmp_path)["a.csv"].since == 1e9
 
 
+names_of_outputs = st.text("ab.~@-é", min_size=1, max_size=8).filter(lambda name: name not in (".", ".."))
+temps = st.none() | st.tuples(st.sampled_from(["/out", "/out/claims"]), names_of_outputs)
+
+
+@given(names_of_outputs, temps, st.booleans(), st.sampled_from(["", "x" * 150, "x" * 230]))
+def test_names_that_logs_tell(name: str, temp: tuple[str, str] | None, is_of_several: bool, long: str) -> None:
+    """Whatever outputs and claims are called, a name that is sure is the output's, and that is in this directory."""
+    final = f"/out/{name[:4]}{long}{name[4:]}"
+    place = None if temp is None else "/".join(temp)
+    log = Log.of(final, temp=place, parts=["/out/other"] if is_of_several else ())
+    found = output_name(log.prefix.name)
+    assert found.name
+    if found.is_here:
+        assert log.directory / found.name == log.final
+    if temp is None and not long and "~" not in name:
+        assert found.is_here
+
+
+@pytest.mark.parametrize("times", [1, 100])
+def test_errors_of_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """One that passes is nothing; one that stays makes that output unreadable, and tells why."""
+    left = [times]
+
+    def stale() -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise OSError(errno.ESTALE, "Stale file handle")
+
+    with Claims() as claims:
+        taken(claims, Log.of(tmp_path / "a.csv"))
+        monkeypatch.setattr(survey, "_files", Meddler(0, stale, always=True))
+        assert state(tmp_path) == (("running", "") if times == 1 else ("unreadable", "Stale file handle"))
+
+
+def test_a_torn_slot_that_is_being_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where slots are written after they are made, one that is whole at the second look is told as what it says."""
+    log = Log.of(tmp_path / "a.csv")
+    log.slot(0).write_bytes(b"")
+    assert state(tmp_path) == ("unreadable", "torn or being written")
+    whole = encode(Fail(TOKEN, "E"))
+    monkeypatch.setattr(survey, "_files", Meddler(3, lambda: log.slot(0).write_bytes(whole)))
+    assert state(tmp_path) == ("failed", "")
+
+
 # -- real processes -------------------------------------------------------------------------------------------
 
 HOLDER = """
@@ -305,12 +352,13 @@ def test_an_owner_that_left_in_order(tmp_path: Path) -> None:
 class Meddler:
     """The real filesystem, on which something happens before one of the operations."""
 
-    def __init__(self, at: int, action: Callable[[], object]) -> None:
+    def __init__(self, at: int, action: Callable[[], object], *, always: bool = False) -> None:
         self.left = at
         self._action = action
+        self._always = always
 
     def perform(self, operation: Operation, /) -> object:
-        if self.left == 0:
+        if self.left == 0 or self._always:
             self._action()
         self.left -= 1
         return LocalFileSystem().perform(operation)

@@ -26,6 +26,7 @@ import manyhands.cli.status
 import manyhands.cli.watch  # noqa: F401  # each file adds its command
 from manyhands import OUTPUT, claimed_output, parallel, validated
 from manyhands.claims import Claims, Log, Mine
+from manyhands.claims.states import STATES
 from manyhands.cli.commands import cli
 from tests.helpers import DEADLINE, Fifo, lines, names, started, tell, until, write_script
 
@@ -129,8 +130,10 @@ def test_status_as_json(some: Path) -> None:
         me = claims.claimant
     assert list(told) == ["directory", "time", "outputs", "done", "counts", "claimants", "not_listed"]
     assert told["directory"] == str(some) and told["done"] == 2
+    assert list(told["counts"]) == [state for state in STATES if state != "done"]
     assert {state for state, count in told["counts"].items() if count} == {"running", "failed", "discarded"}
     outputs = {each["name"]: each for each in told["outputs"]}
+    assert {each["directory"] for each in told["outputs"]} == {str(some)}
     assert sorted(outputs) == ["bad 1.csv", "bad 2.csv", "now.csv", "odd.csv"]
     assert all(list(each) == KEYS.split() for each in outputs.values())
     assert (outputs["now.csv"]["pid"], outputs["now.csv"]["token"]) == (os.getpid(), me.token)

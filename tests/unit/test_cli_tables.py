@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from manyhands.claims.record import Fail
 from manyhands.claims.states import OutputState
+from manyhands.claims.survey import Survey
 from manyhands.cli.failures import EXAMPLES, MESSAGES_MAX, OTHERS, Group, grouped, shape
 from manyhands.cli.tables import Rows, aligned, duration, number, printable
-from manyhands.cli.watch import LOOKS, Pace, per_time
+from manyhands.cli.watch import LOOKS, Pace, is_over, per_time
 
 
 @pytest.mark.parametrize(
@@ -115,6 +118,29 @@ def test_the_window_moves() -> None:
 def test_rates_as_people_read_them(rate: float, text: str) -> None:
     """In the unit in which there is at least one."""
     assert per_time(rate) == text
+
+
+@pytest.mark.parametrize(
+    ("done", "states", "total", "until_idle", "over"),
+    [
+        (5, {}, None, False, False),
+        (5, {}, 5, False, True),
+        (4, {}, 5, False, False),
+        (3, {"failed": 1, "discarded": 1}, 5, False, True),
+        (3, {"waiting": 2}, 5, False, False),
+        (5, {"running": 1}, 5, False, False),
+        (5, {}, None, True, True),
+        (5, {"running": 1}, None, True, False),
+        (5, {"waiting": 1}, None, True, False),
+        (4, {"stale": 1}, 5, True, True),
+    ],
+)
+def test_when_a_watch_is_over(
+    done: int, states: dict[str, int], total: int | None, until_idle: bool, over: bool
+) -> None:
+    """When all are settled and nobody runs; or, if asked for, when nothing runs or waits, however much is left."""
+    survey = Survey(Path("out"), done=done, counts=Counter(states))
+    assert is_over(survey, total, until_idle=until_idle) is over
 
 
 # -- groups ---------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from typing import Any
 
 from manyhands.claims import filesystem as fs
 from manyhands.claims.liveness import life
-from manyhands.claims.names import record_file
 
 
 class DryFileSystem:
@@ -29,8 +28,8 @@ class DryFileSystem:
     def perform(self, operation: fs.Operation, /) -> Any:
         """The reply; raises OSError."""
         match operation:
-            case fs.Judge(claimant, directory):
-                return self._judge(claimant, directory)
+            case fs.Judge(claimant):  # its record was just read; the real one removes those of the dead
+                return life(claimant)
             case fs.Exists(path):  # Written is one
                 return path in self.made or (path not in self.gone and self._real.perform(operation))
             case fs.Read(path):
@@ -52,15 +51,6 @@ class DryFileSystem:
             case _:
                 return self._real.perform(operation)
         return None
-
-    def _judge(self, claimant: Any, directory: Path | None) -> fs.Life:
-        """As the real one, which removes the records of the dead."""
-        if directory is not None and not self.perform(
-            fs.Exists(record_file(directory, claimant.token, "claim"))
-        ):
-            word = record_file(directory, claimant.token, "released")
-            return "released" if self.perform(fs.Exists(word)) else "dead"
-        return life(claimant)
 
     def _read(self, path: Path) -> bytes:
         found = self._found(path)

@@ -145,8 +145,11 @@ def output_name(prefix: str) -> OutputName:
     if elsewhere:
         body = body.rpartition("@")[0]
     start, tilde, after = body.partition("~")
-    name = after if tilde and not start.startswith(".") else body.removeprefix(".")
-    return OutputName(name, not elsewhere and not _is_short(name))
+    if tilde and not start.startswith("."):
+        name, is_sure = after, "~" not in after
+    else:  # a "~" may be of the output's name, or of a temp= that starts with a dot
+        name, is_sure = body.removeprefix("."), not after
+    return OutputName(name, is_sure and not elsewhere and not _is_short(name))
 
 
 @dataclass(frozen=True)

@@ -158,7 +158,10 @@ def list_names(
             name = entry.name
             if not is_plain(name) and listing.add_ours(name):
                 continue
-            is_directory = entry.is_dir(follow_symlinks=False)
+            try:
+                is_directory = entry.is_dir(follow_symlinks=False)
+            except OSError:
+                continue  # its kind is asked for, and it has gone
             if is_directory and below:
                 listing.below.append(name)
             if name.startswith(".") or not wants(name):
@@ -186,20 +189,26 @@ class _Reader:
         named = output_name(prefix)
         directory = self._listing.directory
         log = Log(directory / named.name, directory / prefix)
-        try:
-            slots, found = run(protocol.read(log), _files), None
-            for _ in range(_TRIES):
-                if not slots:
-                    return None
-                found = self._seen(log, slots, is_here=named.is_here)
-                if found.state not in ("stale", "open", "committed"):
-                    break
-                # It may have ended in order, or have been followed, since its log was read.
-                before, slots = slots, run(protocol.read(log), _files)
-                if slots == before:
-                    break
-        except OSError as error:
-            return OutputState(str(directory), named.name, "unreadable", error.strerror or str(error), prefix)
+        reason = ""
+        for _ in range(_TRIES):
+            try:
+                return self._looked(log, is_here=named.is_here)
+            except OSError as error:  # that of a server may pass
+                reason = error.strerror or str(error)
+        return OutputState(str(directory), named.name, "unreadable", reason, prefix)
+
+    def _looked(self, log: Log, *, is_here: bool) -> OutputState | None:
+        slots, found = run(protocol.read(log), _files), None
+        for _ in range(_TRIES):
+            if not slots:
+                return None
+            found = self._seen(log, slots, is_here=is_here)
+            if found.state not in ("stale", "open", "committed", "unreadable"):
+                break
+            # It may have ended in order, or have been followed, since its log was read.
+            before, slots = slots, run(protocol.read(log), _files)
+            if slots == before:
+                break
         return found
 
     def with_since(self, found: OutputState) -> OutputState:

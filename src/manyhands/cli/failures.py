@@ -111,7 +111,7 @@ def failures(
     Examples: manyhands failures results
               manyhands failures results --traceback
     """  # noqa: D301  # \b is click's mark for lines that stay as they are
-    survey = Survey(directory, recursive=recursive, match=match)
+    survey = Survey(directory.absolute() if as_json else directory, recursive=recursive, match=match)
     wanted: set[State] = {"failed"}
     wanted.update({"waiting"} if waiting else (), {"discarded"} if discarded else ())
     failed = (found for found in listed(survey) if found.state in wanted)

@@ -55,7 +55,7 @@ def status(directory: Path, recursive: bool, match: str | None, show_all: bool, 
     Examples: manyhands status results
               manyhands status results --match '*.csv' --json
     """  # noqa: D301  # \b is click's mark for lines that stay as they are
-    survey = Survey(directory, recursive=recursive, match=match)
+    survey = Survey(directory.absolute() if as_json else directory, recursive=recursive, match=match)
     if as_json:
         stream_json(
             {"directory": str(directory.absolute()), "time": time.time()},
