@@ -190,6 +190,7 @@ def test_a_place_where_nothing_can_be_made(tmp_path: Path, monkeypatch: pytest.M
     found = checks(tmp_path)
     assert list(found) == ["filesystem", "writing", "space"]
     assert found["writing"].verdict == "problem" and "Permission denied" in found["writing"].text
+    assert found["writing"].cure == "let this user write there"
 
 
 @pytest.mark.parametrize(

@@ -346,6 +346,24 @@ def test_an_owner_that_left_in_order(tmp_path: Path) -> None:
         assert state(tmp_path)[0] == "open"
 
 
+def test_an_owner_on_another_machine(tmp_path: Path) -> None:
+    """Nothing is known of its process, so it goes by its record: it runs while that is touched, within its lease."""
+    for path in (Log.of(tmp_path / "a.csv").slot(0), record_file(tmp_path, TOKEN, "claim")):
+        path.write_bytes(encode(Claim(DEAD)))
+        os.utime(path, (1e9, 1e9))
+    assert state(tmp_path, clock=lambda: 1e9 + 9) == ("running", "")
+    assert state(tmp_path, clock=lambda: 1e9 - 500) == ("running", ""), "a clock that is behind"
+    assert state(tmp_path, clock=lambda: 1e9 + 11) == ("stale", "no sign of life for longer than its lease")
+
+
+def test_a_clock_that_is_ahead_is_noticed(tmp_path: Path) -> None:
+    """The latest time that was seen tells by how much at least."""
+    Log.of(tmp_path / "a.csv").slot(0).write_text("what")
+    os.utime(Log.of(tmp_path / "a.csv").slot(0), (2e9, 2e9))
+    look = Survey(tmp_path)
+    assert look.newest == 0.0 and list(look.read()) and look.newest == 2e9
+
+
 # -- while others write ---------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from manyhands.claims.states import OutputState
 from manyhands.claims.survey import Survey
 from manyhands.cli.failures import EXAMPLES, MESSAGES_MAX, OTHERS, Group, grouped, shape
 from manyhands.cli.tables import Rows, aligned, duration, number, printable
-from manyhands.cli.watch import LOOKS, Pace, is_over, per_time
+from manyhands.cli.watch import LOOKS, Pace, is_over, pause, per_time
 
 
 @pytest.mark.parametrize(
@@ -141,6 +141,12 @@ def test_when_a_watch_is_over(
     """When all are settled and nobody runs; or, if asked for, when nothing runs or waits, however much is left."""
     survey = Survey(Path("out"), done=done, counts=Counter(states))
     assert is_over(survey, total, until_idle=until_idle) is over
+
+
+@pytest.mark.parametrize(("interval", "took", "seconds"), [(2.0, 0.1, 2.0), (2.0, 0.5, 2.0), (2.0, 3.0, 12.0)])
+def test_large_directories_are_looked_at_less_often(interval: float, took: float, seconds: float) -> None:
+    """Looks are as far apart as was asked for, and take no more than a fifth of the time."""
+    assert pause(interval, took) == seconds
 
 
 # -- groups ---------------------------------------------------------------------------------------------------

@@ -59,8 +59,7 @@ def examine(directory: Path) -> Iterator[Check]:
     try:
         probe.mkdir()
     except OSError as error:
-        cure = "let this user write there" if isinstance(error, PermissionError) else ""
-        yield Check("writing", "problem", f"nothing can be made there: {error.strerror}", cure)
+        yield Check("writing", "problem", f"nothing can be made there: {error.strerror}", _cure(error))
         yield from _guarded("space", _space, directory)
         return
     try:
@@ -87,12 +86,20 @@ def _guarded(name: str, check: Callable[[Path], Check], path: Path) -> Iterator[
     try:
         yield check(path)
     except OSError as error:
-        yield Check(
-            name,
-            "problem",
-            f"it failed: {error.strerror or error}",
-            "see the system's log; is it mounted well?",
-        )
+        yield Check(name, "problem", f"it failed: {error.strerror or error}", _cure(error))
+
+
+def _cure(error: OSError) -> str:
+    return _CURES.get(error.errno or 0, "see what the system's log says of that filesystem")
+
+
+_CURES: Final = {
+    errno.EACCES: "let this user write there",
+    errno.EPERM: "let this user write there",
+    errno.EROFS: "mount it for writing",
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room, or ask for a larger quota",
+}
 
 
 def _writing(probe: Path) -> Check:

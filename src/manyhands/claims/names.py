@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from manyhands.errors import TemplateError
 
@@ -126,8 +126,7 @@ def final_name(staging: StagingName) -> str | None:
     return staging.tail
 
 
-@dataclass(frozen=True, slots=True)
-class OutputName:
+class OutputName(NamedTuple):
     """What the prefix of a log tells of its output.
 
     ``name`` is for people: a hash of the name if that is long. ``is_here`` says that it surely is the output's

@@ -129,7 +129,11 @@ class Screen(Protocol):
     help="End at the first look at which nothing runs, or waits to be tried again.",
 )
 @click.option(
-    "--interval", type=click.FloatRange(min=0.1), default=2.0, show_default=True, help="Seconds between looks."
+    "--interval",
+    type=click.FloatRange(min=0.1),
+    default=2.0,
+    show_default=True,
+    help="Seconds between looks, at least.",
 )
 def watch(
     directory: Path, recursive: bool, match: str | None, total: int | None, until_idle: bool, interval: float
@@ -153,12 +157,13 @@ def watch(
     try:
         with _screen(directory) as screen:
             while ended is None:
+                begin = time.monotonic()
                 look = _look(Survey(directory, recursive=recursive, match=match), total, pace)
                 screen.show(look)
                 if is_over(look.survey, total, until_idle=until_idle):
                     ended = look.survey
                 else:
-                    time.sleep(interval)
+                    time.sleep(pause(interval, time.monotonic() - begin))
     except KeyboardInterrupt:
         sys.exit(0)
     sys.exit(exit_status(ended))
@@ -170,6 +175,11 @@ def is_over(survey: Survey, total: int | None, *, until_idle: bool) -> bool:
         return not survey.counts["running"]
     counts = survey.counts
     return until_idle and not (counts["running"] or counts["waiting"] or counts["committed"])
+
+
+def pause(interval: float, took: float) -> float:
+    """Seconds until the next look: of large directories it takes a fifth of the time at most."""
+    return max(interval, 4 * took)
 
 
 def settled(survey: Survey) -> int:
