@@ -133,7 +133,7 @@ class Screen(Protocol):
     type=click.FloatRange(min=0.1),
     default=2.0,
     show_default=True,
-    help="Seconds between looks, at least.",
+    help="Seconds between looks, or more.",
 )
 def watch(
     directory: Path, recursive: bool, match: str | None, total: int | None, until_idle: bool, interval: float
