@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manyhands.claims import Claims, FailedBefore, Log, Mine, gc, liveness, survey
-from manyhands.claims.filesystem import LocalFileSystem, Operation
+from manyhands.claims import Claims, FailedBefore, Log, Mine, gc, liveness, protocol, survey
+from manyhands.claims.filesystem import LocalFileSystem, Operation, run
 from manyhands.claims.names import output_name, record_file
 from manyhands.claims.record import Claim, Claimant, Commit, Fail, Reopen, encode
-from manyhands.claims.reopen import reopen
+from manyhands.claims.reopen import reopen, reopened
 from manyhands.claims.states import STATES, OutputState, Sight, decide
 from manyhands.claims.survey import Survey
 
@@ -485,6 +485,51 @@ def test_a_stale_claim_is_released(tmp_path: Path) -> None:
         assert not log.final.exists()
         committed(fast, taken(fast, log))
         assert log.final.read_text() == "whole"
+
+
+def claimed_again(found: OutputState) -> None:
+    """A run that tries failures once more begins, and goes on."""
+    with Claims() as claims:
+        mine = claims.acquire(Log.of(Path(found.directory) / found.name), reopen=found.slot)
+        if isinstance(mine, Mine):
+            claims.fail(mine, type_name="Again")
+
+
+@pytest.mark.parametrize("action", [reopen, claimed_again])
+def test_two_reopen_at_every_step(tmp_path: Path, action: Callable[[OutputState], object]) -> None:
+    """Whoever else opens it meanwhile: one of both has the slot, and the log goes on from there."""
+    at, is_over = 0, False
+    while not is_over:
+        directory = tmp_path / str(at)
+        directory.mkdir()
+        with Claims() as claims:
+            claims.fail(taken(claims, Log.of(directory / "a.csv")), type_name="E")
+        found = seen(directory)["a.csv"]
+        meddler = Meddler(at, lambda found=found: action(found))
+        won = run(reopened(found, liveness.identity("d" * 24)), meddler)
+        is_over = meddler.left >= 0
+        slots = [protocol.decode(path.read_bytes()) for path in sorted(directory.glob(".a.csv.claim-*"))]
+        assert [slot.kind for slot in slots[1:3]] == ["FAIL", "REOPEN"], f"before operation {at}"
+        assert won == (slots[2].token == "d" * 24)
+        assert not [path for path in directory.iterdir() if path.name.endswith("-record")]
+        at += 1
+    assert at > 2, "the operations were counted"
+
+
+@pytest.mark.parametrize("kind", ["directory", "fifo", "link", "large"])
+def test_what_may_lie_in_a_slot(tmp_path: Path, kind: str) -> None:
+    """Nothing is followed or waited for; it is told what is there."""
+    slot, target = Log.of(tmp_path / "a.csv").slot(0), tmp_path / ".target"
+    target.write_bytes(encode(Fail(TOKEN, "E")))
+    if kind == "directory":
+        slot.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(slot)
+    elif kind == "link":
+        slot.symlink_to(target)
+    else:
+        slot.write_bytes(b" " * 100_000)
+    assert state(tmp_path) == ("unreadable", "too long" if kind == "large" else "it is no regular file")
 
 
 def test_all_states_are_known() -> None:
