@@ -25,7 +25,8 @@ import manyhands.cli.retry
 import manyhands.cli.status
 import manyhands.cli.watch  # noqa: F401  # each file adds its command
 from manyhands import OUTPUT, claimed_output, parallel, validated
-from manyhands.claims import Claims, Log, Mine
+from manyhands.claims import Claims, Log, Mine, liveness
+from manyhands.claims.record import Claim, Commit, encode
 from manyhands.claims.states import STATES
 from manyhands.cli.commands import cli
 from tests.helpers import DEADLINE, Fifo, lines, names, started, tell, until, write_script
@@ -241,6 +242,14 @@ def test_retry_of_all(some: Path, log: Path) -> None:
     assert run("retry", "--discarded").stdout == "odd.csv\n"
 
 
+def test_retry_as_json(some: Path) -> None:
+    """What was reopened, or would be."""
+    expected = {"directory": str(some), "dry_run": True, "reopened": ["bad 1.csv"]}
+    assert json.loads(run("retry", "--json", ".", "*1*", "--dry-run").stdout) == expected
+    told = run("retry", "--json", ".", "*1*")
+    assert json.loads(told.stdout) == {**expected, "dry_run": False} and told.stderr == ""
+
+
 def test_retry_of_stale_claims(here: Path) -> None:
     """Claims whose owners are gone are given up, if asked for; those of the living are left alone."""
     with Claims() as claims, Claims() as gone:
@@ -280,6 +289,20 @@ def test_gc(some: Path) -> None:
     assert run("gc", "--now", "--yes").stdout == dry
     assert names(some) == ["good 1.csv", "good 2.csv"]
     assert run("gc").stderr == "nothing removed\n"
+
+
+def test_gc_as_json(here: Path) -> None:
+    """What is removed and, of a dry run, what would be published."""
+    log, owner = Log.of(here / "a.csv"), liveness.identity("a" * 24)
+    log.slot(0).write_bytes(encode(Claim(owner)))
+    log.slot(1).write_bytes(encode(Commit(owner)))
+    log.staging(0, owner.token).write_text("whole")
+    dry = json.loads(run("gc", "--now", "--dry-run", "--json").stdout)
+    assert list(dry) == ["directory", "dry_run", "removed", "would_publish"]
+    assert dry == {**dry, "directory": str(here), "dry_run": True, "would_publish": ["a.csv"]}
+    told = json.loads(run("gc", "--now", "--yes", "--json").stdout)
+    assert told == {**dry, "dry_run": False, "would_publish": []} and len(told["removed"]) == 3
+    assert names(here) == ["a.csv"]
 
 
 def test_gc_below(some: Path) -> None:
@@ -361,6 +384,15 @@ def test_watch_tells_changes(here: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         "2 done, of 2",
     ]
     assert "left" in text.splitlines()[1]
+
+
+def test_watch_as_json(some: Path) -> None:
+    """A line for each change, with the numbers alone."""
+    told = [json.loads(line) for line in run("watch", "--json", "--total", 5, status=1).stdout.splitlines()]
+    assert [list(each) for each in told] == [
+        ["time", "done", "counts", "settled", "total", "per_second", "seconds_left"]
+    ]
+    assert (told[0]["done"], told[0]["counts"]["failed"], told[0]["settled"], told[0]["total"]) == (2, 2, 5, 5)
 
 
 def test_watch_at_ctrl_c(some: Path) -> None:

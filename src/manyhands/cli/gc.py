@@ -11,8 +11,8 @@ import click
 from manyhands.claims.dry import DryFileSystem
 from manyhands.claims.gc import gc as collect
 from manyhands.cli.commands import cli
-from manyhands.cli.status import directory_argument, recursive_option
-from manyhands.cli.tables import number, printable
+from manyhands.cli.status import directory_argument, json_option, recursive_option
+from manyhands.cli.tables import number, printable, tell_json
 
 WARNING = (
     "With --now everything but outputs goes: also claims of those who are at work, and what is known of failures.\n"
@@ -28,7 +28,8 @@ WARNING = (
 )
 @click.option("-y", "--yes", is_flag=True, help="With --now: do not ask whether that is so.")
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and change nothing.")
-def gc(directory: Path, recursive: bool, now: bool, yes: bool, dry_run: bool) -> None:
+@json_option
+def gc(directory: Path, recursive: bool, now: bool, yes: bool, dry_run: bool, as_json: bool) -> None:
     """Remove what claims have left behind in DIRECTORY.
 
     That is what the dead of this machine have left: logs of finished outputs, half-written files, their own
@@ -46,21 +47,27 @@ def gc(directory: Path, recursive: bool, now: bool, yes: bool, dry_run: bool) ->
         if not sys.stdin.isatty():
             raise click.UsageError("--now outside a terminal needs --yes: nobody can be asked")
         click.confirm(WARNING.format(printable(str(directory))), abort=True, err=True)
-    removed = published = 0
+    removed: list[str] = []
+    published: list[str] = []
     try:
         for each in _directories(directory, recursive):
             dry = DryFileSystem() if dry_run else None
-            gone = collect(each, now, dry)
-            for path in gone:
-                click.echo(printable(str(path.relative_to(directory))))
-            removed += len(gone)
-            published += len(dry.made) if dry else 0
+            gone = [str(path.relative_to(directory)) for path in collect(each, now, dry)]
+            removed += gone
+            published += [str(path.relative_to(directory)) for path in (dry.made if dry else ())]
+            for path in () if as_json else gone:
+                click.echo(printable(path))
     except OSError as error:
         click.echo(f"Error: {printable(str(error))}", err=True)
         sys.exit(1)
-    verb = "would be removed" if dry_run else "removed"
-    also = f", {number(published, 'output')} would be published" if published else ""
-    click.echo(f"{number(removed, 'file') if removed else 'nothing'} {verb}{also}", err=True)
+    finally:  # what was done is told, whatever came then
+        if as_json:
+            told = {"dry_run": dry_run, "removed": removed, "would_publish": published}
+            tell_json(directory=str(directory.absolute()), **told)
+    if not as_json:
+        verb = "would be removed" if dry_run else "removed"
+        also = f", {number(len(published), 'output')} would be published" if published else ""
+        click.echo(f"{number(len(removed), 'file') if removed else 'nothing'} {verb}{also}", err=True)
 
 
 def _directories(top: Path, recursive: bool) -> list[Path]:

@@ -12,8 +12,8 @@ from manyhands.claims.reopen import reopen
 from manyhands.claims.states import OutputState, State
 from manyhands.claims.survey import Survey
 from manyhands.cli.commands import cli
-from manyhands.cli.status import directory_argument, listed, outputs, place_of, recursive_option
-from manyhands.cli.tables import printable
+from manyhands.cli.status import directory_argument, json_option, listed, outputs, place_of, recursive_option
+from manyhands.cli.tables import printable, tell_json
 from manyhands.errors import OutputDirectoryError
 
 
@@ -26,8 +26,15 @@ from manyhands.errors import OutputDirectoryError
     "--stale", is_flag=True, help="Also claims of owners that have ended or are not heard of any more."
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be reopened, and change nothing.")
+@json_option
 def retry(
-    directory: Path, patterns: tuple[str, ...], recursive: bool, discarded: bool, stale: bool, dry_run: bool
+    directory: Path,
+    patterns: tuple[str, ...],
+    recursive: bool,
+    discarded: bool,
+    stale: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Have failed outputs in DIRECTORY tried again.
 
@@ -48,17 +55,22 @@ def retry(
     """  # noqa: D301  # \b is click's mark for lines that stay as they are
     states: set[State] = {"failed"}
     states.update({"discarded"} if discarded else (), {"stale"} if stale else ())
-    reopened = 0
+    reopened = []
     try:
         for found in listed(Survey(directory, recursive=recursive)):
             if found.state in states and _is_meant(found, patterns, directory) and (dry_run or reopen(found)):
-                reopened += 1
-                click.echo(printable(place_of(found, directory)))
+                reopened.append(place_of(found, directory))
+                if not as_json:
+                    click.echo(printable(reopened[-1]))
     except OutputDirectoryError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)
-    verb = "would be reopened" if dry_run else "reopened"
-    click.echo(f"{outputs(reopened) if reopened else 'nothing'} {verb}", err=True)
+    finally:  # what was done is told, whatever came then
+        if as_json:
+            tell_json(directory=str(directory.absolute()), dry_run=dry_run, reopened=reopened)
+    if not as_json:
+        verb = "would be reopened" if dry_run else "reopened"
+        click.echo(f"{outputs(len(reopened)) if reopened else 'nothing'} {verb}", err=True)
 
 
 def _is_meant(found: OutputState, patterns: tuple[str, ...], top: Path) -> bool:

@@ -147,6 +147,11 @@ def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
+def tell_json(**fields: Any) -> None:
+    """One JSON object."""
+    click.echo(json.dumps(fields, indent=1))
+
+
 def stream_json(
     fields: dict[str, Any], name: str, items: Iterable[Any], rest: Callable[[], dict[str, Any]]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections import deque
@@ -9,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import click
 
-from manyhands.claims.states import OutputState
+from manyhands.claims.states import STATES, OutputState
 from manyhands.claims.survey import Survey
 from manyhands.cli.commands import cli
 from manyhands.cli.status import (
@@ -109,6 +110,18 @@ class Look:
             parts.append(f"{duration(self.seconds_left)} left")
         return ", ".join(parts)
 
+    def as_json(self) -> dict[str, Any]:
+        """The numbers alone; the keys are documented, and stay."""
+        return {
+            "time": time.time(),
+            "done": self.survey.done,
+            "counts": {state: self.survey.counts[state] for state in STATES if state != "done"},
+            "settled": self.settled,
+            "total": self.total,
+            "per_second": self.rate,
+            "seconds_left": self.seconds_left,
+        }
+
 
 class Screen(Protocol):
     """Where looks are shown."""
@@ -135,8 +148,15 @@ class Screen(Protocol):
     show_default=True,
     help="Seconds between looks, or more.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON whenever something has changed.")
 def watch(
-    directory: Path, recursive: bool, match: str | None, total: int | None, until_idle: bool, interval: float
+    directory: Path,
+    recursive: bool,
+    match: str | None,
+    total: int | None,
+    until_idle: bool,
+    interval: float,
+    as_json: bool,
 ) -> None:
     """Show live what is done, runs and fails in DIRECTORY.
 
@@ -155,7 +175,7 @@ def watch(
     pace = Pace()
     ended = None
     try:
-        with _screen(directory) as screen:
+        with _screen(directory, as_json=as_json) as screen:
             while ended is None:
                 begin = time.monotonic()
                 look = _look(Survey(directory, recursive=recursive, match=match), total, pace)
@@ -210,10 +230,10 @@ def per_time(rate: float) -> str:
 
 
 @contextmanager
-def _screen(directory: Path) -> Iterator[Screen]:
+def _screen(directory: Path, *, as_json: bool) -> Iterator[Screen]:
     screen = console()
-    if not screen.is_terminal:
-        yield Lines()
+    if as_json or not screen.is_terminal or screen.is_dumb_terminal:
+        yield Lines(as_json=as_json)
         return
     from rich.live import Live
 
@@ -229,13 +249,17 @@ def _screen(directory: Path) -> Iterator[Screen]:
 class Lines:
     """A line for each change."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, as_json: bool = False) -> None:
+        self._as_json = as_json
         self._last = ""
 
     def show(self, look: Look) -> None:
         """Say how it is, if it is not as before."""
         if look.counts != self._last:
             self._last = look.counts
+            if self._as_json:
+                click.echo(json.dumps(look.as_json()))
+                return
             click.echo(f"{time.strftime('%H:%M:%S')}  {look.counts}{look.pace and f'; {look.pace}'}")
 
 
