@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -170,7 +171,7 @@ def test_clocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skew: int) -> N
     found = checks(tmp_path)["clock"]
     assert found.verdict == "warning"
     assert ("ahead of" if skew > 0 else "behind") in found.text
-    assert any(f"{seconds} s" in found.text for seconds in (99, 100))
+    assert re.search(r" (9\d|100) s ", found.text)
 
 
 def test_names_that_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

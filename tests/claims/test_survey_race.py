@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -22,10 +23,12 @@ ALLOWED = {
 """States in which outputs may ever be seen, by their names; not stale, since nobody dies, nor unreadable."""
 
 
-def write(directory: Path, seed: int) -> None:
+def write(directory: Path, seed: int, was_seen: Event) -> None:
     """Goes through the outputs again and again, each time as somebody new; removes some that are finished."""
     draw = random.Random(seed)
-    for _ in range(TURNS):
+    for turn in range(TURNS):
+        if turn == TURNS // 2:
+            was_seen.wait()
         with Claims(durable=False) as claims:
             for _ in range(3):
                 name = f"{draw.choice(sorted(ALLOWED))}-{draw.randrange(ITEMS)}"
@@ -50,14 +53,18 @@ def write(directory: Path, seed: int) -> None:
 def test_writers_and_readers(tmp_path: Path, seed: int) -> None:
     """A reader meets no error, and sees no output in a state in which it never was, nor one owner at two outputs."""
     with ThreadPoolExecutor(WRITERS) as pool:
-        writers = [pool.submit(write, tmp_path, 100 * seed + writer) for writer in range(WRITERS)]
+        was_seen = Event()
+        writers = [pool.submit(write, tmp_path, 100 * seed + writer, was_seen) for writer in range(WRITERS)]
         looks, is_over = 0, False
         while not is_over:
             is_over = all(writer.done() for writer in writers)  # so the last look is at what is left
             look = Survey(tmp_path)
-            for found in look.read():
-                assert found.state in ALLOWED[found.name.partition("-")[0]], found
-                assert found.failure is None or found.failure.message == found.name
+            try:
+                for found in look.read():
+                    assert found.state in ALLOWED[found.name.partition("-")[0]], found
+                    assert found.failure is None or found.failure.message == found.name
+            finally:
+                was_seen.set()
             looks += 1
         assert [writer.result() for writer in writers] == [None] * WRITERS
     assert looks > 1

@@ -93,8 +93,8 @@ def test_status(some: Path) -> None:
         claims.acquire(Log.of(some / "now.csv"))
         text = run("status", status=1).stdout
     assert text.splitlines()[0] == f"{some}: 2 done, 1 running, 2 failed, 1 discarded"
-    assert re.search(rf"now\.csv +\S+:{os.getpid()} +0 s +1 +\d s ago", text)
-    assert re.search(r"bad 1\.csv +\d+ s ago +1 +ValueError: bad 1: no good\n", text)
+    assert re.search(rf"now\.csv +\S+:{os.getpid()} +\d.* +1 +\d.* ago", text)
+    assert re.search(r"bad 1\.csv +\d.* ago +1 +ValueError: bad 1: no good\n", text)
     assert "\x1b" not in text and "odd" not in text
     assert re.search(r"odd\.csv", run("status", "--all", status=1).stdout)
 
