@@ -15,6 +15,7 @@ from pathlib import Path
 from manyhands.claims import protocol
 from manyhands.claims.filesystem import (
     Exists,
+    FileSystem,
     Judge,
     Link,
     List,
@@ -41,10 +42,12 @@ from manyhands.claims.record import Claim, Commit, Fail, Record, Unreadable, dec
 from manyhands.errors import OutputDirectoryError
 
 
-def gc(directory: str | os.PathLike[str], now: bool = False) -> list[Path]:
-    """As ``manyhands.gc``, which says what it does."""
+def gc(
+    directory: str | os.PathLike[str], now: bool = False, filesystem: FileSystem | None = None
+) -> list[Path]:
+    """As ``manyhands.gc``, which says what it does; on another ``filesystem`` than the real one, if given."""
     token = os.urandom(TOKEN_LENGTH // 2).hex()
-    return run(collect(Path(directory), token, now=now), LocalFileSystem())
+    return run(collect(Path(directory), token, now=now), filesystem or LocalFileSystem())
 
 
 def collect(directory: Path, token: str, *, now: bool = False) -> Steps[list[Path]]:

@@ -13,12 +13,15 @@ import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from manyhands.claims.filesystem import Life
 from manyhands.claims.names import RecordFile, record_file
 from manyhands.claims.record import Claimant
 from manyhands.settings import LEASE
+
+Condition = Literal["alive", "stopped", "ended", "hidden"]
+"""Of a process; hidden: it is on another machine, in another container, or this user may not see it."""
 
 _PROC = sys.platform == "linux"
 _PID_END: Final = 2**31
@@ -77,6 +80,22 @@ def life(claimant: Claimant) -> Life:
     if started == claimant.start_ticks:
         return "unknown"  # it may be stopped for good
     return "unknown" if started is None and _is_hidden(claimant.pid) else "dead"
+
+
+def condition(claimant: Claimant) -> Condition:
+    """What can be seen from here of the process of ``claimant``; for people, nothing is decided by it."""
+    if life(claimant) == "dead":
+        return "ended"
+    me = identity("")
+    if (claimant.boot_id, claimant.pid_namespace) != (me.boot_id, me.pid_namespace):
+        return "hidden"
+    import psutil
+
+    try:
+        status = psutil.Process(claimant.pid).status()
+    except (psutil.Error, ValueError, OverflowError):
+        return "hidden"
+    return "stopped" if status in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP) else "alive"
 
 
 def _is_there(path: Path) -> bool:

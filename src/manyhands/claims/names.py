@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from manyhands.errors import TemplateError
 
@@ -136,6 +136,31 @@ def final_name(staging: StagingName) -> str | None:
     if staging.part is not None or _elsewhere.search(staging.prefix) or _is_short(staging.tail):
         return None
     return staging.tail
+
+
+class OutputName(NamedTuple):
+    """What the prefix of a log tells of its output.
+
+    ``name`` is for people: a hash of the name if that is long. ``is_here`` says that it surely is the output's
+    basename, and that the output is in the directory of its slots; else only the function knows where it is.
+    """
+
+    name: str
+    is_here: bool
+
+
+def output_name(prefix: str) -> OutputName:
+    """The output whose slots start with ``prefix`` (a basename)."""
+    body = prefix.removesuffix(_MARK_OF_SEVERAL).removesuffix(_MARK)
+    elsewhere = _elsewhere.search(prefix) is not None
+    if elsewhere:
+        body = body.rpartition("@")[0]
+    start, tilde, after = body.partition("~")
+    if tilde and not start.startswith("."):
+        name, is_sure = after, "~" not in after
+    else:  # a "~" may be of the output's name, or of a temp= that starts with a dot
+        name, is_sure = body.removeprefix("."), not after
+    return OutputName(name, is_sure and not elsewhere and not _is_short(name))
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,17 @@ from manyhands.cli.signals import exiting
 COMMANDS: Final = {
     "completion": "Print the completion script of a shell.",
     "demo": "Count objects in images, by processes that share a directory.",
+    "doctor": "Check a directory as a place for outputs that are claimed.",
+    "failures": "Show what failed in a directory, and why.",
+    "gc": "Remove what nobody needs of the claims in a directory.",
     "logserver": "Take log records of other processes into a file.",
     "report": "Write a page about what maps did, from their journals.",
+    "retry": "Have failed outputs computed again.",
     "run": "Run a function over inputs, in worker processes.",
+    "status": "Show what is done, running and failed in a directory.",
     "stress": "Check a function with @claimed_output in a storm.",
     "version": "Print the versions of what is installed.",
+    "watch": "Show a directory at work, until it is done.",
 }
 """Each command and what ``manyhands --help`` says of it; it is the function of that name in the file of that name."""
 
