@@ -101,7 +101,8 @@ def run(*arguments: object, stdin: str | bytes | None = None, backend: str = "in
 
 def environment() -> dict[str, str]:
     """Of a process that imports what this one can."""
-    return {**os.environ, "PYTHONPATH": ":".join(filter(None, sys.path))}
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return {**own, "PYTHONPATH": ":".join(filter(None, sys.path))}
 
 
 def process(*arguments: object, **options: Any) -> subprocess.Popen[str]:
@@ -235,6 +236,16 @@ def test_nothing_to_do_is_no_error(here: Path) -> None:
     ran = run("count.py:size", "-", stdin="\n")
     assert (ran.exit_code, ran.stdout) == (0, "")
     assert "0 inputs" in ran.stderr
+
+
+def test_a_script_does_not_get_our_arguments(here: Path) -> None:
+    """One that reads its own as it is imported finds none; ours are back then."""
+    (here / "ends.py").write_text(
+        "import sys\nARGUMENTS = sys.argv[:]\ndef arguments(_):\n    return ARGUMENTS\n"
+    )
+    before = sys.argv[:]
+    assert run("ends.py:arguments", "1").stdout == "['ends.py']\n"
+    assert sys.argv == before
 
 
 @pytest.mark.usefixtures("here")
