@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.command(epilog=exits.EPILOG)
 @click.argument("function", metavar=METAVAR, shell_complete=completed)
 @click.argument("inputs", nargs=-1, metavar="INPUT...", shell_complete=completed_input)
-@click.option("--star", is_flag=True, help="Each input is a row of comma-separated arguments; see below.")
+@click.option("--star", is_flag=True, help="Each input is a row of comma-separated arguments; see above.")
 @click.option(
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="An argument that all calls have in common."
 )
