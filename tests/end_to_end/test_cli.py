@@ -87,6 +87,25 @@ def test_an_interrupt_of_python_itself_is_one() -> None:
     assert ended.value.code == 130
 
 
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_what_nobody_reads_is_not_complained_about(lines: int) -> None:
+    """Whether it is noticed when the buffer is full, or in the end; status 141."""
+    program = (
+        "import sys; from manyhands.cli.signals import exiting\n"
+        f"with exiting():\n    sys.stdin.read()\n    for n in range({lines}): print(n)\n    sys.exit(3)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(  # type: ignore[call-overload]
+        [sys.executable, "-c", program], env=environment, **pipes
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        process.stdin.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
 # -- version --------------------------------------------------------------------------------------------------
 
 

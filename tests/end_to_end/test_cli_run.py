@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +104,8 @@ def run(*arguments: object, stdin: str | bytes | None = None, backend: str = "in
 
 def environment() -> dict[str, str]:
     """Of a process that imports what this one can."""
-    return {**os.environ, "PYTHONPATH": ":".join(filter(None, sys.path))}
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return {**own, "PYTHONPATH": ":".join(filter(None, sys.path))}
 
 
 def process(*arguments: object, **options: Any) -> subprocess.Popen[str]:
@@ -163,6 +167,7 @@ def test_rows_of_a_table() -> None:
     assert ran.exit_code == 1
     assert [Path(path).read_text() for path in ran.stdout.split()] == ["10", "15"]
     assert "failed: 4,none.png: FileNotFoundError" in ran.stderr
+    assert "the same command tries what failed once more" in ran.stderr
     assert run("count.py:count", "--star", "c.png,7").exit_code == 0
     assert Path("out/c.txt").read_text() == "35"
 
@@ -237,6 +242,16 @@ def test_nothing_to_do_is_no_error(here: Path) -> None:
     assert "0 inputs" in ran.stderr
 
 
+def test_a_script_does_not_get_our_arguments(here: Path) -> None:
+    """One that reads its own as it is imported finds none; ours are back then."""
+    (here / "ends.py").write_text(
+        "import sys\nARGUMENTS = sys.argv[:]\ndef arguments(_):\n    return ARGUMENTS\n"
+    )
+    before = sys.argv[:]
+    assert run("ends.py:arguments", "1").stdout == "['ends.py']\n"
+    assert sys.argv == before
+
+
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
     ("arguments", "message"),
@@ -255,6 +270,10 @@ def test_nothing_to_do_is_no_error(here: Path) -> None:
         (["count.py:mean", "1", "x"], "input 2, 'x': argument 'number' of mean: 'x' is no int"),
         (["count.py:count", "a.png", "./a.png"], "have the same output"),
         (["count.py:mean", "1", "--workers", "0"], "workers must not be 0"),
+        (
+            ["count.py:mean", "1", "--no-wait"],
+            "--no-wait is for functions with @claimed_output, which count.py:mean",
+        ),
         (["count.py:mean", "1", "--timeout", "-1"], "timeout must be more than 0 seconds"),
         (["count.py:limited", "1"], "timeout needs worker processes, which can be ended; backend='inline' has"),
         (["count.py:mean", "1", "--on-error", "ignore"], "'ignore' is not one of 'return', 'raise', 'skip'"),
@@ -308,6 +327,41 @@ def test_workers_find_the_function(here: Path, module: str, method: str) -> None
     assert "failed: ab.png: TooSmall: ab.png is empty" in err
 
 
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_terminal(here: Path, plain: bool) -> None:
+    """It has a bar, with whole lines above it; colours, unless NO_COLOR is set."""
+    (here / "ab.png").touch()
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 100))
+    own = {name: value for name, value in environment().items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+    variables = own | {"TERM": "xterm"} | ({"NO_COLOR": "1"} if plain else {})
+    command = [
+        sys.executable,
+        "-m",
+        "manyhands",
+        "run",
+        "count.py:size",
+        "a.png",
+        "ab.png",
+        "--backend",
+        "inline",
+    ]
+    ends = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    with subprocess.Popen(command, env=variables, start_new_session=True, **ends) as ran:  # type: ignore[call-overload]
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # which is how a terminal says that nobody is left
+            while piece := os.read(ours, 4096):
+                shown += piece
+        os.close(ours)
+    assert ran.returncode == 1
+    text = shown.decode().replace("\r", "\n")
+    assert "Size(bytes=5)" in text.splitlines() and "2/2" in text
+    plainly = re.sub(r"\x1b\[[0-9;]*[mKA]", "", text)
+    assert "failed: ab.png: TooSmall: ab.png is empty" in plainly.splitlines()
+    assert bool(re.search(r"\x1b\[[0-9;]*3[0-9]m", text)) == (not plain)
+
+
 BLOCKING = """
 from pathlib import Path
 from manyhands import OUTPUT, claimed_output
@@ -349,11 +403,15 @@ def test_an_interrupt_ends_all_and_the_same_command_goes_on(
 
 
 def test_commands_at_once_share_the_work(here: Path, begun: Fifo, gate: Fifo) -> None:
-    """As tasks of a cluster do: each tells of all outputs in the end, and each was computed once."""
+    """As tasks of a cluster do: each output is computed once, and each command, unless in haste, tells of all."""
     (here / "work.py").write_text(BLOCKING)
     command = ("work.py:work", "a", "block", "b", "c", "--workers", "1")
     with process(*command) as first:
         begun.line()
+        with process(*command, "--no-wait") as hasty:
+            out, err = hasty.communicate(timeout=DEADLINE)
+        assert (hasty.returncode, out.split()) == (0, ["out/a.txt", "out/b.txt", "out/c.txt"])
+        assert "1 being computed elsewhere" in err
         with process(*command) as second:
             assert second.stdout is not None
             told = [second.stdout.readline()]

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 @click.command(epilog=exits.EPILOG)
 @click.argument("function", metavar=METAVAR, shell_complete=completed)
 @click.argument("inputs", nargs=-1, metavar="INPUT...", shell_complete=completed_input)
-@click.option("--star", is_flag=True, help="Each input is a row of comma-separated arguments; see below.")
+@click.option("--star", is_flag=True, help="Each input is a row of comma-separated arguments; see above.")
 @click.option(
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="An argument that all calls have in common."
 )
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
     help='Go on and tell of each failure ("return"), stop at the first ("raise"), or count them only ("skip").',
 )
 @click.option("--ordered/--no-ordered", default=None, help="Results in the order of inputs, or as they come.")
+@click.option(
+    "--no-wait", is_flag=True, help="Leave out what other processes are computing; else wait for that."
+)
 @click.option("--progress/--no-progress", default=None, help="A bar on stderr; else one if that is a terminal.")
 @click.option("--traceback", is_flag=True, help="Tell where each failure was raised.")
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each input.")
@@ -57,6 +61,7 @@ def run(
     star: bool,
     settings: tuple[str, ...],
     on_error: str,
+    no_wait: bool,
     progress: bool | None,
     traceback: bool,
     as_json: bool,
@@ -88,7 +93,7 @@ def run(
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files may be anything but text
     options = {name: value for name, value in options.items() if value is not None}
-    target = _target(function, options)
+    target = _target(function, options, no_wait)
     try:
         common = arguments_for(target, settings)
         items = inputs_for(target, inputs, _lines, star, common)
@@ -107,14 +112,18 @@ def run(
     sys.exit(_Run(target, items, teller, on_error).status(star, common))
 
 
-def _target(function: str, options: dict[str, Any]) -> Any:
+def _target(function: str, options: dict[str, Any], no_wait: bool) -> Any:
     """The function with these options; raises UsageError for what can't be."""
     body: Any = found(function)
     try:
-        target: Any = body if _is_parallel(body) else parallel(body)
-        return target.options(**options)
+        target: Any = (body if _is_parallel(body) else parallel(body)).options(**options)
     except (TypeError, ValueError) as error:
         raise _usage(error) from error
+    if no_wait:
+        if target.task.claim is None:
+            raise click.UsageError(f"--no-wait is for functions with @claimed_output, which {function} has not")
+        target.task = replace(target.task, claim=replace(target.task.claim, wait=False))
+    return target
 
 
 def _is_parallel(function: Any) -> bool:
@@ -125,6 +134,8 @@ def _is_parallel(function: Any) -> bool:
 def _lines() -> Iterator[str]:
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")
+        if sys.stdin.isatty():
+            click.echo("reading inputs from the terminal, one a line; Ctrl-D ends them", err=True)
     return iter(sys.stdin)
 
 
@@ -140,6 +151,8 @@ class _Run:
         self._items = items
         self._teller = teller
         self._on_error = on_error
+        claim = target.task.claim
+        self._goes_on = claim is not None and claim.failed == "retry"
         self._found = 0
         self._begin = time.monotonic()
 
@@ -163,8 +176,10 @@ class _Run:
                 self._sum_up(results)
                 raise click.ClickException(str(error)) from error
             self._sum_up(results)
-            failed = results.counts.failures > 0 and self._on_error != "skip"
-            return exits.FAILED if failed else exits.OK
+            failures = results.counts.failures
+            if failures and self._goes_on:
+                self._teller.say("the same command tries what failed once more")
+            return exits.FAILED if failures and self._on_error != "skip" else exits.OK
 
     def _started(self, star: bool, common: dict[str, Any]) -> Results[Any]:
         named = any(item.kwargs for item in self._items)  # by a header, or beside what is set

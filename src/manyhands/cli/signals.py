@@ -51,11 +51,14 @@ def exiting() -> Iterator[None]:
     """What is in it ends the program with the status that fits, when it is interrupted or nobody reads any more."""
     try:
         with interruptible():
-            yield
+            try:
+                yield
+            finally:
+                print(end="", flush=True)  # what can't be written is to be known now
     except KeyboardInterrupt as error:
         sys.exit(getattr(error, "status", exits.INTERRUPTED))
     except BrokenPipeError:
-        # Python flushes stdout once more as it ends, and would complain.
+        # What is left in its buffer would be tried once more as Python ends.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
