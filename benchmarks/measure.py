@@ -26,6 +26,7 @@ FAMILIES = {
     "N": "claims",
     "O": "claims",
     "R": "policies",
+    "T": "reports",
     "V": "policies",
 }
 """The module of each letter."""
