@@ -183,7 +183,7 @@ def test_hosts_are_on_one_axis() -> None:
 
 
 def test_runs_that_are_apart_have_axes_of_their_own() -> None:
-    """A pause of hours takes no room on an axis and is no wall time; a short one is part of a run; the last are drawn."""
+    """A pause of hours takes no room on an axis and is no wall time; a short one is in a run; the last are drawn."""
     runs = [whole(begun=1e9), whole(begun=1e9 + 30), whole("later", 1e9 + 7200)]
     view = View.of(runs)
     assert [len(stretch.recordings) for stretch in view.stretches()] == [2, 1]

@@ -36,7 +36,9 @@ def _unfinished(view: View) -> Iterator[str]:
     open_maps = sum(not each.is_over for each in view.recordings)
     if open_maps:
         what = (
-            "This map was" if len(view.recordings) == 1 else f"{open_maps} of {len(view.recordings)} maps were"
+            "This map was"
+            if len(view.recordings) == 1
+            else f"{open_maps} of {len(view.recordings)} maps {'was' if open_maps == 1 else 'were'}"
         )
         yield (
             f'<p class="note">{what} not over when this page was written, or ended with its process: '

@@ -134,7 +134,7 @@ def _group(group: FailureGroup) -> str:
         inside += table("Items that failed so", ("#Index", "Item", "Message", "#Attempts", "Worker"), rows)
     if group.count > len(rows):
         inside += f'<p class="soft">And {counted(group.count - len(rows), "item")} more.</p>'
-    name = escaped(group.error_type.removeprefix("builtins."))
+    name = escaped(group.error_type.removeprefix("builtins.").removeprefix("manyhands.errors."))
     where = (
         f"<small>{escaped(short(raised_at, 80))}</small> " if (raised_at := last_frame(group.traceback)) else ""
     )
@@ -183,7 +183,7 @@ def memory(view: View) -> Iterator[str]:
     yield section(
         "memory",
         "Peak memory",
-        f'<p class="soft">{told}</p>\n{table("Peak memory", ("Worker", "#Peak", ""), rows)}',
+        f'<p class="soft">{told}</p>\n{table("Peak memory", ("Worker", "#Peak", ""), rows, "peaks")}',
     )
 
 
