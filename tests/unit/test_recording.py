@@ -8,9 +8,11 @@ from collections import Counter
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import manyhands.reporting.recording as recording_module
 from manyhands.reporting.labels import REPRS_MAX, place
 from manyhands.reporting.recording import (
     ATTEMPTS_MAX,
@@ -215,6 +217,15 @@ def test_texts_of_the_first_items_are_kept() -> None:
         recording.span("a:1", 1.0 * number, 1.0, index=number, item=f"item {number}")
     assert len(recording.labels) == LABELS_MAX
     assert recording.labels[7] == "'item 7'"
+
+
+def test_workers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of very many workers the later ones of a host are counted together."""
+    monkeypatch.setattr(recording_module, "WORKERS_MAX", 3)
+    recording = Recording("f", 0.0, 1)
+    for number in range(9):
+        recording.span(f"a:{number}", number * 1.0, 0.5)
+    assert recording.busy == {"a:0": 0.5, "a:1": 0.5, "a:2": 0.5, "a:others": 3.0}
 
 
 def test_who_looks_meanwhile_costs_nothing() -> None:

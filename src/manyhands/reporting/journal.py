@@ -265,7 +265,7 @@ def _line(file: IO[bytes]) -> bytes:
 
 
 def _begun(header: Any) -> Recording | None:
-    if not isinstance(header, dict) or "manyhands" not in header:
+    if not isinstance(header, dict) or "manyhands" not in header or header.get("kind") != "journal":
         return None
     try:
         total = header.get("total")
