@@ -257,6 +257,18 @@ def test_it_is_written_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     writer.close()
 
 
+def test_short_writes_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system call that takes only a few bytes is followed by another one for the rest."""
+    write = os.write
+    monkeypatch.setattr(journal.os, "write", lambda descriptor, data: write(descriptor, data[:7]))
+    writer = Writer(tmp_path, "f", 1.0, 2)
+    some(writer)
+    writer.ended(2.0)
+    monkeypatch.undo()
+    (found,) = read(tmp_path)
+    assert (found.by_status, found.is_over) == ({"value": 5, "failed": 1}, True)
+
+
 def test_a_full_disk_turns_it_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
