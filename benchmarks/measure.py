@@ -27,6 +27,7 @@ FAMILIES = {
     "O": "claims",
     "R": "policies",
     "S": "logs",
+    "T": "reports",
     "V": "policies",
 }
 """The module of each letter."""

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -214,8 +215,8 @@ def browser(directory: Path) -> Iterator[Browser]:
         opened.close()
 
 
-def colours(png: bytes) -> set[bytes]:
-    """The colours in a picture of eight bits a channel."""
+def colours(png: bytes) -> Counter[bytes]:
+    """The colours in a picture of eight bits a channel, three bytes each, and how many pixels have them."""
     width, height, depth, kind = (
         int.from_bytes(png[16:20]),
         int.from_bytes(png[20:24]),
@@ -231,7 +232,7 @@ def colours(png: bytes) -> set[bytes]:
             data += png[at + 8 : at + 8 + length]
         at += 12 + length
     data = zlib.decompress(data)
-    found: set[bytes] = set()
+    found: Counter[bytes] = Counter()
     above = bytearray(width * size)
     for line in range(height):
         start = line * (width * size + 1)

@@ -172,7 +172,7 @@ def test_a_line_with_a_wrong_field_harms_no_other(tmp_path: Path, kind: str, wro
 def test_a_strange_header_is_none_or_is_shown(tmp_path: Path, begun: Any) -> None:
     """A header with a wrong time makes no journal, and one with an unlikely time can be shown."""
     path = journal.journal_file(tmp_path, "0" * 24)
-    path.write_text(f"{json.dumps({'manyhands': 1, 'begun': begun})}\n" + '["w",0,"a:1"]\n')
+    path.write_text(f"{json.dumps({'manyhands': 1, 'kind': 'journal', 'begun': begun})}\n" + '["w",0,"a:1"]\n')
     found = read_file(path)
     if found is not None:
         assert "".join(page(View.of([found])))
@@ -204,6 +204,7 @@ def test_only_journals_are_read(tmp_path: Path) -> None:
     journal.journal_file(tmp_path, "1" * 24).symlink_to(writer.path)
     journal.journal_file(tmp_path, "2" * 24).write_bytes(b"\0" * 100)
     journal.journal_file(tmp_path, "3" * 24).write_text("[]\n")
+    journal.journal_file(tmp_path, "4" * 24).write_text('{"manyhands":1,"kind":"claim","begun":1.0}\n')
     assert len(read(tmp_path)) == 1
     below = tmp_path / "below"
     below.mkdir()
@@ -254,6 +255,18 @@ def test_it_is_written_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         writer.span("a:1", 2.0, 1.0)
     assert writer.path.stat().st_size > journal.FLUSH_BYTES
     writer.close()
+
+
+def test_short_writes_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system call that takes only a few bytes is followed by another one for the rest."""
+    write = os.write
+    monkeypatch.setattr(journal.os, "write", lambda descriptor, data: write(descriptor, data[:7]))
+    writer = Writer(tmp_path, "f", 1.0, 2)
+    some(writer)
+    writer.ended(2.0)
+    monkeypatch.undo()
+    (found,) = read(tmp_path)
+    assert (found.by_status, found.is_over) == ({"value": 5, "failed": 1}, True)
 
 
 def test_a_full_disk_turns_it_off(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import weakref
 from collections import Counter
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import manyhands.reporting.recording as recording_module
 from manyhands.reporting.labels import REPRS_MAX, place
 from manyhands.reporting.recording import (
     ATTEMPTS_MAX,
@@ -152,6 +155,17 @@ def test_the_slowest_are_the_slowest(durations: list[float], as_runs: bool) -> N
         assert slow.begin == place_of + (0.5 if as_runs else 0.0)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_the_slowest_of_many_are_the_slowest(seed: int) -> None:
+    """Of a thousand durations in any order the longest are kept."""
+    durations = [number / 7 for number in range(1000)]
+    random.Random(seed).shuffle(durations)
+    recording = Recording("f", 0.0, 1)
+    for took in durations:
+        recording.span("a:1", 0.0, took)
+    assert [slow.seconds for slow in recording.slowest] == sorted(durations, reverse=True)[:SLOWEST_MAX]
+
+
 def test_failures_are_grouped_counted_and_bounded() -> None:
     """Failures of one type at one place are one group, whatever they say; all are counted, so many kept."""
     recording = Recording("f", 0.0, 1)
@@ -212,9 +226,20 @@ def test_texts_of_the_first_items_are_kept() -> None:
     """The timeline can name the first items, and those alone."""
     recording = Recording("f", 0.0, 1)
     for number in range(LABELS_MAX + 10):
-        recording.span("a:1", 1.0 * number, 1.0, index=number, item=f"item {number}")
+        recording.span(
+            "a:1", 1.0 * number, 1.0 + number, index=number, item=f"item {number}"
+        )  # each the slowest
     assert len(recording.labels) == LABELS_MAX
     assert recording.labels[7] == "'item 7'"
+
+
+def test_workers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of very many workers the later ones of a host are counted together."""
+    monkeypatch.setattr(recording_module, "WORKERS_MAX", 3)
+    recording = Recording("f", 0.0, 1)
+    for number in range(9):
+        recording.span(f"a:{number}", number * 1.0, 0.5)
+    assert recording.busy == {"a:0": 0.5, "a:1": 0.5, "a:2": 0.5, "a:others": 3.0}
 
 
 def test_who_looks_meanwhile_costs_nothing() -> None:

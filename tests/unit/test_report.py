@@ -15,7 +15,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 import manyhands.cli.report
-from manyhands.reporting.charts import Timeline, ticks
 from manyhands.reporting.figures import figures
 from manyhands.reporting.files import write_whole
 from manyhands.reporting.journal import Writer
@@ -24,6 +23,7 @@ from manyhands.reporting.recording import Recorder, Recording
 from manyhands.reporting.spans import STATUSES
 from manyhands.reporting.texts import percent, size, visible
 from manyhands.reporting.texts import seconds as duration
+from manyhands.reporting.timeline import STRETCHES_MAX, Timeline, ticks
 from manyhands.reporting.trace import write_trace
 from manyhands.reporting.view import OWN_ROWS_MAX, View
 
@@ -180,6 +180,20 @@ def test_hosts_are_on_one_axis() -> None:
     assert view.hosts[1].rows[0].cells(0.0)[0].begin == 5.0
     assert view.outcomes == {"values": 44, "failures": 4, "discarded": 2, "elsewhere": 2}
     assert view.labels == {}, "whose item it is can't be told by its index"
+
+
+def test_runs_that_are_apart_have_axes_of_their_own() -> None:
+    """A pause of hours takes no room on an axis and is no wall time; a short one is in a run; the last are drawn."""
+    runs = [whole(begun=1e9), whole(begun=1e9 + 30), whole("later", 1e9 + 7200)]
+    view = View.of(runs)
+    assert [len(stretch.recordings) for stretch in view.stretches()] == [2, 1]
+    assert [stretch.seconds for stretch in view.stretches()] == [42.0, 12.0]
+    assert (view.active, view.seconds) == (54.0, 7212.0)
+    timeline = Timeline(view)
+    assert timeline.lengths == [42.0] * 3 + [12.0] * 3
+    assert timeline.html.count('class="stretch"') == 2
+    many = Timeline(View.of([whole(begun=1e9 + 7200 * number) for number in range(STRETCHES_MAX + 3)]))
+    assert (many.left_out, many.html.count('class="stretch"')) == (3, STRETCHES_MAX)
 
 
 def test_efficiency_is_busy_time_over_workers_and_wall_time() -> None:
@@ -357,16 +371,16 @@ def test_the_command_writes_what_it_is_asked_for(journals: Path, tmp_path: Path,
 
 
 def test_the_command_says_what_is_wrong(journals: Path, tmp_path: Path) -> None:
-    """Without journals it says how to record them; a file that can't be written is named. Exit status 2."""
+    """Without journals it says how to record them; a file that can't be written is named."""
     empty = tmp_path / "empty"
     empty.mkdir()
     ran = command(empty)
-    assert ran.exit_code == 2
+    assert ran.exit_code == 1
     assert f"there are no journals in {str(empty)!r}" in ran.stderr
     assert f"record={str(empty)!r}" in ran.stderr
     assert "--recursive" in ran.stderr
     ran = command(journals, "-o", tmp_path / "nowhere" / "x.html")
-    assert ran.exit_code == 2
+    assert ran.exit_code == 1
     assert str(tmp_path / "nowhere" / "x.html") in ran.stderr
     assert command(tmp_path / "missing").exit_code == 2
     assert command(tmp_path, "--recursive", "--json").exit_code == 0

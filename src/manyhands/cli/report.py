@@ -34,7 +34,8 @@ def report(directory: Path, output: Path | None, trace: Path | None, recursive: 
     slowest items. It needs nothing from elsewhere. Maps write journals into DIR if they are given record=DIR. Maps
     that still run, or whose processes were killed, are in it with what they have recorded.
 
-    Exit status 0 if the page is written, 2 if there are no journals, or something can't be read or written.
+    Exit status 0 if all is written, 1 if there are no journals or something can't be read or written, 2 if the
+    command was given wrongly.
 
     \b
     Example: manyhands report results -o run.html --trace run.json
@@ -44,12 +45,12 @@ def report(directory: Path, output: Path | None, trace: Path | None, recursive: 
     try:
         recordings = read(directory, recursive=recursive)
         if not recordings:
-            raise click.UsageError(_nothing(directory, recursive))
+            raise click.ClickException(_nothing(directory, recursive))
         if output is None and trace is None and not as_json:
             output = Path("report.html")
         written = _write(recordings, output, trace)
     except OSError as error:
-        raise click.UsageError(f"{error.filename or directory}: {error.strerror or error}") from error
+        raise click.ClickException(f"{error.filename or directory}: {error.strerror or error}") from error
     if as_json:
         from manyhands.reporting.figures import figures
 

@@ -19,7 +19,7 @@ def figures(recordings: Iterable[Recording]) -> dict[str, Any]:
     return {
         "functions": view.functions,
         "begun": view.begun,
-        "seconds": view.seconds,
+        "seconds": view.active,
         "over": all(each.is_over for each in view.recordings),
         "items": view.outcomes,
         "attempts": view.by_status,

@@ -36,7 +36,9 @@ def _unfinished(view: View) -> Iterator[str]:
     open_maps = sum(not each.is_over for each in view.recordings)
     if open_maps:
         what = (
-            "This map was" if len(view.recordings) == 1 else f"{open_maps} of {len(view.recordings)} maps were"
+            "This map was"
+            if len(view.recordings) == 1
+            else f"{open_maps} of {len(view.recordings)} maps {'was' if open_maps == 1 else 'were'}"
         )
         yield (
             f'<p class="note">{what} not over when this page was written, or ended with its process: '
@@ -58,9 +60,10 @@ def _figures(view: View, known: int, total: int | None) -> Iterator[str]:
     calls, failures = sum(view.by_status.values()), view.outcomes["failures"]
     yield _figure("Items", number(known), f"of {number(total)}" if total is not None and total != known else "")
     yield _figure("Failures", number(failures), alarm=bool(failures))
-    rate = calls / view.seconds if view.seconds else 0.0
+    active = view.active
+    rate = calls / active if active else 0.0
     told = f"{rate:,.3g}" if rate < 1000 else number(rate)
-    yield _figure("Wall time", seconds(view.seconds), f"{told} calls a second" if calls else "")
+    yield _figure("Wall time", seconds(active), f"{told} calls a second" if calls else "")
     if (efficiency := view.efficiency) is not None:
         yield _figure("Efficiency", percent(efficiency), f"{seconds(view.busy)} busy")
     workers = sum(host.workers for host in view.hosts)

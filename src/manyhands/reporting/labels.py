@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Final
+from typing import Final, cast
 
 from manyhands.calls import short_repr
 
@@ -94,7 +95,8 @@ def cut(text: str, most: int) -> str:
 
 def is_plain(item: object) -> bool:
     """Whether the item's repr is quick: a number, a text, a path, or a few of them."""
-    kind = type(item)
-    if kind in _PLAIN or isinstance(item, PurePath | Label):
+    if type(item) in _PLAIN or isinstance(item, PurePath | Label):
         return True
-    return kind in (tuple, list) and len(item) <= 6 and all(type(each) in _PLAIN for each in item)  # type: ignore[arg-type,attr-defined]
+    return type(item) in (tuple, list) and all(
+        type(each) in _PLAIN for each in cast("Sequence[object]", item)[:7]
+    )

@@ -17,7 +17,7 @@
     const cell = cells[low - 1];
     return cell && x <= cell[0] + cell[1] + slack ? cell : null;
   };
-  const told = (cell) => {
+  const told = (cell, length) => {
     const [x, width, first, busy, calls = 1, bad = 0, code = 0, attempt = 1] = cell;
     const lines = [];
     const label = calls === 1 ? data.labels[first] : undefined;
@@ -30,7 +30,7 @@
       lines.push(`busy ${words(busy)} in all, ${words(busy / calls)} each`);
       if (bad) lines.push(`${bad.toLocaleString("en")} without a value (${data.statuses[code]})`);
     }
-    lines.push(`at ${words(x / 10000 * data.seconds)}`);
+    lines.push(`at ${words(x / 10000 * length)}`);
     return lines.join("\n");
   };
   document.querySelectorAll("svg.track").forEach((track, row) => {
@@ -42,7 +42,7 @@
       const cell = at(data.rows[row], (event.clientX - box.left) / box.width * 10000, 2 / box.width * 10000);
       tip.hidden = !cell;
       if (!cell) return;
-      tip.textContent = told(cell);
+      tip.textContent = told(cell, data.lengths[row]);
       const size = tip.getBoundingClientRect();
       tip.style.left = `${Math.max(4, Math.min(event.clientX + 14, innerWidth - size.width - 8))}px`;
       tip.style.top = `${event.clientY + 18 + size.height > innerHeight ? event.clientY - size.height - 12 : event.clientY + 18}px`;

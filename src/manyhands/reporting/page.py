@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 from importlib import resources
 
 from manyhands.reporting import sections
-from manyhands.reporting.charts import Timeline, script_data
 from manyhands.reporting.files import write_whole
 from manyhands.reporting.head import header
 from manyhands.reporting.recording import Recording
 from manyhands.reporting.texts import escaped, short
+from manyhands.reporting.timeline import Timeline, script_data
 from manyhands.reporting.view import View
 
 

@@ -169,7 +169,7 @@ class Recording:
             attempt: which attempt it was, from 1.
         """
         slow = last if count > 1 else seconds + last
-        if slow > self._threshold or len(self.labels) < LABELS_MAX:
+        if slow > self._threshold or (count == 1 and len(self.labels) < LABELS_MAX):
             self._admit(
                 worker,
                 begin + seconds if count > 1 else begin,
@@ -293,9 +293,15 @@ class Recording:
     ) -> None:
         if items is not None and len(items):
             item = items[-1]
-        index = index + count - 1 if index >= 0 else -1
-        if index >= 0 and len(self.labels) < LABELS_MAX and index not in self.labels and is_plain(item):
+        if (
+            count == 1
+            and index >= 0
+            and index not in self.labels
+            and len(self.labels) < LABELS_MAX
+            and is_plain(item)
+        ):
             self.labels[index] = self._labels.of(item)
+        index = index + count - 1 if index >= 0 else -1
         if seconds <= self._threshold:
             return
         slow = Slow(seconds, index, self._labels.of(item), worker, begin, status, attempt)

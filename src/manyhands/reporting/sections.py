@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from manyhands.reporting.charts import Timeline, bar, histogram
+from manyhands.reporting.charts import bar, histogram
 from manyhands.reporting.labels import FailureGroup, last_frame
 from manyhands.reporting.markup import section, table
 from manyhands.reporting.recording import Slow
-from manyhands.reporting.spans import STATUSES
+from manyhands.reporting.spans import STATUSES, Status
 from manyhands.reporting.texts import counted, escaped, moment, number, seconds, short, size
+from manyhands.reporting.timeline import Timeline
 from manyhands.reporting.view import View, split
 
 GROUPS_MAX: Final = 50
@@ -42,6 +43,10 @@ def timeline(view: View, drawn: Timeline) -> Iterator[str]:
         told = (
             "Workers that followed one another share a row; at its right, the time in which they ran something."
         )
+    if drawn.left_out:
+        told += (
+            f" {counted(drawn.left_out, 'earlier run')} left out here; all else on this page is of all runs."
+        )
     if len(view.hosts) > 1:
         told += " Each host's times are by its own clock; they may differ."
     yield section(
@@ -68,7 +73,11 @@ def slowest(view: View) -> Iterator[str]:
     if not slowest:
         return
     longest = slowest[0][1].seconds or 1.0
-    rows = [_slow(slow, recording.begun - view.begun + slow.begin, longest) for recording, slow in slowest]
+    apart = len(view.stretches()) > 1
+    rows = []
+    for recording, slow in slowest:
+        begin = recording.begun - view.begun + slow.begin
+        rows.append(_slow(slow, moment(view.begun + begin) if apart else seconds(begin), longest))
     heads = ("#Index", "Item", "#Took", "", "#Began at", "Worker")
     body = table("Slowest items", heads, rows[:SLOWEST_SHOWN], "slowest")
     if more := rows[SLOWEST_SHOWN:]:
@@ -77,7 +86,7 @@ def slowest(view: View) -> Iterator[str]:
     yield section("slowest", "Slowest items", body)
 
 
-def _slow(slow: Slow, begin: float, longest: float) -> str:
+def _slow(slow: Slow, begin: str, longest: float) -> str:
     host, pid = split(slow.worker)
     label = "" if slow.item == str(slow.index) else escaped(short(slow.item, 120))
     if slow.status != "value":
@@ -88,7 +97,7 @@ def _slow(slow: Slow, begin: float, longest: float) -> str:
         f'<tr><td class="n">{_index(slow.index)}</td><td class="text code">{label}</td>'
         f'<td class="n">{seconds(slow.seconds)}</td>'
         f'<td class="meter-cell">{bar(slow.seconds / longest, seconds(slow.seconds))}</td>'
-        f'<td class="n">{seconds(begin)}</td><td>{escaped(host)}:{escaped(pid)}</td></tr>\n'
+        f'<td class="n">{begin}</td><td>{escaped(host)}:{escaped(pid)}</td></tr>\n'
     )
 
 
@@ -125,7 +134,7 @@ def _group(group: FailureGroup) -> str:
         inside += table("Items that failed so", ("#Index", "Item", "Message", "#Attempts", "Worker"), rows)
     if group.count > len(rows):
         inside += f'<p class="soft">And {counted(group.count - len(rows), "item")} more.</p>'
-    name = escaped(group.error_type.removeprefix("builtins."))
+    name = escaped(group.error_type.removeprefix("builtins.").removeprefix("manyhands.errors."))
     where = (
         f"<small>{escaped(short(raised_at, 80))}</small> " if (raised_at := last_frame(group.traceback)) else ""
     )
@@ -141,7 +150,9 @@ def retries(view: View) -> Iterator[str]:
     numbers = sorted({attempt for attempt, _ in attempts})
     if not numbers or numbers[-1] < 2:
         return
-    statuses = [status for status in STATUSES if any((attempt, status) in attempts for attempt in numbers)]
+    statuses: list[Status] = [
+        each for each in STATUSES if any((attempt, each) in attempts for attempt in numbers)
+    ]
     rows = [
         f'<tr><th scope="row" class="n">{attempt}</th>'
         + "".join(f'<td class="n">{number(attempts.get((attempt, status), 0))}</td>' for status in statuses)
@@ -172,7 +183,7 @@ def memory(view: View) -> Iterator[str]:
     yield section(
         "memory",
         "Peak memory",
-        f'<p class="soft">{told}</p>\n{table("Peak memory", ("Worker", "#Peak", ""), rows)}',
+        f'<p class="soft">{told}</p>\n{table("Peak memory", ("Worker", "#Peak", ""), rows, "peaks")}',
     )
 
 

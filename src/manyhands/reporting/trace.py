@@ -56,10 +56,12 @@ def events(view: View) -> Iterator[dict[str, Any]]:
             threads[worker] = (hosts[host], number)
             yield _name("thread_name", *threads[worker], f"worker {pid}")
     for recording in view.recordings:
-        shift = recording.begun - view.begun
+        shift, name = recording.begun - view.begun, visible(recording.function)
         for worker, track in recording.tracks().items():
             for span in track:
-                yield _complete(recording, span, shift, *threads[worker])
+                yield _complete(
+                    name, span, shift, visible(recording.labels.get(span.first, "")), *threads[worker]
+                )
     for worker, peak in view.peaks.items():
         if worker in threads:
             process, thread = threads[worker]
@@ -77,14 +79,14 @@ def _name(kind: str, host: int, thread: int, name: str) -> dict[str, Any]:
     return {"name": kind, "ph": "M", "pid": host, "tid": thread, "args": {"name": visible(name)}}
 
 
-def _complete(recording: Recording, span: Span, shift: float, host: int, thread: int) -> dict[str, Any]:
+def _complete(name: str, span: Span, shift: float, label: str, host: int, thread: int) -> dict[str, Any]:
     told: dict[str, Any] = {"index": span.first, "status": span.status, "attempt": span.attempt}
     if span.calls > 1:
         told |= {"calls": span.calls, "bad": span.bad, "busy_seconds": round(span.busy, 9)}
-    elif label := recording.labels.get(span.first):
-        told["item"] = visible(label)
+    elif label:
+        told["item"] = label
     return {
-        "name": visible(recording.function),
+        "name": name,
         "cat": span.status,
         "ph": "X",
         "ts": round((span.begin + shift) * 1e6, 3),

@@ -19,6 +19,10 @@ from manyhands.reporting.spans import STATUSES, Span, Status, bin_edge, coarser,
 OWN_ROWS_MAX: Final = 64
 """Of a host with more workers than these, those that were never there together share a row."""
 
+GAP_SECONDS: Final = 60.0
+GAP_SHARE: Final = 0.5
+"""A pause that is longer than this, and than this share of what was before, parts stretches."""
+
 
 @dataclass(slots=True)
 class Row:
@@ -65,6 +69,7 @@ class View:
     begun: float
     seconds: float
     hosts: list[Host] = field(default_factory=list)
+    _stretches: list[View] = field(default_factory=list, repr=False)
 
     @classmethod
     def of(cls, recordings: Iterable[Recording]) -> View:
@@ -79,6 +84,26 @@ class View:
         begun = ordered[0].begun
         seconds = max(each.begun - begun + each.seconds for each in ordered)
         return cls(ordered, begun, seconds, _hosts(ordered, begun))
+
+    def stretches(self) -> list[View]:
+        """The maps that ran at the same time, or soon after one another, together; by their begin."""
+        if self._stretches:
+            return self._stretches
+        groups: list[list[Recording]] = []
+        begun = until = 0.0
+        for each in self.recordings:
+            if not groups or each.begun - until > max(GAP_SECONDS, GAP_SHARE * (until - begun)):
+                groups.append([])
+                begun = until = each.begun
+            groups[-1].append(each)
+            until = max(until, each.begun + each.seconds)
+        self._stretches = [self] if len(groups) < 2 else [View.of(group) for group in groups]
+        return self._stretches
+
+    @property
+    def active(self) -> float:
+        """Seconds of all stretches: those in which a map was under way, and short pauses."""
+        return sum(each.seconds for each in self.stretches())
 
     @property
     def functions(self) -> list[str]:
