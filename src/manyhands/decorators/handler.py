@@ -21,6 +21,7 @@ from manyhands.decorators.retry import RetryDecorator, check_policy
 from manyhands.decorators.validated import validated
 from manyhands.errors import PoolClosed
 from manyhands.handler.driver import Driver
+from manyhands.handler.progress import is_shown
 from manyhands.handler.pump import Pump
 from manyhands.handler.runner import InlineRunner
 from manyhands.handler.stream import Stream
@@ -296,11 +297,12 @@ class _Flow:
         self._error: BaseException | None = None
         self._process = os.getpid()
         gate = gate_for(function)
+        shows = is_shown(options.progress)
         own = start_runner(function, options, discards=True)
         runner = with_checks(function, own, discards=True)
         stream = Stream(buffersize=_UNBOUNDED, ordered=options.ordered, budgets=function.task.retries)
         prepare = preparation(function, rule, discards=True)
-        observer = observer_for(function, options, None)
+        observer = observer_for(function, options, None, own.capacity) if shows else None
         pump = Pump(iter(()), prepare, stream, runner, gate, observer, clock=current_clock())
         self._driver = Driver(pump, self)
         self._runs_here = getattr(own, "runs_here", bool)

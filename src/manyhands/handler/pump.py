@@ -66,6 +66,10 @@ class Observer(Protocol):
     def retried(self, index: int) -> None:
         """An attempt at this item failed and is to be repeated."""
 
+    def tick(self) -> float:
+        """The map is about to wait; after so many seconds this is to be called again, if it waits still."""
+        ...
+
     def close(self) -> None:
         """The map has ended."""
 
@@ -277,7 +281,11 @@ class Pump:
 
     def _patience(self) -> float | None:
         due = self.stream.next_due
-        return None if due is None else max(0.0, due - self._clock())
+        patience = None if due is None else max(0.0, due - self._clock())
+        if self._observer is None or not self.stream.in_flight + (due is not None):
+            return patience
+        tick = self._observer.tick()
+        return tick if patience is None else min(patience, tick)
 
     def _draw(self, most: int) -> int:
         """Takes in up to ``most`` items of the input; returns how many."""
