@@ -206,10 +206,10 @@ def test_the_bar_tells_what_others_do(here: Path, log: Path) -> None:
     shown: list[dict[str, int]] = []
 
     class Bar(tqdm):
-        def set_postfix(self, marks: Any, *args: Any, **options: Any) -> None:
-            if "claimed" in marks and not any("claimed" in before for before in shown):
+        def set_postfix(self, ordered_dict: Any = None, refresh: bool | None = True, **kwargs: Any) -> None:
+            if "claimed" in ordered_dict and not any("claimed" in before for before in shown):
                 tell("end", "now")
-            shown.append(dict(marks))
+            shown.append(dict(ordered_dict))
 
     (here / "out").mkdir()
     for item in ("a", "b"):

@@ -57,7 +57,7 @@ class Bars:
         self, label: str, unit: str, total: int | None, given: type[Any] | None = None, rows: int = 0
     ) -> None:
         # A class of the user's may be slow to draw, and says itself how often that is.
-        self._often = {} if given else {"mininterval": 0, "miniters": 1, "dynamic_ncols": True}
+        self._often = {} if given else {"mininterval": 0, "miniters": 1, **_size(sys.stderr)}
         self._make: Any = bar_class(given)
         self._marked = False  # whether it tells what was done here, too
         try:
@@ -66,7 +66,8 @@ class Bars:
             _release(self._make)
             raise
         self._rows = _Rows(self._row, self._bar, min(rows, _MOST_ROWS)) if rows else None
-        self._others = 0
+        self._unit = unit
+        self._done = self._others = 0
 
     def show(self, progress: Progress, workers: Mapping[str, int]) -> None:
         """Draws it as it is now.
@@ -85,7 +86,9 @@ class Bars:
             others, self._others = progress.elsewhere - self._others, progress.elsewhere
             for name in ("n", "initial", "last_print_n"):
                 setattr(bar, name, getattr(bar, name) + others)
-        drawn = bar.update(progress.done - bar.n)
+            self._done += others
+        more, self._done = progress.done - self._done, progress.done
+        drawn = bar.update(more)
         if self._often and not drawn and not progress.ended:
             bar.refresh()  # the time goes on
         if self._rows is not None:
@@ -118,7 +121,7 @@ class Bars:
         return {name: number for name, number in marks.items() if number}
 
     def _row(self, name: str) -> Any:
-        return self._make(desc=f"  {name}", unit=self._bar.unit, leave=False, **self._often)
+        return self._make(desc=f"  {name}", unit=self._unit, leave=False, **self._often)
 
 
 class _Rows:
@@ -145,16 +148,19 @@ class _Rows:
     def show(self, workers: Mapping[str, int]) -> None:
         """These have done so much since the last time."""
         since, self._since = self._since, getattr(self._main, "last_print_t", None)
-        for name, done in list(workers.items())[-self._most :]:
-            row = self._rows.pop(name, None)
+        latest = list(workers)[-self._most :]
+        for name in latest:
+            if name in self._rows:
+                self._rows[name] = self._rows.pop(name)
+        for name in latest:
+            row = self._rows.get(name)
             if row is None:
                 while len(self._rows) >= self._most:
                     self._rows.pop(next(iter(self._rows))).close()
-                row = self._make(name)
+                row = self._rows[name] = self._make(name)
                 if since is not None:
                     row.start_t = row.last_print_t = since  # it has worked since then
-            self._rows[name] = row
-            row.update(done)
+            row.update(workers[name])
 
     def close(self) -> None:
         """All go."""
@@ -191,9 +197,9 @@ def _bar_class(given: Any) -> Any:
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            self.made_in = threading.get_ident()
+            self.made_in = threading.current_thread()
             others = [bar for bar in list(self._instances) if bar is not self and not bar.disable]
-            if any(getattr(bar, "made_in", self.made_in) == self.made_in for bar in others):
+            if any(getattr(bar, "made_in", self.made_in) is self.made_in for bar in others):
                 self.leave = False  # a map in a loop over another one: that has the last word
 
         def __del__(self) -> None:
@@ -246,6 +252,16 @@ def _release(bars: Any) -> None:
     lock = getattr(bars, "_lock", None)
     while lock is not None and lock._is_owned():
         lock.release()
+
+
+def _size(file: Any) -> dict[str, Any]:
+    """What tells tqdm how wide a bar may be: as wide as the terminal is then, unless that does not know."""
+    try:
+        if not os.get_terminal_size(file.fileno()).columns:
+            return {"ncols": 80, "nrows": 24}
+    except (AttributeError, OSError, ValueError):  # it is none
+        pass
+    return {"dynamic_ncols": True}
 
 
 def _is_terminal(file: Any) -> bool:
