@@ -16,6 +16,9 @@ from typing import Self
 _PIECE = re.compile(r"\x1b\[(\d*)([A-Za-z])|([\r\n])|([^\x1b\r\n])", re.DOTALL)
 
 
+_END = b"\0"
+
+
 class Screen:
     """Lines of characters and a cursor: newlines, returns, the cursor up; long lines go on in the next one."""
 
@@ -86,20 +89,14 @@ class Terminal:
         self._reader.start()
 
     def _read(self) -> None:
-        pieces = []
-        while True:
-            try:
-                piece = os.read(self._own, 65536)
-            except OSError:  # Linux says so at the end
-                break
-            if not piece:
-                break
-            pieces.append(piece)
-        self.written = b"".join(pieces).decode()
+        seen = b""
+        while not seen.endswith(_END):  # a forked worker may have the file still, so it need not end
+            seen += os.read(self._own, 65536)
+        self.written = seen.removesuffix(_END).decode()
         self.screen.feed(self.written)
 
     def attach(self) -> None:
-        """It is standard error until it is closed. To be called by the test itself, not a fixture, or pytest undoes it."""
+        """It is standard error until it is closed; called by the test itself, since pytest undoes it in a fixture."""
         self._before, sys.stderr = sys.stderr, self.file
 
     def close(self) -> list[str]:
@@ -107,6 +104,7 @@ class Terminal:
         if not self.file.closed:
             if sys.stderr is self.file:
                 sys.stderr = self._before
+            self.file.write(_END.decode())
             self.file.close()
             self._reader.join()
             os.close(self._own)

@@ -208,10 +208,7 @@ def test_a_class_that_raises(caplog: pytest.LogCaptureFixture) -> None:
     meter.close()
     assert len(caplog.records) == 1
     assert not any(isinstance(bar, Bad) for bar in tqdm._instances)
-    assert meter_for(dict_of_bars, "label", 3) is not None
-
-
-def dict_of_bars(progress: Progress) -> None: ...
+    assert meter_for(told, "label", 3) is not None
 
 
 def test_files_get_little(monkeypatch: pytest.MonkeyPatch) -> None:

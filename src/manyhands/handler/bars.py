@@ -194,11 +194,15 @@ def _bar_class(given: Any) -> Any:
 
     class Bar(base):  # type: ignore[misc]
         monitor_interval = 0  # no thread of its own
+        made_in: threading.Thread | None = None  # of one that is being made, as others may see it
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
             self.made_in = threading.current_thread()
-            others = [bar for bar in list(self._instances) if bar is not self and not bar.disable]
+            super().__init__(*args, **kwargs)
+            with self.get_lock():
+                others = [
+                    bar for bar in self._instances if bar is not self and not getattr(bar, "disable", True)
+                ]
             if any(getattr(bar, "made_in", self.made_in) is self.made_in for bar in others):
                 self.leave = False  # a map in a loop over another one: that has the last word
 

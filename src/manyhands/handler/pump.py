@@ -164,7 +164,7 @@ class Pump:
         stream = self.stream
         # Who need not wait looks all the same, to keep the workers going; and so does who may wait for the input.
         looks = stream.has_outcome or not self._ready
-        while True:
+        while not self._closed:  # by its observer, that is
             self._send_due()
             if looks and stream.in_flight:
                 self._absorb(self.runner.events(0))
@@ -179,6 +179,7 @@ class Pump:
             if self._stopped:
                 raise PoolClosed("the map was stopped while its next result was waited for")
             looks = self._step()
+        return None
 
     def stop(self) -> None:
         """Ends a wait in ``next_outcome``, which raises PoolClosed; may be called from any thread."""
