@@ -193,6 +193,7 @@ def _bar_class(given: Any) -> Any:
         return base
 
     class Bar(base):  # type: ignore[misc]
+        _instances: Any  # tqdm's, of all its classes
         monitor_interval = 0  # no thread of its own
         made_in: threading.Thread | None = None  # of one that is being made, as others may see it
 
