@@ -31,7 +31,7 @@ from manyhands.errors import (
     WorkerDied,
 )
 from manyhands.handler.results import Results
-from manyhands.outcome import Counts, Discarded, Elsewhere, Failure, Outcome
+from manyhands.outcome import Counts, Discarded, Elsewhere, Failure, Outcome, Progress
 from manyhands.policies.parameters import OUTPUT
 from manyhands.policies.verdict import GiveUp, Replace, Retry
 from manyhands.settings import configure
@@ -61,6 +61,7 @@ __all__ = [
     "OutputMissing",
     "PoolBroken",
     "PoolClosed",
+    "Progress",
     "RemoteError",
     "Replace",
     "Results",

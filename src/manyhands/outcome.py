@@ -239,6 +239,52 @@ class Counts:
         return self.values + self.failures + self.discarded + self.elsewhere
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a map has come: what a function given as ``progress=`` is called with.
+
+    Attributes:
+        total: how many items there are; None: nobody knows.
+        values: items that have a value.
+        failures: items that have failed for good.
+        discarded: items that ``@validated`` sorted out.
+        elsewhere: items of claimed outputs that others have done, or that were left to them.
+        claimed: items that others are computing at the moment; they are not done.
+        retries: attempts that failed and were, or are, repeated.
+        seconds: since the map began.
+        ended: whether the map has ended, which is told once, last.
+    """
+
+    total: int | None
+    values: int = 0
+    failures: int = 0
+    discarded: int = 0
+    elsewhere: int = 0
+    claimed: int = 0
+    retries: int = 0
+    seconds: float = 0.0
+    ended: bool = False
+
+    @property
+    def done(self) -> int:
+        """All items that have ended."""
+        return self.values + self.failures + self.discarded + self.elsewhere
+
+    @property
+    def rate(self) -> float:
+        """Items per second that ended here, since the map began; 0 if none has."""
+        here = self.done - self.elsewhere
+        return here / self.seconds if here and self.seconds > 0 else 0.0
+
+    @property
+    def left(self) -> float | None:
+        """Seconds to go, at this rate and without the help of others; None as long as that can't be told."""
+        if self.total is None:
+            return None
+        items = max(0, self.total - self.done)
+        return items / self.rate if items and self.rate else None if items else 0.0
+
+
 class RemoteTraceback(Exception):
     """The cause of an exception of which only the text of its traceback is known: one that was recorded, say."""
 

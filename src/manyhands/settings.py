@@ -141,7 +141,9 @@ class MapOptions:
         buffersize: bound on items in flight plus results not yet taken; None: the library decides.
         ordered: results in the order of the input (True) or as they finish.
         timeout: seconds that a call may take, in worker processes; it is ended then, with its worker.
-        progress: False, True, or the text that stands before the bar.
+        progress: False; True, or the text that stands before the bar; a tqdm class; or a function that is called with
+            a ``Progress``.
+        worker_bars: whether there is a bar for each worker, too.
         record: whether the map's ``report`` can be asked for; a directory: it also writes a journal there.
         trace: where the map writes a trace when it ends, for Perfetto; None: nowhere.
         on_error: "raise" the first error, "return" failures in their places, or "skip" them.
@@ -163,7 +165,8 @@ class MapOptions:
     buffersize: int | None = None
     ordered: bool = True
     timeout: float | None = None
-    progress: bool | str = False
+    progress: Any = False
+    worker_bars: bool = False
     record: bool | str | os.PathLike[str] = False
     trace: str | os.PathLike[str] | None = None
     on_error: OnError = "raise"
@@ -183,7 +186,7 @@ class MapOptions:
         for name in ("max_tasks_per_worker", "max_memory_per_worker"):
             if getattr(self, name) is not None:
                 check_positive(name, getattr(self, name))
-        for name in ("ordered", "readonly"):
+        for name in ("ordered", "readonly", "worker_bars"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be True or False, not {short_repr(getattr(self, name))}")
         if self.max_shared_memory is not None:
@@ -198,8 +201,7 @@ class MapOptions:
             check_positive("chunksize", self.chunksize)
         if self.buffersize is not None:
             check_positive("buffersize", self.buffersize)
-        if not isinstance(self.progress, bool | str):
-            raise TypeError(f"progress must be True, False or a text, not {self.progress!r}")
+        check_progress(self.progress)
         self._check_records()
         _check_choice("on_error", self.on_error, get_args(OnError))
         if self.start_method is not None:
@@ -261,6 +263,21 @@ class MapOptions:
             self.max_memory_per_worker,
             self.max_shared_memory,
         )
+
+
+def check_progress(progress: object) -> None:
+    """Raises TypeError unless this can be a ``progress``."""
+    if isinstance(progress, bool | str):
+        return
+    if isinstance(progress, type):
+        if all(callable(getattr(progress, name, None)) for name in ("update", "set_postfix", "close")):
+            return
+    elif callable(progress):
+        return
+    raise TypeError(
+        f"progress must be True, False, a text, a class with the methods of tqdm, or a function that takes a Progress, "
+        f"not {progress!r}"
+    )
 
 
 def check_backend(backend: object) -> None:
@@ -374,6 +391,18 @@ def current_rehearsal() -> Rehearsal | None:
 def current_clock() -> Callable[[], float]:
     """Tells the time to maps and calls that begin now."""
     return time.monotonic if _rehearsal is None else _rehearsal.clock
+
+
+def forced_bars() -> bool | None:
+    """What the environment variable ``MANYHANDS_PROGRESS`` says: bars everywhere, or nowhere; None: nothing.
+
+    Raises:
+        ValueError: it is neither "1" nor "0".
+    """
+    text = os.environ.get("MANYHANDS_PROGRESS", "").strip()
+    if text not in ("", "0", "1"):
+        raise ValueError(f"MANYHANDS_PROGRESS must be 1 (bars everywhere), 0 (nowhere) or empty, not {text!r}")
+    return bool(int(text)) if text else None
 
 
 def resolve_workers(workers: int | None, name: str = "workers") -> int:

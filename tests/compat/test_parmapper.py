@@ -485,8 +485,11 @@ def test_chunks_of_an_unknown_number(how: How) -> None:
 
 
 @pytest.mark.parametrize(("progress", "label"), [(True, "parmap"), ("my text", "my text")])
-def test_progress(how: How, progress: Any, label: Any, capfd: pytest.CaptureFixture[str]) -> None:
+def test_progress(
+    how: How, progress: Any, label: Any, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A bar with its label and the number of items is drawn, and the results are the same."""
+    monkeypatch.setenv("MANYHANDS_PROGRESS", "1")
     assert list(parmap(double, iter(range(5)), total=5, progress=progress, **how)) == [0, 2, 4, 6, 8]
     out, err = capfd.readouterr()
     assert f"{label}: 100%" in err and "5/5" in err and out == ""

@@ -79,6 +79,7 @@ def test_a_bar_that_cannot_be_drawn_stops_nothing(how: How, monkeypatch: pytest.
             raise OSError(28, "no space left")
 
     monkeypatch.setattr(sys, "stderr", Broken())
+    monkeypatch.setenv("MANYHANDS_PROGRESS", "1")
     assert list(tasks.double.map([1, 2], progress=True, **how)) == [2, 4]
 
 
@@ -86,11 +87,11 @@ def test_a_bar_shares_no_lock_with_other_processes() -> None:
     """A forked process that is killed can't take the bar's lock with it, nor a finaliser wait for it."""
     from tqdm import tqdm
 
-    from manyhands.handler.progress import _bar_class
+    from manyhands.handler.bars import bar_class
 
-    assert type(_bar_class().get_lock()) is type(threading.RLock())
-    assert _bar_class().get_lock() is not tqdm.get_lock()
-    assert _bar_class().__del__ is not tqdm.__del__
+    assert type(bar_class().get_lock()) is type(threading.RLock())
+    assert bar_class().get_lock() is not tqdm.get_lock()
+    assert bar_class().__del__ is not tqdm.__del__
 
 
 def test_a_path_in_sys_path_is_left_out(processes: How, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,8 @@ from manyhands import (
     validated,
 )
 from manyhands.decorators.handler import Handler
-from manyhands.handler.progress import ProgressBar, _bar_class
+from manyhands.handler.bars import bar_class
+from manyhands.handler.progress import meter_for
 from manyhands.policies.verdict import Verdict
 from tests.contract import fate_tasks, tasks
 from tests.contract.conftest import METHODS
@@ -880,8 +881,9 @@ def test_hostile_items(way: Way) -> None:
     assert [outcome.ok for outcome in outcomes] == [False, True, False]
 
 
-def test_progress(way: Way, capfd: pytest.CaptureFixture[str]) -> None:
+def test_progress(way: Way, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A bar counts what has ended."""
+    monkeypatch.setenv("MANYHANDS_PROGRESS", "1")
     with Handler(halved, progress="halving", **way) as handler:
         handler.extend(range(6))
         handler.drain()
@@ -901,13 +903,14 @@ def test_a_bar_that_cannot_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
             return super().write(text)
 
     monkeypatch.setattr("sys.stderr", Broken())
-    bar = ProgressBar("some", 9)
-    bar._bar.mininterval = bar._bar.miniters = 0
-    thread = threading.Thread(target=bar.more, args=(1,))
+    monkeypatch.setenv("MANYHANDS_PROGRESS", "1")
+    meter = meter_for("some", "", 9)
+    assert meter is not None
+    thread = threading.Thread(target=meter.finish)
     thread.start()
     thread.join()
-    assert bar._bar is None
-    lock = _bar_class().get_lock()
+    assert meter._display._bars is None
+    lock = bar_class().get_lock()
     assert lock.acquire(blocking=False)
     lock.release()
 

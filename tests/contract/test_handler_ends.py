@@ -79,8 +79,11 @@ def test_results_keep_it(way: Way) -> None:
     assert sorted(outcome.value for outcome in results) == [2, 4]
 
 
-def test_its_bar_is_closed_when_it_is_dropped(way: Way, capfd: pytest.CaptureFixture[str]) -> None:
+def test_its_bar_is_closed_when_it_is_dropped(
+    way: Way, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever drives it."""
+    monkeypatch.setenv("MANYHANDS_PROGRESS", "1")
     before = handler_threads()
     handler: Handler[int] = Handler(tasks.double, progress="dropped", **way)
     del handler

@@ -662,6 +662,7 @@ def test_progress_counts_rows(
 ) -> None:
     """The bar goes to the number of rows, whatever the blocks, and has the function's name or the label given."""
     monkeypatch.setattr(blocks, "SPAN_BYTES", 4000)
+    monkeypatch.setenv("MANYHANDS_PROGRESS", "1")
     x = np.arange(12_345)
     same(doubled.map_blocks(x, rows=rows, progress=True, **how), 2 * x)
     err = capsys.readouterr().err
@@ -677,8 +678,11 @@ def test_progress_counts_rows(
     assert "the label" in err
 
 
-def test_progress_of_no_rows(how: How, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_of_no_rows(
+    how: How, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """There is nothing to count."""
+    monkeypatch.setenv("MANYHANDS_PROGRESS", "1")
     same(doubled.map_blocks(np.zeros(0), progress=True, **how), np.zeros(0))
     assert "0" in capsys.readouterr().err
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tqdm import tqdm
 
-from manyhands import OUTPUT, DuplicateOutput, claimed_output, parallel
+from manyhands import OUTPUT, DuplicateOutput, Progress, claimed_output, parallel
 from manyhands.claims import Claims, Log, Mine
 from manyhands.testing import fail_at, inline, race
 from tests.end_to_end import tasks
@@ -200,16 +201,16 @@ def test_the_same_output_twice_is_told(here: Path, log: Path) -> None:
     ]
 
 
-def test_the_bar_tells_what_others_do(here: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bar_tells_what_others_do(here: Path, log: Path) -> None:
     """How many were done here and elsewhere, and how many are claimed elsewhere at the moment."""
     shown: list[dict[str, int]] = []
 
-    def show(self: object, marks: dict[str, int], refresh: bool = True) -> None:
-        if "claimed" in marks and not any("claimed" in before for before in shown):
-            tell("end", "now")
-        shown.append(dict(marks))
+    class Bar(tqdm):
+        def set_postfix(self, ordered_dict: Any = None, refresh: bool | None = True, **kwargs: Any) -> None:
+            if "claimed" in ordered_dict and not any("claimed" in before for before in shown):
+                tell("end", "now")
+            shown.append(dict(ordered_dict))
 
-    monkeypatch.setattr("tqdm.auto.tqdm.set_postfix", show)
     (here / "out").mkdir()
     for item in ("a", "b"):
         (here / "out" / f"{item}.txt").touch()
@@ -225,13 +226,12 @@ def test_the_bar_tells_what_others_do(here: Path, log: Path, monkeypatch: pytest
 
     def meanwhile(pids: list[int]) -> None:
         wait_for("claimed")
-        list(tasks.write.map(["a", "b", "c", "d"], args=(log,), progress=True, backend="inline"))
+        list(tasks.write.map(["a", "b", "c", "d"], args=(log,), progress=Bar, backend="inline"))
 
     for fifo in ("claimed", "end"):
         os.mkfifo(fifo)
     race(other, processes=1, meanwhile=meanwhile)[0][0].result()
-    assert {"elsewhere": 2} in shown
-    assert any(marks.get("claimed") == 1 for marks in shown)
+    assert any(marks.get("claimed") == 1 and marks.get("elsewhere") == 2 for marks in shown)
     assert shown[-1] == {"here": 1, "elsewhere": 3}
 
 
@@ -289,20 +289,16 @@ def test_what_is_there_is_loaded_without_a_claim(
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-def test_the_bar_counts_each_item_once(here: Path, monkeypatch: pytest.MonkeyPatch, ordered: bool) -> None:
+def test_each_item_is_counted_once(here: Path, ordered: bool) -> None:
     """Also those that are computed, or found, first and loaded later."""
-    shown: list[dict[str, int]] = []
-    count: list[int] = []
-    monkeypatch.setattr(
-        "tqdm.auto.tqdm.set_postfix", lambda self, marks, refresh=True: shown.append(dict(marks))
-    )
-    monkeypatch.setattr("tqdm.auto.tqdm.update", lambda self, more=1: count.append(more))
+    told: list[Progress] = []
     list(loaded.map(range(10), backend="inline"))
     options = {"workers": 2, "buffersize": 2, "on_error": "skip", "ordered": ordered}
-    values = list(loaded.map(range(60), progress=True, **options))
+    values = list(loaded.map(range(60), progress=told.append, **options))
     assert sorted(values) == sorted(f"value {number}" for number in range(60) if number != 13)
-    assert sum(count) == 60
-    assert shown[-1] == {"here": 49, "elsewhere": 10, "failed": 1}
+    last = told[-1]
+    assert last.ended and last.done == 60
+    assert (last.values, last.elsewhere, last.failures) == (49, 10, 1)
 
 
 def test_a_list_that_is_changed_meanwhile(here: Path, log: Path) -> None:

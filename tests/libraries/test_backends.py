@@ -242,8 +242,9 @@ def test_outcomes(backend: How) -> None:
     assert all(outcome.seconds > 0 and outcome.worker for outcome in outcomes)
 
 
-def test_progress(backend: How, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress(backend: How, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The bar counts all items, whatever they come to."""
+    monkeypatch.setenv("MANYHANDS_PROGRESS", "1")
     results = tasks.reciprocal.map([1, 0, 2, 4], progress="inverting", on_error="skip", **backend)
     assert list(results) == [1, 0.5, 0.25]
     shown = capsys.readouterr().err

@@ -33,6 +33,9 @@ def save_text(value: object, path: Path) -> None:
     path.write_text(str(value))
 
 
+def no_progress(done: str) -> None: ...
+
+
 @parallel
 def scaled(x: int, scale: float = 1.0) -> float:
     return x * scale
@@ -110,6 +113,8 @@ def arguments_of_map() -> None:
     scaled.map([1], kwargs=[1])  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     scaled.map([1], total="many")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     scaled.map([1], on_error="ignore")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    scaled.map([1], progress=3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    scaled.map([1], progress=no_progress)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     scaled.map([1], worker=2)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     scaled.map([1], workers="two")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     scaled.map([1], start_method="thread")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, assert_type
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from manyhands import (
     OUTPUT,
@@ -26,6 +27,7 @@ from manyhands import (
     HandlerResults,
     InvalidResult,
     Outcome,
+    Progress,
     Replace,
     Results,
     Retry,
@@ -110,6 +112,24 @@ def called(x: int) -> str:
 )
 def optioned(x: int) -> int:
     return x * x
+
+
+def told(progress: Progress) -> None:
+    assert_type(progress.done, int)
+    assert_type(progress.total, int | None)
+    assert_type(progress.rate, float)
+    assert_type(progress.left, float | None)
+    assert_type(progress.ended, bool)
+
+
+@parallel(progress=told, worker_bars=True)
+def telling(x: int) -> int:
+    return x
+
+
+@parallel(progress=tqdm)
+def drawing(x: int) -> int:
+    return x
 
 
 @retry_on(OSError, TimeoutError, attempts=3, wait=0.5)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tqdm import tqdm
 
 from manyhands import settings
 from manyhands.settings import (
@@ -99,6 +100,9 @@ BAD: list[tuple[str, Any, type[Exception]]] = [
     ("buffersize", True, TypeError),
     ("progress", None, TypeError),
     ("progress", 1, TypeError),
+    ("progress", int, TypeError),
+    ("worker_bars", None, TypeError),
+    ("worker_bars", 4, TypeError),
     ("on_error", "ignore", ValueError),
     ("on_error", None, ValueError),
     ("on_error", [], ValueError),
@@ -162,7 +166,8 @@ good = st.fixed_dictionaries(
         "chunksize": st.just("auto") | st.integers(1),
         "buffersize": st.none() | st.integers(1),
         "ordered": st.booleans(),
-        "progress": st.booleans() | st.text(),
+        "progress": st.booleans() | st.text() | st.sampled_from([tqdm, print]),
+        "worker_bars": st.booleans(),
         "on_error": st.sampled_from(["raise", "return", "skip"]),
         "start_method": st.sampled_from([None, "fork", "spawn", "forkserver"]),
         "initializer": st.sampled_from([None, print]),

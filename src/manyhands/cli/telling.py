@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from functools import cached_property
 from numbers import Number
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final
 
 from manyhands.calls import error_text, qualified_name
 from manyhands.errors import RemoteError
+from manyhands.handler.bars import write_above
 from manyhands.outcome import Counts, Failure, Outcome
 
 if TYPE_CHECKING:
@@ -169,15 +170,3 @@ class Teller:
             if self._wants_traceback and failure.traceback:
                 self._errors.print(failure.traceback.rstrip(), style="dim")
         write_above(told.get(), sys.stderr)
-
-
-def write_above(text: str, file: TextIO) -> None:
-    """Writes whole lines to a file; if it is a terminal with a bar, above that."""
-    if "tqdm.std" not in sys.modules or not file.isatty():
-        file.write(text)
-        return
-    from manyhands.handler.progress import _bar_class
-
-    with _bar_class().external_write_mode(file=file):
-        file.write(text)
-        file.flush()

@@ -18,12 +18,12 @@ from manyhands.decorators.mapping import open_pool, packed_work, start_map
 from manyhands.decorators.task import Task
 from manyhands.decorators.work import Work
 from manyhands.errors import TaskTimeout, WorkerDied
-from manyhands.handler.progress import ProgressBar
+from manyhands.handler.progress import Meter, meter_for
 from manyhands.handler.runner import Runner
-from manyhands.outcome import Failure, Outcome
+from manyhands.outcome import Failure
 from manyhands.policies.parameters import name_of
 from manyhands.policies.star import StarRule, checked_keywords
-from manyhands.settings import MapOptions, check_positive, current_rehearsal, is_foreign
+from manyhands.settings import MapOptions, check_positive, current_rehearsal, is_foreign, resolve_workers
 from manyhands.workers.place import in_task
 from manyhands.workers.rows import Blocks, Canvas, check_piece, is_special, on_memory
 
@@ -75,49 +75,19 @@ def map_blocks(
         check_positive("rows", rows)
     if isinstance(args, str | bytes) or not isinstance(args, Sequence):
         raise TypeError(f"args must be a tuple of positional arguments, not {short_repr(args)}")
-    progress = None
-    if options.progress is not False:
-        progress = Rows(name if options.progress is True else options.progress, length)
-    plan = _Plan(
-        function,
-        name,
-        arrays,
-        length,
-        rows,
-        (tuple(args), checked_keywords(kwargs, "kwargs")),
-        options,
-        progress,
-    )
+    rows_shown = resolve_workers(options.workers) * options.threads if options.worker_bars else 0
+    meter = meter_for(options.progress, name, length, rows=rows_shown, unit="row", weigh=_rows_of, lasts=True)
+    fixed = tuple(args), checked_keywords(kwargs, "kwargs")
     try:
-        return plan.run()
+        return _Plan(function, name, arrays, length, rows, fixed, options, meter).run()
     finally:
-        if progress is not None:
-            progress.close_bar()
+        if meter is not None:
+            meter.finish()
 
 
-class Rows(ProgressBar):
-    """Counts rows, over several maps."""
-
-    def __init__(self, label: str, total: int) -> None:
-        super().__init__(label, total, unit="row")
-
-    def ended(self, outcome: Outcome[Any]) -> None:
-        """One span more."""
-        if outcome.ok:
-            self.returned([outcome.value])
-        else:
-            super().ended(outcome)
-
-    def returned(self, values: Sequence[Any]) -> None:
-        """Spans more, each of so many rows or of pieces."""
-        self.more(sum(value if isinstance(value, int) else sum(map(len, value)) for value in values))
-
-    def close(self) -> None:
-        """One of the maps has ended."""
-
-    def close_bar(self) -> None:
-        """The last has."""
-        super().close()
+def _rows_of(values: Sequence[Any]) -> int:
+    """How many rows are in what spans returned: each their number, or pieces of the result."""
+    return sum(value if isinstance(value, int) else sum(map(len, value)) for value in values)
 
 
 class _SharedCanvas(Canvas):
@@ -146,7 +116,7 @@ class _Plan:
         rows: int | None,
         fixed: tuple[tuple[Any, ...], dict[str, Any]],
         options: MapOptions,
-        progress: Rows | None,
+        meter: Meter | None,
     ) -> None:
         row_bytes = max(1, sum(map(_row_bytes, arrays)))
         self._name = name
@@ -158,7 +128,7 @@ class _Plan:
         self._span = self._rows * (1 if alone else max(1, SPAN_BYTES // (self._rows * row_bytes)))
         self._fixed = fixed
         self._options = replace(options, progress=False, ordered=True)
-        self._progress = progress
+        self._meter = meter
         self._retries = function.task.retries
         self._body = _once(function)
 
@@ -243,9 +213,7 @@ class _Plan:
     def _map(
         self, work: Decorated[..., Any], spans: Iterator[tuple[Any, ...]], runner: Runner | None = None
     ) -> Iterator[Any]:
-        with start_map(
-            work, spans, _RULE, self._options, None, runner, self._progress, self._naming
-        ) as results:
+        with start_map(work, spans, _RULE, self._options, None, runner, self._meter, self._naming) as results:
             yield from results
 
     def _naming(self, failure: Failure) -> str:

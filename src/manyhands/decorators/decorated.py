@@ -31,7 +31,7 @@ from typing import (
 from manyhands.calls import Call, Failed, short_repr
 from manyhands.decorators.task import Task
 from manyhands.errors import ItemError
-from manyhands.outcome import Discarded, Elsewhere, Failure
+from manyhands.outcome import Discarded, Elsewhere, Failure, Progress
 from manyhands.policies.annotations import Annotations
 from manyhands.policies.parameters import Parameters, innermost, name_of, signature_of
 from manyhands.policies.validation import Refused
@@ -70,7 +70,8 @@ class Options(TypedDict, total=False):
     ordered: bool
     threads: int
     timeout: float | None
-    progress: bool | str
+    progress: bool | str | type[Any] | Callable[[Progress], object]
+    worker_bars: bool
     record: bool | str | os.PathLike[str]
     trace: str | os.PathLike[str] | None
     start_method: StartMethod | None
@@ -736,11 +737,15 @@ def _found_by_name(function: Decorated[..., Any]) -> Any:
 
 
 def _portable(task: Task) -> Task:
-    """The task without its pool, which stays in its process; in a worker, maps run inline anyway."""
+    """The task without what stays in its process: its pool, since in a worker maps run inline, and who is told."""
     options = task.parallel
-    if options is None or options.backend is None or isinstance(options.backend, str):
+    if options is None:
         return task
-    return replace(task, parallel=replace(options, backend=None))
+    backend = options.backend if isinstance(options.backend, str) else None
+    progress = options.progress if isinstance(options.progress, bool | str) else False
+    if backend is options.backend and progress is options.progress:
+        return task
+    return replace(task, parallel=replace(options, backend=backend, progress=progress))
 
 
 def _blank(cls: type[Decorated[..., Any]]) -> Decorated[..., Any]:

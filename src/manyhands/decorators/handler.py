@@ -31,6 +31,7 @@ from manyhands.decorators.retry import RetryDecorator, check_policy
 from manyhands.decorators.validated import validated
 from manyhands.errors import PoolClosed
 from manyhands.handler.driver import Driver
+from manyhands.handler.progress import is_shown
 from manyhands.handler.pump import Pump
 from manyhands.handler.runner import InlineRunner
 from manyhands.handler.stream import Stream
@@ -317,12 +318,14 @@ class _Flow:
         self._error: BaseException | None = None
         self._process = os.getpid()
         gate = gate_for(function)
+        shows = is_shown(options.progress)
         own = start_runner(function, options, discards=True)
         runner = with_checks(function, own, discards=True)
         stream = Stream(buffersize=_UNBOUNDED, ordered=options.ordered, budgets=function.task.retries)
         prepare = preparation(function, rule, discards=True)
         self.recorder = recorder_for(function, options, None, runner)
-        observer = joined(observer_for(function, options, None), self.recorder)
+        observer = observer_for(function, options, None, own.capacity) if shows else None
+        observer = joined(observer, self.recorder)
         pump = Pump(iter(()), prepare, stream, runner, gate, observer, clock=current_clock())
         if self.recorder is not None:
             self.recorder.given = stream.given

@@ -14,7 +14,7 @@ from manyhands.decorators.work import Work, goes_plain
 from manyhands.errors import ClaimedElsewhere, PoolClosed
 from manyhands.handler.checking import checking
 from manyhands.handler.gate import Gate, OpenGate
-from manyhands.handler.progress import ProgressBar
+from manyhands.handler.progress import is_shown, meter_for
 from manyhands.handler.pump import LEAST_BUFFER, Halted, Observer, Plain, Prepare, Pump, Sift
 from manyhands.handler.results import Results
 from manyhands.handler.runner import InlineRunner, Runner
@@ -96,9 +96,12 @@ def start_map(
     is_checked = is_endless or (outputs is not None and outputs.are_distinct)
     if isinstance(items, list | tuple | range) and options.on_error == "raise" and not is_checked:
         _check_items(function, items, rule, prepare, gate)
+    shows = observer is None and is_shown(options.progress)
     runner = runner or start_runner(function, options, discards=True, rule=rule)
     recorder = recorder_for(function, options, total, runner)
-    observer = joined(observer or observer_for(function, options, total), recorder)
+    if shows:
+        observer = observer_for(function, options, total, runner.capacity)
+    observer = joined(observer, recorder)
     inline = isinstance(runner, InlineRunner)
     runner = with_checks(function, runner, discards=True)
     pump = _pump(function, source, rule, options, prepare, runner, gate, observer, outputs, inline)
@@ -410,11 +413,12 @@ def _refusal(
     return gate.refusal(index, call)  # type: ignore[attr-defined, no-any-return]  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def observer_for(function: Decorated[..., Any], options: MapOptions, total: int | None) -> Observer | None:
-    """Who is told of what happens to a map with these options."""
-    if options.progress is False:
-        return None
-    return ProgressBar(name_of(function) if options.progress is True else options.progress, total)
+def observer_for(
+    function: Decorated[..., Any], options: MapOptions, total: int | None, capacity: int
+) -> Observer | None:
+    """Who is told of what happens to a map with these options, of which so many calls can run at a time."""
+    rows = capacity if options.worker_bars else 0
+    return meter_for(options.progress, name_of(function), total, rows=rows, clock=current_clock())
 
 
 def recorder_for(

@@ -88,7 +88,11 @@ def parallel(function: Any = None, /, **options: Any) -> Any:
         ordered: results in the order of the items, or as they finish.
         timeout: seconds that a call may take, from its own start; then it is ended with its worker, and fails
             with ``TaskTimeout``. Needs worker processes.
-        progress: True for a bar, a text for a bar with that label.
+        progress: True for a bar where standard error is a terminal or this is a notebook, a text for one with that
+            label; a tqdm class for a bar of that class, anywhere; or a function that is called with a ``Progress`` at
+            the start, while results are waited for (at most ten times a second) and at the end. What it raises is
+            logged, and it is not called again.
+        worker_bars: whether there is a bar for each worker, too, as long as the map runs.
         record: True: the map's ``report`` can be asked for, a page that tells what ran where and when; a directory:
             it also writes a journal there, for ``manyhands report``, ``status`` and ``watch``.
         trace: a file that the map writes when it ends: what ran where and when, to be opened with Perfetto.

@@ -1,124 +1,259 @@
-"""A tqdm bar for a map: counts what has ended, and shows retries and failures."""
+"""Progress of a map: what has ended is counted, and shown by bars or told to the user's function."""
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
-from typing import Any, cast
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol, cast
 
-from manyhands.calls import Done
-from manyhands.outcome import Event, Outcome, Returned
+from manyhands.calls import Done, Later
+from manyhands.handler import bars
+from manyhands.outcome import Answered, Event, Outcome, Progress, Returned
+from manyhands.settings import forced_bars
+from manyhands.workers.place import in_task
+
+_EVERY_SECONDS: Final = 0.1  # as often as a person can tell
+_TICK_SECONDS: Final = 1.0  # a clock that stands still for longer looks broken
+_LOG_SECONDS: Final = 10.0  # nobody sees how a bar in a file changes
 
 
-class ProgressBar:
-    """The observer that draws a bar, in a terminal or a notebook.
+class Display(Protocol):
+    """Shows how far a map has come."""
+
+    def show(self, progress: Progress, workers: Mapping[str, int]) -> None:
+        """Shows this, and what each worker has done since the last time, the last heard of at the end."""
+
+    def close(self) -> None:
+        """The map has ended; its last ``Progress`` was shown."""
+
+
+def meter_for(
+    progress: Any,
+    label: str,
+    total: int | None,
+    *,
+    rows: int = 0,
+    unit: str = "item",
+    weigh: Callable[[Sequence[Any]], int] = len,
+    clock: Callable[[], float] = time.monotonic,
+    lasts: bool = False,
+) -> Meter | None:
+    """Who counts what happens to a map with this option, and shows it; None: nothing is shown.
 
     Args:
-        label: stands before the bar.
-        total: number of items, if known.
+        progress: the option.
+        label: stands before a bar that has no text of its own.
+        total: how many items there are; None: nobody knows.
+        rows: bars of workers, at most.
         unit: what is counted.
+        weigh: how much of it some values are.
+        clock: seconds that never go back.
+        lasts: whether it is for several maps, one after the other, and goes on to ``finish``.
+    """
+    if not is_shown(progress):
+        return None
+    if not isinstance(progress, bool | str | type):
+        return Meter(_Told(progress), _EVERY_SECONDS, total, weigh, clock, lasts)
+    given = progress if isinstance(progress, type) else None
+    text = progress if isinstance(progress, str) else label
+    display = _Guarded(lambda: bars.Bars(text, unit, total, given, rows), quiet=given is None)
+    every = _EVERY_SECONDS if given is not None or bars.are_seen() else _LOG_SECONDS
+    return Meter(display, every, total, weigh, clock, lasts)
+
+
+def is_shown(progress: Any) -> bool:
+    """Whether anything is to be shown of a map with this option, here and now.
+
+    Raises:
+        ValueError: ``MANYHANDS_PROGRESS`` is neither "1" nor "0".
+    """
+    if progress is False or in_task():  # a map inside a task is a part of another one's item
+        return False
+    if callable(progress) and not isinstance(progress, type):
+        return True
+    forced = forced_bars()
+    if forced is None:
+        return isinstance(progress, type) or bars.are_seen()
+    return forced
+
+
+class Meter:
+    """The observer that keeps count: shows it at first, every now and then, and at the end.
+
+    Args:
+        display: shows it.
+        every: seconds between two times, at least.
+        total: how many items there are; None: nobody knows.
+        weigh: how much values count.
+        clock: seconds that never go back.
+        lasts: whether it goes on when a map ends, to ``finish``.
     """
 
-    def __init__(self, label: str, total: int | None, unit: str = "item") -> None:
-        self._bar: Any = None
-        self._marks = {"here": 0, "elsewhere": 0, "claimed": 0, "failed": 0, "discarded": 0, "retried": 0}
-        with self._drawing():
-            self._bar = _bar_class()(total=total, desc=label, unit=unit, dynamic_ncols=True)
+    def __init__(
+        self,
+        display: Display,
+        every: float,
+        total: int | None,
+        weigh: Callable[[Sequence[Any]], int],
+        clock: Callable[[], float],
+        lasts: bool,
+    ) -> None:
+        self._display = display
+        self._every = every
+        self._total = total
+        self._weigh = weigh
+        self._clock = clock
+        self._lasts = lasts
+        self._values = self._failures = self._discarded = self._elsewhere = self._claimed = self._retries = 0
+        self._workers: dict[str, int] = {}
+        self._is_new = self._is_closed = False
+        self._start = self._shown = clock()
+        self._show(self._start)
+
+    def happened(self, event: Event) -> None:
+        """Items have returned values; or a worker has been heard of, and what it said is judged first."""
+        if isinstance(event, Returned):
+            weight = self._weigh(event.values)
+            self._values += weight
+            self._heard(event.worker, weight)
+            self._note()
+        elif isinstance(event, Answered) and not isinstance(event.answer, Later):
+            value = [event.answer.value] if isinstance(event.answer, Done) else None
+            self._heard(event.worker, 1 if value is None else self._weigh(value))
 
     def ended(self, outcome: Outcome[Any]) -> None:
         """One more."""
         if outcome.failure is not None:
-            self._mark("failed")
+            self._failures += 1
         elif outcome.discarded is not None:
-            self._mark("discarded")
+            self._discarded += 1
         elif outcome.elsewhere is not None or not cast("Done[Any]", outcome.result).computed:
-            self._mark("elsewhere")
-        elif self._marks["elsewhere"] or self._marks["claimed"]:
-            self._mark("here")
+            self._elsewhere += 1
         else:
-            self._marks["here"] += 1
-        self.more(1)
-
-    def happened(self, event: Event) -> None:
-        """So many more, without a fault; what else there is has its own methods."""
-        if isinstance(event, Returned):
-            self.returned(event.values)
-
-    def returned(self, values: Sequence[Any]) -> None:
-        """So many more."""
-        self.more(len(values))
+            self._values += self._weigh([outcome.value])
+        self._note()
 
     def found(self, count: int) -> None:
         """So many more, by others."""
-        self._mark("elsewhere", count)
-        self.more(count)
+        self._elsewhere += count
+        self._note()
 
     def away(self, count: int) -> None:
         """So many are being computed by others."""
-        self._mark("claimed", count - self._marks["claimed"])
-
-    def more(self, count: int) -> None:
-        """So many more."""
-        if self._bar is not None:
-            with self._drawing():
-                self._bar.update(count)
+        self._claimed = count
+        self._note()
 
     def retried(self, index: int) -> None:
         """One is tried again."""
-        self._mark("retried")
+        self._retries += 1
+        self._note()
+
+    def tick(self) -> float:
+        """What is new is shown in time, though nothing happens any more; and so is the time."""
+        now = self._clock()
+        due = self._shown + (self._every if self._is_new else max(self._every, _TICK_SECONDS))
+        if now >= due:
+            self._show(now)
+            due = now + max(self._every, _TICK_SECONDS)
+        return due - now
 
     def close(self) -> None:
-        """The bar stays as it is."""
-        if self._bar is not None:
-            with self._drawing():
-                self._bar.close()
+        """A map has ended."""
+        if not self._lasts:
+            self.finish()
 
-    def _mark(self, what: str, count: int = 1) -> None:
-        self._marks[what] += count
-        if self._bar is not None:
-            marks = {name: number for name, number in self._marks.items() if number}
-            if not marks.keys() & {"elsewhere", "claimed"}:
-                marks.pop("here", None)  # all that is done was done here
-            with self._drawing():
-                self._bar.set_postfix(marks, refresh=False)
+    def finish(self) -> None:
+        """Shows how it ended, once."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._show(self._clock())
+            self._display.close()
 
-    @contextmanager
-    def _drawing(self) -> Iterator[None]:
-        """Where the bar can't be drawn, stderr being closed or full, say, the work goes on without it."""
+    def _heard(self, worker: str, weight: int) -> None:
+        self._workers[worker] = self._workers.pop(worker, 0) + weight
+
+    def _note(self) -> None:
+        self._is_new = True
+        now = self._clock()
+        if now >= self._shown + self._every:
+            self._show(now)
+
+    def _show(self, now: float) -> None:
+        self._shown, self._is_new = now, False
+        workers, self._workers = self._workers, {}
+        progress = Progress(
+            self._total,
+            self._values,
+            self._failures,
+            self._discarded,
+            self._elsewhere,
+            self._claimed,
+            self._retries,
+            now - self._start,
+            self._is_closed,
+        )
+        self._display.show(progress, workers)
+
+
+class _Told:
+    """The user's function."""
+
+    def __init__(self, function: Callable[[Progress], object]) -> None:
+        self._function: Callable[[Progress], object] | None = function
+
+    def show(self, progress: Progress, workers: Mapping[str, int]) -> None:
+        """Calls it, as long as it does not raise."""
+        function = self._function
+        if function is None:
+            return
         try:
-            yield
-        except Exception:
-            bar, self._bar = self._bar, None
-            if bar is not None:
-                bar.disable = True  # or it would try once more when it is dropped
-            # tqdm keeps it when it can't draw, and a bar in another thread would wait for it.
-            lock = _bar_class().get_lock()
-            while lock._is_owned():
-                lock.release()
+            function(progress)
+        except Exception as error:
+            self._function = None
+            _log(f"progress={function!r} raised; it is not called any more in this map", error)
+
+    def close(self) -> None:
+        """It has heard so already."""
 
 
-@cache
-def _bar_class() -> Any:
-    """A bar for a process that forks and whose finalisers may run in any thread.
+class _Guarded:
+    """Bars; where they can't be drawn, stderr being closed or full, say, the work goes on without them.
 
-    The lock of tqdm itself is shared with forked processes, and its finaliser takes it: a fork that is killed
-    at the wrong moment would hold it for ever, and a garbage collection in a pool's thread wait for it.
+    Args:
+        make: makes and draws them.
+        quiet: whether nothing is said then.
     """
-    from tqdm.auto import tqdm  # only who wants a bar pays for it
 
-    class Bar(tqdm):  # type: ignore[type-arg]
-        monitor_interval = 0  # no thread of its own
+    def __init__(self, make: Callable[[], bars.Bars], quiet: bool) -> None:
+        self._quiet = quiet
+        self._bars: bars.Bars | None = None
+        self._guard(self._make, make)
 
-        def __del__(self) -> None:
-            """The map closes its bar."""
+    def show(self, progress: Progress, workers: Mapping[str, int]) -> None:
+        """Draws them."""
+        if self._bars is not None:
+            self._guard(self._bars.show, progress, workers)
 
-    def renew_lock() -> None:
-        Bar.set_lock(threading.RLock())
+    def close(self) -> None:
+        """They stay, or go."""
+        if self._bars is not None:
+            self._guard(self._bars.close)
 
-    renew_lock()
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=renew_lock)
-    return Bar
+    def _make(self, make: Callable[[], bars.Bars]) -> None:
+        self._bars = make()
+
+    def _guard(self, step: Callable[..., object], *args: Any) -> None:
+        try:
+            step(*args)
+        except Exception as error:
+            if not self._quiet:
+                _log("a bar of the class given as progress= can't be drawn; the map goes on without it", error)
+            drawn, self._bars = self._bars, None
+            if drawn is not None:
+                drawn.drop()
+
+
+def _log(text: str, error: Exception) -> None:
+    import logging
+
+    logging.getLogger("manyhands").error(text, exc_info=error)

@@ -5,6 +5,7 @@ It has the clock and the side effects that the stream core has not; every decisi
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -65,6 +66,10 @@ class Observer(Protocol):
 
     def retried(self, index: int) -> None:
         """An attempt at this item failed and is to be repeated."""
+
+    def tick(self) -> float:
+        """The map is about to wait; after so many seconds (or inf) this is to be called again, if it waits still."""
+        ...
 
     def close(self) -> None:
         """The map has ended."""
@@ -160,7 +165,7 @@ class Pump:
         stream = self.stream
         # Who need not wait looks all the same, to keep the workers going; and so does who may wait for the input.
         looks = stream.has_outcome or not self._ready
-        while True:
+        while not self._closed:  # by its observer, that is
             self._send_due()
             if looks and stream.in_flight:
                 self._absorb(self.runner.events(0))
@@ -175,6 +180,7 @@ class Pump:
             if self._stopped:
                 raise PoolClosed("the map was stopped while its next result was waited for")
             looks = self._step()
+        return None
 
     def stop(self) -> None:
         """Ends a wait in ``next_outcome``, which raises PoolClosed; may be called from any thread."""
@@ -277,7 +283,13 @@ class Pump:
 
     def _patience(self) -> float | None:
         due = self.stream.next_due
-        return None if due is None else max(0.0, due - self._clock())
+        patience = None if due is None else max(0.0, due - self._clock())
+        if self._observer is None or not self.stream.in_flight + (due is not None):
+            return patience
+        tick = self._observer.tick()
+        if tick == math.inf:
+            return patience
+        return tick if patience is None else min(patience, tick)
 
     def _draw(self, most: int) -> int:
         """Takes in up to ``most`` items of the input; returns how many."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 import sys
@@ -13,6 +14,7 @@ from typing import Any, Final, cast
 
 from manyhands.calls import Done, Failed, Later, error_text, qualified_name
 from manyhands.errors import TaskTimeout
+from manyhands.handler.pump import Observer
 from manyhands.outcome import Answered, Died, Event, Outcome, Returned
 from manyhands.reporting import journal
 from manyhands.reporting.recording import Recorder as Taker
@@ -158,6 +160,10 @@ class Recorder:
     def away(self, count: int) -> None:
         """So many are being done by others."""
 
+    def tick(self) -> float:
+        """There is nothing to be done while nothing happens."""
+        return math.inf
+
     def close(self) -> None:
         """The map has ended."""
         if self._closed:
@@ -207,7 +213,7 @@ _Span = tuple[str, float, float, Status, object]
 class Observers:
     """Several, as one."""
 
-    def __init__(self, observers: Sequence[Any]) -> None:
+    def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = observers
 
     def happened(self, event: Event) -> None:
@@ -234,6 +240,10 @@ class Observers:
         """Tells all."""
         for observer in self._observers:
             observer.retried(index)
+
+    def tick(self) -> float:
+        """Asks all."""
+        return min(observer.tick() for observer in self._observers)
 
     def close(self) -> None:
         """Tells all."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 from manyhands.calls import Done, short_repr
 from manyhands.handler.blocks import Run
+from manyhands.handler.html import MOST_TOLD, results_table, told
 from manyhands.handler.pump import Halted, Pump
 from manyhands.outcome import Counts, Elsewhere, Failure, Outcome, explain, placed
 from manyhands.settings import OnError
@@ -159,6 +161,13 @@ class Results(Generic[T]):
     def __repr__(self) -> str:
         return repr(self._flow)
 
+    def _repr_html_(self) -> str | None:
+        """Its state as a table, for a notebook; takes nothing of it."""
+        try:
+            return self._flow.html()
+        except Exception:  # the text will do
+            return None
+
 
 class _Lists:
     """The values of a flow, in lists, each to be used up before the next is asked for.
@@ -221,6 +230,9 @@ class _Flow:
         self._counts = Counts()
         self._run: Run | None = None  # what is being given out,
         self._giving: Iterator[Any] = iter(())  # and what is left of it
+        self._begun = time.monotonic()
+        self._ended: float | None = None
+        self._told: list[tuple[int, str, str]] = []  # of the first failures, for html
 
     @property
     def raises(self) -> bool:
@@ -309,6 +321,8 @@ class _Flow:
         )
         if outcome.failure is not None:
             self._explain(outcome)
+            if len(self._told) < MOST_TOLD:
+                self._told.append(told(outcome.failure))
         return outcome
 
     def _rest(self) -> Run | None:
@@ -330,6 +344,7 @@ class _Flow:
         self._run = None
         pump, self._pump = self._pump, None
         if pump is not None:
+            self._ended = time.monotonic()
             pump.close(kill, wait)
 
     def __del__(self) -> None:
@@ -353,6 +368,11 @@ class _Flow:
         total = "?" if self._total is None else self._total
         state = "ended" if self._pump is None else "running"
         return f"<Results of {self._name}: {self.counts.total} of {total} taken, {state}>"
+
+    def html(self) -> str:
+        state = "running" if self._pump is not None else "ended"
+        seconds = (self._ended or time.monotonic()) - self._begun
+        return results_table(self._name, state, self._total, self.counts, seconds, self._told)
 
     # -- inside -------------------------------------------------------------------------------------------
 

@@ -115,7 +115,7 @@ class WalkingPump(Pump):
 
     def next_outcome(self) -> Outcome[Any] | Run | None:
         """As a ``Pump``'s."""
-        while True:
+        while not self._closed:
             self._send_due()
             if self._ahead:
                 self._fill()
@@ -131,6 +131,7 @@ class WalkingPump(Pump):
             self._fill()
             if self.stream.in_flight + (self.stream.next_due is not None):
                 self._absorb(self.runner.events(self._patience()))
+        return None
 
     # -- inside -----------------------------------------------------------------------------------------------
 

@@ -24,6 +24,9 @@ PATIENCE_SECONDS: Final = 5.0
 """So long that wait takes, when a handler is stuck."""
 
 
+_SOME: Final = 100  # things that are done while what is on the screen is away
+
+
 class Said(NamedTuple):
     """Something that a worker has said.
 
@@ -92,20 +95,24 @@ class Inlet:
     def _work(self) -> None:
         while True:
             while self._waiting:
-                said = self._waiting.popleft()
-                if isinstance(said, threading.Event):
-                    said.set()
-                    continue
-                try:
-                    with self.curtain():
-                        _do(said)
-                except Exception:
-                    with suppress(Exception):  # stderr itself may be closed
-                        traceback.print_exc()
+                with self.curtain():
+                    self._do_some()
             self._wake.clear()
             if not self._waiting:  # or what came in between would wait for the next
                 return
             self._wake.set()
+
+    def _do_some(self) -> None:
+        for _ in range(min(len(self._waiting), _SOME)):
+            said = self._waiting.popleft()
+            if isinstance(said, threading.Event):
+                said.set()
+                continue
+            try:
+                _do(said)
+            except Exception:
+                with suppress(Exception):  # stderr itself may be closed
+                    traceback.print_exc()
 
     def renew(self) -> None:
         """In a fork, where there is no thread: what was said to the parent is the parent's to do."""
