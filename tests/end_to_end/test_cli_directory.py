@@ -453,11 +453,12 @@ def terminal(*arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], Screen]
 
 
 def test_status_in_a_terminal(some: Path) -> None:
-    """It is coloured, and a message that is too long for the terminal is folded, not cut."""
+    """It is coloured, says what to do next, and a message that is too long for the terminal is folded, not cut."""
     with Claims() as claims:
         claims.fail(claims.acquire(Log.of(some / "long.csv")), type_name="E", message="Q" * 300 + "END")
     with terminal("status") as (process, screen):
         screen.until("END")
+        screen.until("manyhands retry .")
         assert process.wait(DEADLINE) == 1
     assert "\x1b[" in screen.text and screen.text.count("Q") == 300
 

@@ -39,8 +39,8 @@ def retry(
 
     They are reopened: whoever computes there next tries them. With PATTERNs, as '2024-*.csv', only those whose
     names match one of them. A record is added to each log and nothing is removed, so this is safe while others
-    are at work, on any machine. It computes nothing itself: processes that run with failed="report" come to it by
-    themselves, as do all runs that start later.
+    are at work, on any machine. It computes nothing itself: runs that start later do, and those at work that have
+    not come to these outputs yet.
 
     --stale needs no lease to pass: an owner that is there after all finds its claim superseded, and its output
     is computed once more.
