@@ -20,6 +20,7 @@ from manyhands.reporting.files import write_whole
 from manyhands.reporting.journal import Writer
 from manyhands.reporting.page import page, write_page
 from manyhands.reporting.recording import Recorder, Recording
+from manyhands.reporting.sections import MAPS_MAX
 from manyhands.reporting.spans import STATUSES
 from manyhands.reporting.texts import percent, size, visible
 from manyhands.reporting.texts import seconds as duration
@@ -194,6 +195,14 @@ def test_runs_that_are_apart_have_axes_of_their_own() -> None:
     assert timeline.html.count('class="stretch"') == 2
     many = Timeline(View.of([whole(begun=1e9 + 7200 * number) for number in range(STRETCHES_MAX + 3)]))
     assert (many.left_out, many.html.count('class="stretch"')) == (3, STRETCHES_MAX)
+
+
+def test_very_many_maps_are_shown_in_little() -> None:
+    """Of hundreds of maps the last are listed, and all are counted."""
+    found = checked(*(whole(begun=1e9 + 100 * number) for number in range(MAPS_MAX + 1)))
+    assert found.text.count("mod.plate") == MAPS_MAX + 2, "in the title, the heading and the list"
+    assert f"The last {MAPS_MAX} of {MAPS_MAX + 1}." in found.text
+    assert f"{22 * (MAPS_MAX + 1) + 4 * (MAPS_MAX + 1):,}" in found.text
 
 
 def test_efficiency_is_busy_time_over_workers_and_wall_time() -> None:

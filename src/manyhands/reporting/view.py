@@ -174,7 +174,7 @@ class View:
         """Failures by type and place, most first."""
         merged: dict[tuple[str, str], FailureGroup] = {}
         for each in self.recordings:
-            for key, group in each.groups.items():
+            for key, group in list(each.groups.items()):  # a map that goes on may add to them
                 into = merged.setdefault(key, FailureGroup(group.error_type, group.traceback))
                 into.count += group.count
                 into.kept += group.kept[: FAILURES_MAX - len(into.kept)]
@@ -185,14 +185,14 @@ class View:
         """The most memory that each worker was seen with, in bytes; most first."""
         most: dict[str, int] = {}
         for each in self.recordings:
-            for worker, size in each.peaks.items():
+            for worker, size in list(each.peaks.items()):
                 most[worker] = max(size, most.get(worker, 0))
         return dict(sorted(most.items(), key=lambda pair: -pair[1]))
 
     @property
     def labels(self) -> dict[int, str]:
         """Items' texts by index, as far as they are known; none if several maps have such items."""
-        return self.recordings[0].labels if len(self.recordings) == 1 else {}
+        return dict(self.recordings[0].labels) if len(self.recordings) == 1 else {}
 
 
 def split(worker: str) -> tuple[str, str]:
