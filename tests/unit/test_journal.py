@@ -319,10 +319,7 @@ def test_a_directory_that_is_gone_turns_it_off(
 
 
 def test_failures_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of failures beyond the most that a report shows a journal says where, not what; all are counted.
-
-    A traceback is written once for each place, and for so many places.
-    """
+    """All failures are counted; of so many it is said what, and for so many places where, once each."""
     monkeypatch.setattr(journal, "FAILURES_MAX", 5)
     writer = Writer(tmp_path, "f", 1.0, 2)
     for number in range(50):

@@ -43,6 +43,8 @@ def timeline(view: View, drawn: Timeline) -> Iterator[str]:
         told = (
             "Workers that followed one another share a row; at its right, the time in which they ran something."
         )
+    if any(" (" in row.pids[0] for host in view.hosts for row in host.rows):
+        told += " A worker that ran several calls at a time has several rows."
     if drawn.left_out:
         told += (
             f" {counted(drawn.left_out, 'earlier run')} left out here; all else on this page is of all runs."
