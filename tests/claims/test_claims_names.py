@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from manyhands.claims.names import (
@@ -99,6 +99,8 @@ def test_two_outputs_never_share_a_staging(one: str, two: str, temp: str | None)
 
 
 @given(basenames, numbers)
+@example(f".manyhands-{TOKEN}.journal", 0)
+@example(f".manyhands-{TOKEN}.claim-record", 0)
 def test_no_output_is_called_as_one_of_ours(name: str, number: int) -> None:
     """What parses as a file of a claim is refused as an output, so gc can't take one for the other."""
     if parse(name) is not None:

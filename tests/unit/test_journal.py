@@ -319,12 +319,19 @@ def test_a_directory_that_is_gone_turns_it_off(
 
 
 def test_failures_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of failures beyond the most that a report shows a journal says where, not what; all are counted."""
+    """All failures are counted; of so many it is said what, and for so many places where, once each."""
     monkeypatch.setattr(journal, "FAILURES_MAX", 5)
     writer = Writer(tmp_path, "f", 1.0, 2)
     for number in range(50):
         writer.failed(number, "x" * 50, "E", "y" * 50, f'  File "x.py", line {number % 3}\n', 1, "a:1")
-    writer.close()
+    writer.flush()
     assert writer.path.read_text().count("y" * 50) == 5
+    assert writer.path.read_text().count('\n["t",') == 3
     (found,) = read(tmp_path)
     assert sorted(group.count for group in found.groups.values()) == [16, 17, 17]
+    for number in range(50):
+        writer.failed(number, "x" * 50, "E", "y" * 50, f'  File "y.py", line {number}\n', 1, "a:1")
+    writer.close()
+    assert writer.path.read_text().count('\n["t",') == 5
+    (found,) = read(tmp_path)
+    assert sum(group.count for group in found.groups.values()) == 100

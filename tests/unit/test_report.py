@@ -20,6 +20,7 @@ from manyhands.reporting.files import write_whole
 from manyhands.reporting.journal import Writer
 from manyhands.reporting.page import page, write_page
 from manyhands.reporting.recording import Recorder, Recording
+from manyhands.reporting.sections import MAPS_MAX
 from manyhands.reporting.spans import STATUSES
 from manyhands.reporting.texts import percent, size, visible
 from manyhands.reporting.texts import seconds as duration
@@ -123,7 +124,9 @@ def fill(recorder: Recorder, text: str = "plate", host: str = "a") -> None:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_texts_of_others_are_only_shown(text: str) -> None:
     """Names, items, messages, tracebacks and hosts can't become anything else than text."""
-    found = checked(whole(text, host=text))
+    recording = whole(text, host=text)
+    recording.span(text.replace(":", ""), 0.0, 1.0)  # a worker's name may be anything
+    found = checked(recording)
     assert len(found.scripts) == 2
     assert text not in found.scripts[0] or "<" not in text
     assert visible(text) in found.text
@@ -177,7 +180,7 @@ def test_hosts_are_on_one_axis() -> None:
     view = View.of([whole(begun=1e9 + 5, host="b"), whole(begun=1e9)])
     assert (view.begun, view.seconds) == (1e9, 17.0)
     assert [(host.name, host.workers) for host in view.hosts] == [("a", 3), ("b", 3)]
-    assert view.hosts[1].rows[0].cells(0.0)[0].begin == 5.0
+    assert view.hosts[1].rows[0].cells(1e-3, 20.0)[0].begin == 5.0
     assert view.outcomes == {"values": 44, "failures": 4, "discarded": 2, "elsewhere": 2}
     assert view.labels == {}, "whose item it is can't be told by its index"
 
@@ -194,6 +197,14 @@ def test_runs_that_are_apart_have_axes_of_their_own() -> None:
     assert timeline.html.count('class="stretch"') == 2
     many = Timeline(View.of([whole(begun=1e9 + 7200 * number) for number in range(STRETCHES_MAX + 3)]))
     assert (many.left_out, many.html.count('class="stretch"')) == (3, STRETCHES_MAX)
+
+
+def test_very_many_maps_are_shown_in_little() -> None:
+    """Of hundreds of maps the last are listed, and all are counted."""
+    found = checked(*(whole(begun=1e9 + 100 * number) for number in range(MAPS_MAX + 1)))
+    assert found.text.count("mod.plate") == MAPS_MAX + 2, "in the title, the heading and the list"
+    assert f"The last {MAPS_MAX} of {MAPS_MAX + 1}." in found.text
+    assert f"{22 * (MAPS_MAX + 1) + 4 * (MAPS_MAX + 1):,}" in found.text
 
 
 def test_efficiency_is_busy_time_over_workers_and_wall_time() -> None:
@@ -224,6 +235,32 @@ def test_a_hundred_thousand_tasks_are_shown_in_little() -> None:
             assert sum(cell[4] if len(cell) > 4 else 1 for cell in cells) == sum(recording.by_status.values())
 
 
+def test_calls_at_the_same_time_have_rows_of_their_own() -> None:
+    """Where a worker runs calls at a time, as threads do, each row shows what does not overlap, as few as can be."""
+    recording = Recording("f", 0.0, 3)
+    for number in range(30):
+        recording.span("a:7", number // 3 * 1.0 + number % 3 * 0.2, 0.99, index=number)
+    (host,) = View.of([recording]).hosts
+    assert host.workers == 1
+    assert [row.pids for row in host.rows] == [["7"], ["7 (2)"], ["7 (3)"]]
+    for row in host.rows:
+        cells = row.cells(1e-3, 11.0)
+        assert len(cells) == 10
+        assert all(one.end <= other.begin for one, other in pairwise(cells))
+    assert "several calls at a time" in checked(recording).text
+
+
+def test_very_many_calls_at_the_same_time_are_shown_in_little() -> None:
+    """Calls that overlap without end take no more room, in memory and on the page, than others."""
+    recording = Recording("f", 0.0, 1000, spans_max=5000)
+    for number in range(40_000):
+        recording.span("a:7", number * 0.01, 10.0, index=number)
+    assert len(recording.tracks()["a:7"]) <= 5002
+    assert recording.by_status == {"value": 40_000}
+    assert abs(recording.busy["a:7"] - 400_000) < 1e-3
+    assert len("".join(page(View.of([recording]))).encode()) < 2_000_000
+
+
 def test_workers_that_follow_one_another_share_rows() -> None:
     """Of very many workers there are as many rows as were there together, and no two spans of one overlap."""
     recording = Recording("f", 0.0, 2)
@@ -232,7 +269,7 @@ def test_workers_that_follow_one_another_share_rows() -> None:
     (host,) = View.of([recording]).hosts
     assert (host.workers, len(host.rows)) == (10 * OWN_ROWS_MAX, 2)
     for row in host.rows:
-        cells = row.cells(0.0)
+        cells = row.cells(1e-3, 1e3)
         assert all(one.end <= other.begin for one, other in pairwise(cells))
         assert row.calls == sum(cell.calls for cell in cells) == 5 * OWN_ROWS_MAX
 

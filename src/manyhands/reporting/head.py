@@ -26,7 +26,8 @@ def header(view: View, title: str) -> Iterator[str]:
     hosts = ", ".join(escaped(host.name) for host in view.hosts[:4])
     where = f" on {hosts}{' and others' if len(view.hosts) > 4 else ''}" if hosts else ""
     yield f'<header>\n<p class="kind">manyhands report</p>\n<h1>{title}</h1>\n'
-    yield f'<p class="when">{moment(view.begun)}{where}</p>\n'
+    until = f" to {moment(view.begun + view.seconds)}" if len(view.stretches()) > 1 else ""
+    yield f'<p class="when">{moment(view.begun)}{until}{where}</p>\n'
     yield from _unfinished(view)
     yield f'<dl class="figures">\n{"".join(_figures(view, known, total))}</dl>\n'
     yield f"{_outcomes(view, max(0, (total or 0) - known))}</header>\n"

@@ -24,7 +24,7 @@ from manyhands.reporting.labels import (
     is_plain,
     place,
 )
-from manyhands.reporting.spans import CODES, Span, Status, bin_of, coarser, new_track, spans
+from manyhands.reporting.spans import CODES, Span, Status, bin_of, bounded, new_track, spans
 
 SPANS_MAX: Final = 200_000
 SLOWEST_MAX: Final = 50
@@ -355,7 +355,7 @@ class Recording:
         resolution = 4.0 * max(self._last, 1e-6) * len(self._tracks) / self._spans_max
         self._kept = 0
         for worker, track in self._tracks.items():
-            self._tracks[worker] = coarser(track, resolution)
+            self._tracks[worker] = bounded(track, resolution, self._last)
             self._kept += len(self._tracks[worker]) // len(Span._fields)
         self._merge_at = max(
             self._spans_max, 2 * self._kept

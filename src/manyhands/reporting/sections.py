@@ -43,6 +43,8 @@ def timeline(view: View, drawn: Timeline) -> Iterator[str]:
         told = (
             "Workers that followed one another share a row; at its right, the time in which they ran something."
         )
+    if any(" (" in row.pids[0] for host in view.hosts for row in host.rows):
+        told += " A worker that ran several calls at a time has several rows."
     if drawn.left_out:
         told += (
             f" {counted(drawn.left_out, 'earlier run')} left out here; all else on this page is of all runs."
@@ -192,7 +194,7 @@ def maps(view: View) -> Iterator[str]:
     if len(view.recordings) < 2:
         return
     rows = []
-    for each in view.recordings[:MAPS_MAX]:
+    for each in view.recordings[-MAPS_MAX:]:
         outcomes = each.outcomes
         rows.append(
             f'<tr><th scope="row">{escaped(short(each.function, 80))}</th>'
@@ -202,4 +204,7 @@ def maps(view: View) -> Iterator[str]:
             f"<td>{'over' if each.is_over else 'not over'}</td></tr>\n"
         )
     heads = ("Function", "Host", "Began", "#Wall time", "#Workers", "#Items", "#Failures", "")
-    yield section("maps", "Maps", table("Maps", heads, rows))
+    body = table("Maps", heads, rows)
+    if len(view.recordings) > MAPS_MAX:
+        body = f'<p class="soft">The last {MAPS_MAX} of {number(len(view.recordings))}.</p>\n{body}'
+    yield section("maps", "Maps", body)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
+from heapq import heappop, heappush
+from itertools import pairwise
 from math import log10
 from typing import Final, Literal, NamedTuple, get_args
 
@@ -14,6 +16,7 @@ STATUSES: Final[tuple[Status, ...]] = get_args(Status)
 CODES: Final[dict[str, int]] = {status: code for code, status in enumerate(STATUSES)}
 
 BINS_PER_DECADE: Final = 10
+LANES_MAX: Final = 64
 _SHORTEST: Final = 1e-7
 _SHIFT: Final = 70  # to what is never negative, which int() rounds down; the bin of the shortest
 _WIDTH: Final = 8
@@ -87,6 +90,37 @@ def coarser(track: array[float], resolution: float) -> array[float]:
             begin, end, busy, calls, bad, code, first, attempt = row
     merged.extend((begin, end, busy, calls, bad, code, first, attempt))
     return merged
+
+
+def bounded(track: array[float], resolution: float, seconds: float) -> array[float]:
+    """As ``coarser``, of a track that is so many seconds long: never more than ``2 * seconds / resolution + 2`` spans.
+
+    Where a worker runs several calls at a time, spans overlap, and it takes a coarser resolution to have so few.
+    """
+    most = 2 * seconds / resolution + 2 if resolution > 0 else 2.0
+    track = coarser(track, resolution)
+    while len(track) > most * _WIDTH:
+        resolution = 2 * resolution or 1e-6
+        track = coarser(track, resolution)
+    return track
+
+
+def lanes(track: array[float], tolerance: float) -> list[array[float]]:
+    """The track as several in which nothing overlaps by more than ``tolerance`` seconds, as few as possible."""
+    rows = sorted(_rows(track))
+    if all(one[1] - tolerance <= other[0] for one, other in pairwise(rows)):
+        return [track]
+    found: list[array[float]] = []
+    free: list[tuple[float, int]] = []  # until when a lane is taken, which
+    for row in rows:
+        if free and (free[0][0] - tolerance <= row[0] or len(found) == LANES_MAX):
+            until, number = heappop(free)
+        else:
+            until, number = row[1], len(found)
+            found.append(new_track())
+        found[number].extend(row)
+        heappush(free, (max(until, row[1]), number))
+    return found
 
 
 def _rows(track: array[float]) -> Iterator[tuple[float, ...]]:

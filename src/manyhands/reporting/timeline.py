@@ -16,7 +16,7 @@ WIDTH: Final = 10_000
 CELLS: Final = 16_000
 """About so many cells are drawn in all; so a page stays below two megabytes, whatever the map did."""
 
-ROWS_MAX: Final = 1500
+ROWS_MAX: Final = 1000
 STRETCHES_MAX: Final = 12
 _COMPACT: Final = 40
 _HEIGHT: Final = 20
@@ -68,7 +68,7 @@ class _Stretch:
         self.cells: list[list[list[Any]]] = []
         self._rows_max = rows_max
         self._seconds = view.seconds or 1.0
-        self._resolution = self._seconds / min(1600, max(50, CELLS // max(1, rows)))
+        self._resolution = self._seconds / min(1600, max(16, CELLS // max(1, rows)))
         self._ticks = ticks(self._seconds)
         self._grid = "".join(f"M{_units(at / self._seconds)} 0V{_HEIGHT}" for at in self._ticks if at)
         self.drawn = [self._axis()]
@@ -102,7 +102,7 @@ class _Stretch:
         return [*drawn, "</div>"]
 
     def _row(self, row: Row) -> str:
-        cells = row.cells(self._resolution)
+        cells = row.cells(self._resolution, self._seconds)
         self.cells.append([self._told(cell) for cell in cells])
         name = row.pids[0] if len(row.pids) == 1 else f"{number(len(row.pids))} in turn"
         share = row.busy / self._seconds

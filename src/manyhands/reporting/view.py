@@ -14,7 +14,7 @@ from typing import Final
 
 from manyhands.reporting.labels import FailureGroup
 from manyhands.reporting.recording import FAILURES_MAX, SLOWEST_MAX, Recording, Slow
-from manyhands.reporting.spans import STATUSES, Span, Status, bin_edge, coarser, new_track, spans
+from manyhands.reporting.spans import STATUSES, Span, Status, bin_edge, bounded, lanes, new_track, spans
 
 OWN_ROWS_MAX: Final = 64
 """Of a host with more workers than these, those that were never there together share a row."""
@@ -29,20 +29,31 @@ class Row:
     """One line of the timeline: a worker of a host, or several that followed one another.
 
     Attributes:
-        pids: of the workers.
+        pids: of the workers; a number in brackets where one ran several calls at a time.
         track: their spans, in seconds since the view's begin.
-        calls, bad, busy: what they made, what of it came to no value, and the seconds that it took.
     """
 
     pids: list[str]
     track: array[float]
-    calls: int = 0
-    bad: int = 0
-    busy: float = 0.0
 
-    def cells(self, resolution: float) -> list[Span]:
-        """The spans, where they are shorter than ``resolution`` seconds together with their neighbours."""
-        return spans(coarser(self.track, resolution))
+    @property
+    def busy(self) -> float:
+        """Seconds that calls took."""
+        return sum(self.track[2::8])
+
+    @property
+    def calls(self) -> int:
+        """How many they made."""
+        return int(sum(self.track[3::8]))
+
+    @property
+    def bad(self) -> int:
+        """How many came to no value."""
+        return int(sum(self.track[4::8]))
+
+    def cells(self, resolution: float, seconds: float) -> list[Span]:
+        """The spans; one for those that are not longer than ``resolution`` seconds together, of a row so long."""
+        return spans(bounded(self.track, resolution, seconds))
 
 
 @dataclass(slots=True)
@@ -83,7 +94,7 @@ class View:
             raise ValueError("a report needs at least one recording")
         begun = ordered[0].begun
         seconds = max(each.begun - begun + each.seconds for each in ordered)
-        return cls(ordered, begun, seconds, _hosts(ordered, begun))
+        return cls(ordered, begun, seconds, _hosts(ordered, begun, seconds / 500))
 
     def stretches(self) -> list[View]:
         """The maps that ran at the same time, or soon after one another, together; by their begin."""
@@ -174,7 +185,7 @@ class View:
         """Failures by type and place, most first."""
         merged: dict[tuple[str, str], FailureGroup] = {}
         for each in self.recordings:
-            for key, group in each.groups.items():
+            for key, group in list(each.groups.items()):  # a map that goes on may add to them
                 into = merged.setdefault(key, FailureGroup(group.error_type, group.traceback))
                 into.count += group.count
                 into.kept += group.kept[: FAILURES_MAX - len(into.kept)]
@@ -185,14 +196,14 @@ class View:
         """The most memory that each worker was seen with, in bytes; most first."""
         most: dict[str, int] = {}
         for each in self.recordings:
-            for worker, size in each.peaks.items():
+            for worker, size in list(each.peaks.items()):
                 most[worker] = max(size, most.get(worker, 0))
         return dict(sorted(most.items(), key=lambda pair: -pair[1]))
 
     @property
     def labels(self) -> dict[int, str]:
         """Items' texts by index, as far as they are known; none if several maps have such items."""
-        return self.recordings[0].labels if len(self.recordings) == 1 else {}
+        return dict(self.recordings[0].labels) if len(self.recordings) == 1 else {}
 
 
 def split(worker: str) -> tuple[str, str]:
@@ -201,7 +212,7 @@ def split(worker: str) -> tuple[str, str]:
     return host or "this machine", pid
 
 
-def _hosts(recordings: Sequence[Recording], begun: float) -> list[Host]:
+def _hosts(recordings: Sequence[Recording], begun: float, tolerance: float) -> list[Host]:
     tracks: dict[str, array[float]] = {}
     for each in recordings:
         shift = each.begun - begun
@@ -216,7 +227,7 @@ def _hosts(recordings: Sequence[Recording], begun: float) -> list[Host]:
     for worker in sorted(tracks, key=_order):
         host, pid = split(worker)
         by_host.setdefault(host, []).append((pid, tracks[worker]))
-    return [Host(name, len(found), _rows(found)) for name, found in by_host.items()]
+    return [Host(name, len(found), _rows(found, tolerance)) for name, found in by_host.items()]
 
 
 def _order(worker: str) -> tuple[str, int, str]:
@@ -224,24 +235,23 @@ def _order(worker: str) -> tuple[str, int, str]:
     return host, int(pid) if pid.isdecimal() else 0, pid
 
 
-def _rows(workers: Sequence[tuple[str, array[float]]]) -> list[Row]:
-    """A row for each worker; of very many, one for those that follow one another."""
+def _rows(workers: Sequence[tuple[str, array[float]]], tolerance: float) -> list[Row]:
+    """A row for each worker, or lane of one; of very many workers, one for those that follow one another."""
+    if len(workers) <= OWN_ROWS_MAX:
+        return [row for pid, track in workers for row in _lanes(pid, lanes(track, tolerance))]
     rows: list[Row] = []
     free: list[tuple[float, int]] = []  # when the last worker of a row ended, which row
-    own = len(workers) <= OWN_ROWS_MAX
-    taken = workers if own else sorted(workers, key=lambda pair: min(pair[1][0::8]))
-    for pid, track in taken:
-        begin, end = min(track[0::8]), max(track[1::8])
-        if not own and free and free[0][0] <= begin:
+    for pid, track in sorted(workers, key=lambda pair: min(pair[1][0::8])):
+        if free and free[0][0] <= min(track[0::8]):
             number = heappop(free)[1]
             rows[number].pids.append(pid)
             rows[number].track.extend(track)
         else:
             number = len(rows)
             rows.append(Row([pid], track))
-        heappush(free, (end, number))
-        row = rows[number]
-        row.busy += sum(track[2::8])
-        row.calls += int(sum(track[3::8]))
-        row.bad += int(sum(track[4::8]))
+        heappush(free, (max(track[1::8]), number))
     return rows
+
+
+def _lanes(pid: str, tracks: Sequence[array[float]]) -> list[Row]:
+    return [Row([pid if not number else f"{pid} ({number + 1})"], track) for number, track in enumerate(tracks)]
