@@ -148,6 +148,8 @@ def retried(x: int) -> int:
     max_memory_per_worker=1 << 30,
     max_shared_memory=0,
     readonly=True,
+    record=Path("records"),
+    trace="run.json",
 )
 def limited(x: int) -> int:
     return x

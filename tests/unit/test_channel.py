@@ -17,6 +17,7 @@ from manyhands.workers.channel import (
     HANDED_BACK,
     RETURNED,
     RUN,
+    TOLD,
     WHOLE,
     Frame,
     Inbox,
@@ -40,7 +41,7 @@ blobs = (
 )
 frames = st.builds(
     Frame,
-    st.sampled_from([CONTROL, RUN, RETURNED, ANSWERED, HANDED_BACK]),
+    st.sampled_from([CONTROL, RUN, RETURNED, ANSWERED, HANDED_BACK, TOLD]),
     st.integers(0, 255),
     st.sampled_from([0, CALLS, WHOLE, CALLS | WHOLE]),
     st.integers(0, 2**32 - 1),
@@ -48,6 +49,7 @@ frames = st.builds(
     numbers,
     numbers,
     numbers,
+    seconds,
     seconds,
     seconds,
     blobs,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +16,7 @@ import click
 from manyhands.claims.states import STATES, OutputState, State
 from manyhands.claims.survey import Survey
 from manyhands.cli.tables import ROWS, Rows, console, duration, hint, number, printable, show, stream_json
+from manyhands.reporting.glance import glances
 
 SKEW: Final = 2.0
 """Seconds by which a directory's clock may be ahead without being told."""
@@ -57,7 +60,11 @@ def status(directory: Path, recursive: bool, match: str | None, show_all: bool, 
     survey = Survey(directory.absolute() if as_json else directory, recursive=recursive, match=match)
     if as_json:
         stream_json(
-            {"directory": str(directory.absolute()), "time": time.time()},
+            {
+                "directory": str(directory.absolute()),
+                "time": time.time(),
+                "maps": [asdict(one) for one in glances(directory, socket.gethostname())],
+            },
             "outputs",
             (found.as_json() for found in listed(survey)),
             lambda: totals(survey),
@@ -67,6 +74,7 @@ def status(directory: Path, recursive: bool, match: str | None, show_all: bool, 
         for found in listed(survey):
             tables.add(found)
         head_line(survey)
+        tell_maps(directory)
         tables.show(everything=show_all)
         if not survey.claimants and not survey.counts:
             below = "" if recursive else "; -r looks into directories below"
@@ -77,6 +85,22 @@ def status(directory: Path, recursive: bool, match: str | None, show_all: bool, 
             )
         tell_notes(survey)
     sys.exit(exit_status(survey))
+
+
+def tell_maps(directory: Path) -> None:
+    """The maps that run there, or ended without saying so, of those that write journals."""
+    for one in glances(directory, socket.gethostname()):
+        if one.state != "ended":
+            of = "" if one.total is None else f" of {one.total:,}"
+            since = duration(max(0.0, time.time() - one.begun))
+            state = "runs" if one.state == "running" else "was lost"
+            place = printable(f"{one.host}:{one.pid}")
+            console().print(
+                f"{printable(one.function)} {state} on {place}: {one.settled:,}{of} items, begun {since} ago",
+                soft_wrap=True,
+                highlight=False,
+                markup=False,
+            )
 
 
 def listed(survey: Survey) -> Iterable[OutputState]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import time
 from collections import deque
@@ -30,6 +31,7 @@ from manyhands.cli.status import (
     title,
 )
 from manyhands.cli.tables import Rows, console, duration, number, printable, table
+from manyhands.reporting.glance import glances, left_of
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -80,7 +82,8 @@ class Look:
     """One look at the directory, as it is shown.
 
     Attributes:
-        total: how many outputs there will be, if that is known.
+        total: how many outputs there will be, if that was told.
+        left: how many are left to maps that run and write journals, if these know.
     """
 
     survey: Survey
@@ -89,6 +92,7 @@ class Look:
     seconds_left: float | None
     running: Rows[OutputState]
     failed: Rows[OutputState]
+    left: int | None = None
 
     @property
     def settled(self) -> int:
@@ -99,13 +103,15 @@ class Look:
     def counts(self) -> str:
         """How many are in each state."""
         text = ", ".join(text for text, _ in counted(self.survey))
-        return text if self.total is None else f"{text}, of {self.total:,}"
+        if self.total is not None:
+            return f"{text}, of {self.total:,}"
+        return f"{text}, {self.left:,} to go" if self.left else text
 
     @property
     def pace(self) -> str:
         """The rate, and the time that is left if the total is known."""
         parts = [] if self.rate is None else [per_time(self.rate)]
-        if self.total is not None and self.settled < self.total and self.seconds_left is not None:
+        if self.seconds_left:
             parts.append(f"{duration(self.seconds_left)} left")
         return ", ".join(parts)
 
@@ -117,6 +123,7 @@ class Look:
             "counts": {state: self.survey.counts[state] for state in STATES if state != "done"},
             "settled": self.settled,
             "total": self.total,
+            "left": self.left,
             "per_second": self.rate,
             "seconds_left": self.seconds_left,
         }
@@ -159,10 +166,10 @@ def watch(
 ) -> None:
     """Show live what is done, runs and fails in DIRECTORY.
 
-    Also how fast it goes and, if --total tells how many outputs there will be, how long it will take. It reads
-    and changes nothing, and may be started at any time, on any machine. With --total it ends when all outputs are
-    done or have failed; else at Ctrl-C, or as --until-idle says. Outside a terminal it prints a line whenever
-    something has changed.
+    Also how fast it goes and how long it will take, if --total tells how many outputs there will be, or maps that
+    run there write journals (as `manyhands run` does). It reads and changes nothing, and may be started at any time,
+    on any machine. With --total it ends when all outputs are done or have failed, without when those maps have ended;
+    else at Ctrl-C, or as --until-idle says. Outside a terminal it prints a line whenever something has changed.
 
     Exit status 0 at Ctrl-C; when it ends by itself as `manyhands status`: 0 if nothing failed, 1 if outputs failed,
     are stale or can't be read. 2 if DIRECTORY can't be listed.
@@ -173,13 +180,18 @@ def watch(
     """  # noqa: D301  # \b is click's mark for lines that stay as they are
     pace = Pace()
     ended = None
+    followed = False  # whether a map that writes a journal was seen to run
     try:
         with _screen(directory, as_json=as_json) as screen:
             while ended is None:
                 begin = time.monotonic()
-                look = _look(Survey(directory, recursive=recursive, match=match), total, pace)
+                maps = glances(directory, socket.gethostname())
+                look = _look(Survey(directory, recursive=recursive, match=match), total, pace, left_of(maps))
                 screen.show(look)
-                if is_over(look.survey, total, until_idle=until_idle):
+                runs = any(one.state == "running" for one in maps)
+                has_ended = followed and not runs and total is None
+                followed |= runs
+                if has_ended or is_over(look.survey, total, until_idle=until_idle):
                     ended = look.survey
                 else:
                     time.sleep(pause(interval, time.monotonic() - begin))
@@ -206,7 +218,7 @@ def settled(survey: Survey) -> int:
     return survey.done + survey.counts["failed"] + survey.counts["discarded"]
 
 
-def _look(survey: Survey, total: int | None, pace: Pace) -> Look:
+def _look(survey: Survey, total: int | None, pace: Pace, left: int | None) -> Look:
     running: Rows[OutputState] = Rows(oldest_first, 64)
     failed: Rows[OutputState] = Rows(newest_first, _ROWS)
     for found in listed(survey):
@@ -215,8 +227,10 @@ def _look(survey: Survey, total: int | None, pace: Pace) -> Look:
         elif found.state == "failed":
             failed.add(found)
     pace.add(time.monotonic(), settled(survey))
-    left = None if total is None else pace.time_left(max(0, total - settled(survey)))
-    return Look(survey, total, pace.rate, left, running, failed)
+    if total is not None:
+        left = max(0, total - settled(survey))
+    seconds = None if left is None else pace.time_left(left)
+    return Look(survey, total, pace.rate, seconds, running, failed, left)
 
 
 def per_time(rate: float) -> str:
@@ -272,11 +286,10 @@ def _drawn(look: Look, top: Path, screen: Console) -> Group:
     for at, (text, state) in enumerate(counted(look.survey)):
         head.append(", " if at else "", "not bold").append(text, f"not bold {STYLES.get(state, '')}")
     lines: list[RenderableType] = [head]
-    if look.total:
-        share = f"  {min(100, 100 * look.settled // look.total)} % of {look.total:,}"
-        bar = ProgressBar(
-            total=look.total, completed=look.settled, width=max(10, screen.width - len(share) - 1)
-        )
+    total = look.total if look.left is None or look.total is not None else look.settled + look.left
+    if total:
+        share = f"  {min(100, 100 * look.settled // total)} % of {total:,}"
+        bar = ProgressBar(total=total, completed=look.settled, width=max(10, screen.width - len(share) - 1))
         lines.append(_beside(bar, share))
     lines.append(Text(look.pace or "…", style="dim"))
     room = max(1, screen.height - _LINES)
