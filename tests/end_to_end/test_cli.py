@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from manyhands import __version__
 from manyhands.cli import exits
 from manyhands.cli.commands import COMMANDS, cli
-from manyhands.cli.signals import Interrupted, exiting
+from manyhands.cli.signals import Interrupted, exiting, interruptible
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -68,6 +68,21 @@ def test_signals_become_statuses(number: int, status: int) -> None:
             raise
     assert ended.value.code == status
     assert signal.getsignal(number) is before
+
+
+def test_an_interrupt_that_takes_long_may_be_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some seconds after the first one, and not before."""
+    now = [0.0]
+    monkeypatch.setattr("manyhands.cli.signals.time.monotonic", lambda: now[0])
+    with pytest.raises(Interrupted), interruptible():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except Interrupted:
+            now[0] = 4.9
+            signal.raise_signal(signal.SIGINT)
+        now[0] = 5.1
+        signal.raise_signal(signal.SIGTERM)
+        pytest.fail("nothing was raised")
 
 
 def test_a_signal_that_is_ignored_stays_ignored() -> None:

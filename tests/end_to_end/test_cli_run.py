@@ -324,6 +324,9 @@ def test_workers_find_the_function(here: Path, module: str, method: str) -> None
         out, err = ran.communicate(timeout=DEADLINE)
     assert ran.returncode == 1
     assert json.loads(out.splitlines()[0])["value"] == "Size(bytes=5)"
+    assert json.loads(out.splitlines()[1])["error"]["type"] == (
+        "TooSmall" if module == "count.py" else "count.TooSmall"
+    )
     assert "failed: ab.png: TooSmall: ab.png is empty" in err
 
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from manyhands.cli import exits
+
+_PATIENCE: Final = 5.0
+"""Seconds for which what was interrupted may go on undisturbed."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -27,15 +32,18 @@ class Interrupted(KeyboardInterrupt):
 def interruptible() -> Iterator[None]:
     """Ctrl-C and SIGTERM end what is in it in order, by ``Interrupted``; more of them don't disturb that.
 
+    Unless it takes longer than some seconds: then the next one counts, too.
     What whoever started this program has it ignore, as shells do for ``command &`` in scripts, stays ignored.
     """
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
+    ends = float("-inf")
 
     def interrupt(number: int, _: object) -> None:
-        for each in before:
-            signal.signal(each, signal.SIG_IGN)
-        raise Interrupted(number)
+        nonlocal ends
+        if time.monotonic() > ends:  # one that was raised in a finaliser is lost: it must not be the last
+            ends = time.monotonic() + _PATIENCE
+            raise Interrupted(number)
 
     for number in before:
         signal.signal(number, interrupt)
