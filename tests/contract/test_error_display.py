@@ -203,6 +203,12 @@ def test_a_cause_that_does_not_pickle(elsewhere: How) -> None:
     assert frames(error.__cause__) == ["raise_chain"]
 
 
+def test_what_stands_for_an_exit(elsewhere: How) -> None:
+    """It has the frames of the call that would have ended its process."""
+    error = raised(lambda: list(tasks.leave.map([3], **elsewhere)))
+    assert isinstance(error, RemoteError) and frames(error) == ["<lambda>", "leave"]
+
+
 def test_groups_keep_their_frames(everywhere: How) -> None:
     """Each exception of a group is shown with its own."""
     error = raised(lambda: list(tasks.raise_chain.map(["group"], **everywhere)))
