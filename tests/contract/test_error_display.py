@@ -173,6 +173,15 @@ def test_of_many_attempts_the_latest() -> None:
     ]
 
 
+def test_an_earlier_attempt_takes_one_line() -> None:
+    """The beginning of its message, if that is long."""
+    for text in ("first\nsecond", "x" * 1000):
+        error = raised(lambda text=text: manyhands.retry_on(ValueError, attempts=2, wait=0)(tasks.broken)(text))
+        note, last = error.__notes__
+        assert len(note.splitlines()) == 1 and len(note) < 300 and "…" in note
+        assert len(last.splitlines()) == 1 and len(last) < 200
+
+
 def test_a_map_within_a_task(everywhere: How) -> None:
     """Both calls are seen, one after the other, and a line for each."""
     error = raised(lambda: list(tasks.fail_within.map([3], **everywhere)))
