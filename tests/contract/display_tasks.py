@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +107,12 @@ def deeper(x: int) -> int:
 def fall(x: int) -> int:
     """Ends where Python's patience does."""
     return deeper(x)
+
+
+@parallel
+def leave(x: int) -> NoReturn:
+    """Would end its process."""
+    sys.exit(f"{x} is enough")
 
 
 @parallel

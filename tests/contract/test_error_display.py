@@ -173,6 +173,15 @@ def test_of_many_attempts_the_latest() -> None:
     ]
 
 
+def test_an_earlier_attempt_takes_one_line() -> None:
+    """The beginning of its message, if that is long."""
+    for text in ("first\nsecond", "x" * 1000):
+        error = raised(lambda text=text: manyhands.retry_on(ValueError, attempts=2, wait=0)(tasks.broken)(text))
+        note, last = error.__notes__
+        assert len(note.splitlines()) == 1 and len(note) < 300 and "…" in note
+        assert len(last.splitlines()) == 1 and len(last) < 200
+
+
 def test_a_map_within_a_task(everywhere: How) -> None:
     """Both calls are seen, one after the other, and a line for each."""
     error = raised(lambda: list(tasks.fail_within.map([3], **everywhere)))
@@ -201,6 +210,12 @@ def test_a_cause_that_does_not_pickle(elsewhere: How) -> None:
     error = raised(lambda: list(tasks.raise_chain.map(["strange cause"], **elsewhere)))
     assert isinstance(error.__cause__, RemoteError) and error.__cause__.type_name.endswith("TwoArguments")
     assert frames(error.__cause__) == ["raise_chain"]
+
+
+def test_what_stands_for_an_exit(elsewhere: How) -> None:
+    """It has the frames of the call that would have ended its process."""
+    error = raised(lambda: list(tasks.leave.map([3], **elsewhere)))
+    assert isinstance(error, RemoteError) and frames(error) == ["<lambda>", "leave"]
 
 
 def test_groups_keep_their_frames(everywhere: How) -> None:

@@ -33,6 +33,11 @@ def body(x: int, scale: int = 1) -> int:
     return x * scale
 
 
+def write(x: int, output: Path = OUTPUT) -> None:
+    """Writes nothing."""
+
+
+files = claimed_output("{x}.txt")(write)
 task: Any = parallel(body)
 plain: Any = validated(arguments=lambda x: x > 0)(body)
 WRONG: list[tuple[str, Callable[[], object], str]] = [
@@ -105,6 +110,21 @@ WRONG: list[tuple[str, Callable[[], object], str]] = [
     ("Handler by position", lambda: untyped(Handler)(body, [1]), "Handler takes 1 argument by position, not 2"),
     ("configure by position", lambda: untyped(configure)(4), "configure takes no arguments by position, not 1"),
     ("two iterables", lambda: task.map([1], [2]), "body.map(zip(xs, ys), star=True)"),
+    (
+        "no items",
+        lambda: untyped(Handler(body, backend="inline")).extend(5),
+        "not 5; for one item there is add",
+    ),
+    (
+        "nothing to recompute",
+        lambda: untyped(files).claims.recompute(5),
+        "write.claims.recompute takes an iterable",
+    ),
+    (
+        "Controller.map",
+        lambda: untyped(Controller(1)).map(body, [1], chunk_size=3),
+        "(did you mean 'chunksize'?)",
+    ),
     ("no iterable", lambda: task.map(1), "body.map takes an iterable of items, not 1"),
 ]
 

@@ -173,7 +173,7 @@ class Dispatcher:
         body = blob.place if isinstance(blob, Stored) else blob
         with self.lock:
             if self.ledger.state is PoolState.CLOSED or self.finishing:
-                raise PoolClosed("the pool is closed")
+                raise PoolClosed("the pool is closed: it takes no more calls")
             self.begin()
             group = share.group = next(self._numbers)
             load = Load(group, os.getcwd(), list(search_path()), body, levels())

@@ -106,11 +106,6 @@ class PoolFuture(CallFuture[T]):
         if desk is not None and not self.done():
             desk.dispatcher.caretaker.hurry()
 
-    def _word(self) -> str:
-        news = self._news and self._news[0]
-        # What came is not opened for this: a failure is told by its frame.
-        return "finished" if isinstance(news, Frame) and news.kind == RETURNED else super()._word()
-
     def _get_snapshot(self) -> Any:
         """As asyncio asks for it, from Python 3.14 on."""
         self._open()

@@ -139,6 +139,7 @@ class Controller(Executor):
                 desk = self._desk = self._desk or self._open_desk(payload.packed(Apply()))
         return desk.submit((fn, args, kwargs), CallText(fn, args, kwargs))
 
+    @suggesting("Controller.map")
     def map(
         self,
         fn: Callable[..., R],

@@ -602,6 +602,9 @@ class OutputClaims:
         from manyhands.policies.star import StarRule
 
         rule = StarRule(star, kwstar, cast("tuple[Any, ...]", args), kwargs or {})
+        if not isinstance(items, Iterable):
+            name = name_of(self._function)
+            raise TypeError(f"{name}.claims.recompute takes an iterable of items, not {short_repr(items)}")
         return remove_outputs(self._function, [rule.call(*item) for item in enumerate(items)], Path.cwd())
 
     def __repr__(self) -> str:

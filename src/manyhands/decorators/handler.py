@@ -140,6 +140,10 @@ class Handler(Generic[R]):
 
     def extend(self, items: Iterable[Any], /) -> None:
         """Adds all of these items, one after the other; raises like ``add``."""
+        if not isinstance(items, Iterable):
+            raise TypeError(
+                f"extend takes an iterable of items, not {short_repr(items)}; for one item there is add"
+            )
         self._flow.note_adder()  # though they be none
         for item in items:
             self.add(item)
