@@ -303,6 +303,22 @@ def test_more_clients_than_places(tmp_path: Path, logger: Make, monkeypatch: pyt
     assert (server.received, server.rejected) == (18, 0)
 
 
+def test_who_gives_way_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that has to go is told so, and what it sends before it goes is written."""
+    monkeypatch.setattr(log_server, "_LEAVE_SECONDS", 60.0)
+    monkeypatch.setattr(log_server, "_LOOK_SECONDS", 0.05)
+    with LogServer(tmp_path / "log", max_connections=1, patience=0.01) as server, connected(server) as first:
+        first.sendall(frame(b'{"message": "1"}'))
+        until(lambda: server.received == 1, "it is there")
+        with connected(server) as second:
+            second.sendall(frame(b'{"message": "2"}'))
+            assert first.recv(1) == b""
+            until(lambda: server.received == 2, "the second has its place")
+            first.sendall(frame(b'{"message": "3"}'))
+            until(lambda: server.received == 3, "the first was heard")
+    assert messages(tmp_path / "log") == ["1", "2", "3"]
+
+
 def test_no_more_descriptors(tmp_path: Path, logger: Make) -> None:
     """A server without free descriptors serves those who are there, and the others when it has some again."""
     script = write_script(

@@ -163,6 +163,15 @@ def test_one_at_a_time(tmp_path: Path) -> None:
     RotatedFile(path, None, 1).close()
 
 
+def test_a_copy_does_not_keep_it(tmp_path: Path) -> None:
+    """A copy of its descriptor, in a forked process say, does not keep the file from the next one."""
+    file = RotatedFile(tmp_path / "log", None, 1)
+    copy = os.dup(file._file)
+    file.close()
+    RotatedFile(tmp_path / "log", None, 1).close()
+    os.close(copy)
+
+
 def test_no_regular_file(tmp_path: Path) -> None:
     """A FIFO, which nobody reads, is refused and not waited for; so is a directory."""
     os.mkfifo(tmp_path / "fifo")

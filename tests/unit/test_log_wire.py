@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import struct
 from itertools import pairwise
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from manyhands.logs.connection import Connection
 from manyhands.logs.wire import HEADER, Decoder, frame, line_of
 
 VALUES: st.SearchStrategy[Any] = st.recursive(
@@ -109,3 +111,20 @@ def test_lines_are_as_they_came() -> None:
     """What has no line break in it is not written anew: neither its order, nor its numbers, change."""
     text = '{"b": 1.10, "a": "é\u2028", "b": 1e400}'.encode()
     assert line_of(text) == text
+
+
+def test_when_a_client_was_heard() -> None:
+    """Silence is counted from the first byte of a record that is not whole, or from the last whole one."""
+    ours, end = socket.socketpair()
+    with ours, end:
+        connection = Connection(end, 100, now=1.0)
+        data = frame(b"{}")
+        heard = []
+        for now, piece in enumerate([data, data[:1], data[1:3], data[3:], data + data[:2], data[2:4]], start=2):
+            ours.send(piece)
+            connection.read(float(now))
+            heard.append((connection.heard, connection.is_partial))
+        assert heard == [(2.0, False), (3.0, True), (3.0, True), (5.0, False), (6.0, True), (6.0, True)]
+        assert connection.read(9.0) == [] and not connection.is_over  # nothing has come
+        ours.close()
+        assert connection.read(10.0) == [] and connection.is_over and connection.is_guilty
