@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -53,6 +55,13 @@ if TYPE_CHECKING:
     "--no-wait", is_flag=True, help="Leave out what other processes are computing; else wait for that."
 )
 @click.option("--progress/--no-progress", default=None, help="A bar on stderr; else one if that is a terminal.")
+@click.option(
+    "--record/--no-record",
+    default=None,
+    help="A journal in the outputs' directory, for status, watch and report; there is one with @claimed_output.",
+)
+@click.option("--report", type=click.Path(dir_okay=False), metavar="FILE", help="Write a page about the run.")
+@click.option("--trace", type=click.Path(dir_okay=False), metavar="FILE", help="Write a trace for Perfetto.")
 @click.option("--traceback", is_flag=True, help="Tell where each failure was raised.")
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each input.")
 def run(
@@ -63,6 +72,8 @@ def run(
     on_error: str,
     no_wait: bool,
     progress: bool | None,
+    record: bool | None,
+    report: str | None,
     traceback: bool,
     as_json: bool,
     **options: Any,
@@ -108,8 +119,10 @@ def run(
         wants_failures=on_error != "skip",
         wants_traceback=traceback,
     )
-    target = target.options(progress=(label or True) if shows else False)
-    sys.exit(_Run(target, items, teller, on_error).status(star, common))
+    if progress:
+        os.environ["MANYHANDS_PROGRESS"] = "1"  # the bar was asked for, whoever sees it
+    target = target.options(progress=(label or True) if shows else False, record=_record(target, record, report))
+    sys.exit(_Run(target, items, teller, on_error, report).status(star, common))
 
 
 def _target(function: str, options: dict[str, Any], no_wait: bool) -> Any:
@@ -124,6 +137,18 @@ def _target(function: str, options: dict[str, Any], no_wait: bool) -> Any:
             raise click.UsageError(f"--no-wait is for functions with @claimed_output, which {function} has not")
         target.task = replace(target.task, claim=replace(target.task.claim, wait=False))
     return target
+
+
+def _record(target: Any, record: bool | None, report: str | None) -> bool | Path:
+    """What is recorded: outputs that are claimed have a directory, which others may watch."""
+    claim = target.task.claim
+    if record and claim is None:
+        raise click.UsageError("--record is for functions with @claimed_output; --report writes a page about others")
+    if claim is None or record is False:
+        return report is not None
+    if not record and not claim.final.base and "/" in claim.final.text:
+        return report is not None  # they have no directory in common
+    return Path(claim.final.base or ".")
 
 
 def _is_parallel(function: Any) -> bool:
@@ -146,11 +171,12 @@ def _usage(error: BaseException) -> click.UsageError:
 class _Run:
     """One map and what is told of it."""
 
-    def __init__(self, target: Any, items: list[Input], teller: Teller, on_error: str) -> None:
+    def __init__(self, target: Any, items: list[Input], teller: Teller, on_error: str, report: str | None) -> None:
         self._target = target
         self._items = items
         self._teller = teller
         self._on_error = on_error
+        self._report = report
         claim = target.task.claim
         self._goes_on = claim is not None and claim.failed == "retry"
         self._found = 0
@@ -208,6 +234,8 @@ class _Run:
         counts = results.counts
         style = "red" if counts.failures else "green" if counts.total == len(self._items) else "yellow"
         self._teller.say(summary(counts, self._found, len(self._items), seconds, is_claimed), style)
+        if self._report is not None:
+            results.report(self._report)
 
     def _advice(self) -> str:
         if self._target.task.claim is None:
