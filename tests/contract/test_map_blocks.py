@@ -463,7 +463,7 @@ def test_a_worker_that_dies(kind: str, status: int, at: int, long_spans: None) -
         assert isinstance(error.item, range) and at in error.item and error.index == error.item.start
         assert len(error.item) == 1000 if at < 1000 else len(error.item) > 1000
         assert error.__notes__[0].startswith(
-            f"in wrong.map_blocks, rows {error.item.start} to {error.item.stop}, in worker"
+            f"in wrong.map_blocks, rows {error.item.start} to {error.item.stop}, worker "
         )
         same(doubled.map_blocks(x, rows=1000, backend=own), 2 * x)
         at_rest(own)

@@ -133,7 +133,8 @@ def test_why_it_cannot_be_had(thread_pool: Executor) -> None:
 def test_what_is_no_backend_is_told(backend: Any, kind: type[Exception]) -> None:
     """With what may be one."""
     with pytest.raises(
-        kind, match=r"^backend must be None, 'threads', 'inline', 'dask://host:port', a Controller"
+        kind,
+        match=r"^backend must be None .worker processes., 'threads', 'inline', 'dask://host:port', a Controller",
     ):
         tasks.double.options(backend=backend)
 
