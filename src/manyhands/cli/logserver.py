@@ -44,15 +44,20 @@ def logserver(file: Path, port: int, host: str, max_bytes: int | None, backups: 
     # Signals wait until they are asked for. Its thread has them held back, too, since it starts after that.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
     try:
-        with LogServer(file, host, port, max_bytes=max_bytes, backups=backups) as server:
+        with _started(LogServer(file, host, port, max_bytes=max_bytes, backups=backups)) as server:
             click.echo(_told(server) if as_json else server.address)
             signal.sigwait(_ENDS)
         click.echo(_counted(server, as_json), err=True)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _started(server: LogServer) -> LogServer:
+    try:
+        return server.start()
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         raise click.ClickException(f"{where}{error.strerror}") from error
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _told(server: LogServer) -> str:
