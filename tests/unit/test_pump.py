@@ -176,11 +176,17 @@ class Counting:
     def ended(self, outcome: Outcome[Any]) -> None:
         self.outcomes.append(outcome)
 
-    def retried(self) -> None:
+    def happened(self, event: Event) -> None:
+        pass
+
+    def retried(self, index: int) -> None:
         self.retries += 1
 
     def away(self, count: int) -> None:
         pass
+
+    def tick(self) -> float:
+        return 1.0
 
     def close(self) -> None:
         self.closed += 1

@@ -204,6 +204,9 @@ class Counting:
     def away(self, count: int) -> None:
         pass
 
+    def tick(self) -> float:
+        return 1.0
+
     def close(self) -> None:
         pass
 

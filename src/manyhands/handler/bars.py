@@ -241,7 +241,6 @@ def _lined(base: Any) -> Any:
             if getattr(self, "disable", True):
                 return
             with self.get_lock(), self.external_write_mode(file=self.fp, nolock=True):
-                self.pos = 0
                 super().close()
                 here = [bar for bar in self._instances if getattr(bar, "fp", None) == self.fp]
                 fixed = {-bar.pos for bar in here if bar.pos < 0}
