@@ -89,7 +89,7 @@ class Bars:
             self._done += others
         more, self._done = progress.done - self._done, progress.done
         drawn = bar.update(more)
-        if self._often and not drawn and not progress.ended:
+        if self._often and not drawn and progress.seconds and not progress.ended:
             bar.refresh()  # the time goes on
         if self._rows is not None:
             self._rows.show(workers)
