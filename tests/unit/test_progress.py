@@ -37,7 +37,7 @@ class Shown:
         self.closed += 1
 
     def meter(self, total: int | None = 10, *, lasts: bool = False) -> Meter:
-        return Meter(self, 0.1, total, len, lambda: self.now, lasts)
+        return Meter(self, 0.1, total, len, lambda: self.now, lasts, by_worker=True)
 
 
 def outcome(result: Any) -> Outcome[Any]:
