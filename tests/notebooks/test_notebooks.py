@@ -144,6 +144,7 @@ def test_bars_without_widgets() -> None:
     notebook = executed([f"import sys\nsys.modules['ipywidgets'] = None\n{BARS[0]}", *BARS[1:]])
     seen = [as_seen(texts(cell, "stderr")) for cell in notebook.cells]
     assert seen[0] == [""]
+    assert "inner" not in texts(notebook.cells[2], "stderr")
     for lines, label, total in zip(seen[1:], ("fifty", "outer", "rows"), (50, 3, 50), strict=True):
         assert [line for line in lines if line] == lines[:1]
         assert lines[0].startswith(f"{label}: 100%|") and f"{total}/{total}" in lines[0]

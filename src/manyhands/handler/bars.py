@@ -182,9 +182,7 @@ def _bar_class(given: Any) -> Any:
     at the wrong moment would hold it for ever, and a garbage collection in a pool's thread wait for it.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # in a notebook without widgets, which is none of the user's business now
+        warnings.simplefilter("ignore")  # tqdm has one where widgets are missing: then a text is drawn
         from tqdm.auto import tqdm as automatic  # only who wants a bar pays for it
     from tqdm.std import tqdm as plain
 
