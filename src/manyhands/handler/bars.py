@@ -100,12 +100,16 @@ class Bars:
             self._rows.close()
         self._bar.close()
 
+    def let_go(self) -> None:
+        """Drawing was interrupted: lets go of the lock that tqdm keeps then."""
+        _release(self._make)
+
     def drop(self) -> None:
-        """It can't be drawn: lets go of it, and of the lock that tqdm keeps then."""
+        """It can't be drawn: lets go of it, and of the lock."""
         for bar in [self._bar, *(self._rows.bars if self._rows is not None else [])]:
             bar.disable = True  # or it would try once more
             getattr(type(bar), "_instances", set()).discard(bar)  # or other bars would leave room for it
-        _release(self._make)
+        self.let_go()
 
     def _marks(self, progress: Progress) -> dict[str, int]:
         """What stands behind the bar."""

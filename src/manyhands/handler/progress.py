@@ -255,6 +255,10 @@ class _Guarded:
             drawn, self._bars = self._bars, None
             if drawn is not None:
                 drawn.drop()
+        except BaseException:
+            if self._bars is not None:
+                self._bars.let_go()
+            raise
 
 
 def _log(text: str, error: Exception) -> None:
