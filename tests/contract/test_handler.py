@@ -35,6 +35,7 @@ from manyhands import (
 from manyhands.decorators.handler import Handler
 from manyhands.handler.bars import bar_class
 from manyhands.handler.progress import meter_for
+from manyhands.outcome import Returned
 from manyhands.policies.verdict import Verdict
 from tests.contract import fate_tasks, tasks
 from tests.contract.conftest import METHODS
@@ -906,6 +907,7 @@ def test_a_bar_that_cannot_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MANYHANDS_PROGRESS", "1")
     meter = meter_for("some", "", 9)
     assert meter is not None
+    meter.happened(Returned(0, [1, 2, 3], 0.0, 0.0, ""))
     thread = threading.Thread(target=meter.finish)
     thread.start()
     thread.join()

@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
-pytest.importorskip("nbclient", reason="the dependency group notebooks is not installed")
-pytest.importorskip("ipykernel")
-
-from jupyter_client.blocking.client import BlockingKernelClient
-from jupyter_client.manager import KernelManager, start_new_kernel
-
 from tests.helpers import DEADLINE, Fifo
+
+if TYPE_CHECKING:
+    from jupyter_client.blocking.client import BlockingKernelClient
+    from jupyter_client.manager import KernelManager
 
 ROOT = Path(__file__).parents[2]
 
@@ -90,6 +88,8 @@ class Kernel:
 @pytest.fixture
 def kernel() -> Iterator[Kernel]:
     """One, which is ended with all that it has started."""
+    from jupyter_client.manager import start_new_kernel
+
     manager, client = start_new_kernel(kernel_name="python3", startup_timeout=DEADLINE)
     kernel = Kernel(manager, client)
     try:

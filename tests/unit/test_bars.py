@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -269,7 +270,17 @@ def test_who_sees_bars(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_one_class_for_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads that need it first at the same time get the same one: its lock keeps their bars apart."""
+    lined, makers = bars._lined, 0
+
+    def slowly(base: Any) -> Any:
+        nonlocal makers
+        makers += 1
+        for _ in range(200):
+            os.sched_yield()
+        return lined(base)
+
     bars._bar_class.cache_clear()
+    monkeypatch.setattr(bars, "_lined", slowly)
     made: list[Any] = []
     barrier = threading.Barrier(4)
 
@@ -282,7 +293,7 @@ def test_one_class_for_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(made) == 4 and len(set(made)) == 1
+    assert len(made) == 4 and len(set(made)) == makers == 1
 
 
 def test_a_class_of_the_users(terminal: Terminal) -> None:

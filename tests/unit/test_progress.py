@@ -6,6 +6,7 @@ import io
 import logging
 import math
 import sys
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,7 +38,7 @@ class Shown:
         self.closed += 1
 
     def meter(self, total: int | None = 10, *, lasts: bool = False) -> Meter:
-        return Meter(self, 0.1, total, len, lambda: self.now, lasts)
+        return Meter(self, 0.1, total, len, lambda: self.now, lasts, by_worker=True)
 
 
 def outcome(result: Any) -> Outcome[Any]:
@@ -209,6 +210,30 @@ def test_a_class_that_raises(caplog: pytest.LogCaptureFixture) -> None:
     assert len(caplog.records) == 1
     assert not any(isinstance(bar, Bad) for bar in tqdm._instances)
     assert meter_for(told, "label", 3) is not None
+
+
+def test_an_interrupt_while_a_bar_is_drawn() -> None:
+    """It goes through, and no bar of another thread waits for the one that was drawn."""
+
+    class Interrupted(tqdm):  # type: ignore[type-arg]
+        def __init__(self, **options: Any) -> None:
+            super().__init__(mininterval=0, miniters=1, **options)
+
+        def display(self, msg: str | None = None, pos: int | None = None) -> None:
+            if self.n:
+                raise KeyboardInterrupt
+
+    meter = meter_for(Interrupted, "label", 3)
+    assert meter is not None
+    with pytest.raises(KeyboardInterrupt):
+        meter.happened(Returned(0, [1], 0.0, 0.0, ""))
+        meter.finish()
+    lock, free = meter._display._bars._make.get_lock(), []
+    thread = threading.Thread(target=lambda: free.append(lock.acquire(blocking=False)))
+    thread.start()
+    thread.join()
+    assert free == [True]
+    meter._display._bars.drop()
 
 
 def test_files_get_little(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -205,7 +205,7 @@ class Counting:
         pass
 
     def tick(self) -> float:
-        return float("inf")
+        return 1.0
 
     def close(self) -> None:
         pass

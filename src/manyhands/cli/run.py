@@ -121,7 +121,9 @@ def run(
     )
     if progress:
         os.environ["MANYHANDS_PROGRESS"] = "1"  # the bar was asked for, whoever sees it
-    target = target.options(progress=(label or True) if shows else False, record=_record(target, record, report))
+    target = target.options(
+        progress=(label or True) if shows else False, record=_record(target, record, report)
+    )
     sys.exit(_Run(target, items, teller, on_error, report).status(star, common))
 
 
@@ -143,7 +145,9 @@ def _record(target: Any, record: bool | None, report: str | None) -> bool | Path
     """What is recorded: outputs that are claimed have a directory, which others may watch."""
     claim = target.task.claim
     if record and claim is None:
-        raise click.UsageError("--record is for functions with @claimed_output; --report writes a page about others")
+        raise click.UsageError(
+            "--record is for functions with @claimed_output; --report writes a page about others"
+        )
     if claim is None or record is False:
         return report is not None
     if not record and not claim.final.base and "/" in claim.final.text:
@@ -171,7 +175,9 @@ def _usage(error: BaseException) -> click.UsageError:
 class _Run:
     """One map and what is told of it."""
 
-    def __init__(self, target: Any, items: list[Input], teller: Teller, on_error: str, report: str | None) -> None:
+    def __init__(
+        self, target: Any, items: list[Input], teller: Teller, on_error: str, report: str | None
+    ) -> None:
         self._target = target
         self._items = items
         self._teller = teller

@@ -100,7 +100,7 @@ class Bars:
             self._done += others
         more, self._done = progress.done - self._done, progress.done
         drawn = bar.update(more)
-        if self._often and not drawn and not progress.ended:
+        if self._often and not drawn and progress.seconds and not progress.ended:
             bar.refresh()  # the time goes on
         if self._rows is not None:
             self._rows.show(workers)
@@ -111,12 +111,16 @@ class Bars:
             self._rows.close()
         self._bar.close()
 
+    def let_go(self) -> None:
+        """Drawing was interrupted: lets go of the lock that tqdm keeps then."""
+        _release(self._make)
+
     def drop(self) -> None:
-        """It can't be drawn: lets go of it, and of the lock that tqdm keeps then."""
+        """It can't be drawn: lets go of it, and of the lock."""
         for bar in [self._bar, *(self._rows.bars if self._rows is not None else [])]:
             bar.disable = True  # or it would try once more
             getattr(type(bar), "_instances", set()).discard(bar)  # or other bars would leave room for it
-        _release(self._make)
+        self.let_go()
 
     def _marks(self, progress: Progress) -> dict[str, int]:
         """What stands behind the bar."""
@@ -193,9 +197,7 @@ def _bar_class(given: Any) -> Any:
     at the wrong moment would hold it for ever, and a garbage collection in a pool's thread wait for it.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # in a notebook without widgets, which is none of the user's business now
+        warnings.simplefilter("ignore")  # tqdm has one where widgets are missing: then a text is drawn
         from tqdm.auto import tqdm as automatic  # only who wants a bar pays for it
     from tqdm.std import tqdm as plain
 
@@ -252,7 +254,6 @@ def _lined(base: Any) -> Any:
             if getattr(self, "disable", True):
                 return
             with self.get_lock(), self.external_write_mode(file=self.fp, nolock=True):
-                self.pos = 0
                 super().close()
                 here = [bar for bar in self._instances if getattr(bar, "fp", None) == self.fp]
                 fixed = {-bar.pos for bar in here if bar.pos < 0}

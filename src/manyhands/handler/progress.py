@@ -53,12 +53,12 @@ def meter_for(
     if not is_shown(progress):
         return None
     if not isinstance(progress, bool | str | type):
-        return Meter(_Told(progress), _EVERY_SECONDS, total, weigh, clock, lasts)
+        return Meter(_Told(progress), _EVERY_SECONDS, total, weigh, clock, lasts, by_worker=False)
     given = progress if isinstance(progress, type) else None
     text = progress if isinstance(progress, str) else label
     display = _Guarded(lambda: bars.Bars(text, unit, total, given, rows), quiet=given is None)
     every = _EVERY_SECONDS if given is not None or bars.are_seen() else _LOG_SECONDS
-    return Meter(display, every, total, weigh, clock, lasts)
+    return Meter(display, every, total, weigh, clock, lasts, by_worker=rows > 0)
 
 
 def is_shown(progress: Any) -> bool:
@@ -87,6 +87,7 @@ class Meter:
         weigh: how much values count.
         clock: seconds that never go back.
         lasts: whether it goes on when a map ends, to ``finish``.
+        by_worker: whether the display is told what each worker has done.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Meter:
         weigh: Callable[[Sequence[Any]], int],
         clock: Callable[[], float],
         lasts: bool,
+        by_worker: bool,
     ) -> None:
         self._display = display
         self._every = every
@@ -104,6 +106,7 @@ class Meter:
         self._weigh = weigh
         self._clock = clock
         self._lasts = lasts
+        self._by_worker = by_worker
         self._values = self._failures = self._discarded = self._elsewhere = self._claimed = self._retries = 0
         self._workers: dict[str, int] = {}
         self._is_new = self._is_closed = False
@@ -117,7 +120,7 @@ class Meter:
             self._values += weight
             self._heard(event.worker, weight)
             self._note()
-        elif isinstance(event, Answered) and not isinstance(event.answer, Later):
+        elif self._by_worker and isinstance(event, Answered) and not isinstance(event.answer, Later):
             value = [event.answer.value] if isinstance(event.answer, Done) else None
             self._heard(event.worker, 1 if value is None else self._weigh(value))
 
@@ -170,7 +173,8 @@ class Meter:
             self._display.close()
 
     def _heard(self, worker: str, weight: int) -> None:
-        self._workers[worker] = self._workers.pop(worker, 0) + weight
+        if self._by_worker:
+            self._workers[worker] = self._workers.pop(worker, 0) + weight
 
     def _note(self) -> None:
         self._is_new = True
@@ -251,6 +255,10 @@ class _Guarded:
             drawn, self._bars = self._bars, None
             if drawn is not None:
                 drawn.drop()
+        except BaseException:
+            if self._bars is not None:
+                self._bars.let_go()
+            raise
 
 
 def _log(text: str, error: Exception) -> None:
