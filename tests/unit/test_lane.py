@@ -481,6 +481,19 @@ def test_slow_calls_are_answered_as_they_end(bench: Bench) -> None:
     assert [(frame.seconds, frame.last) for frame in bench.sent] == [(0.0, pytest.approx(LONG))] * 4
 
 
+def test_slow_results_that_are_pickled_say_what_they_took(bench: Bench) -> None:
+    """What took so long that it is sent at once is the last of its run with all of its time, whatever it returned."""
+
+    def step(item: int) -> list[int]:
+        bench.clock.now += LONG if item == 2 else SHORT
+        return [item]
+
+    bench.lane.run(piece([0, 1, 2], WHOLE), Task(step))
+    (frame,) = bench.sent
+    assert (frame.seconds, frame.last) == (pytest.approx(2 * SHORT), pytest.approx(LONG))
+    assert frame.at == bench.clock.now
+
+
 def test_times_of_a_run(bench: Bench) -> None:
     """What a slow call took is told apart from what those before it took."""
     bench.lane.run(piece(list(range(10))), Task(takes(bench, {9: LONG})))
@@ -772,6 +785,28 @@ def test_what_waits_behind_a_slow_call_is_sent(bench: Bench) -> None:
     bench.lane.push()
     assert seen == [[], [0, 1, 2]]
     assert bench.values() == {0: 0, 1: [1], 2: 2, 3: 3, 4: 4, 5: 5}
+
+
+@pytest.mark.parametrize("result", [int, list], ids=["as it is", "pickled"])
+def test_what_is_sent_meanwhile_says_nothing_of_the_call_that_runs(bench: Bench, result: type) -> None:
+    """What is sent while the next call runs says what it took itself, and when it ended; and so does that call."""
+    ended = []
+
+    def step(item: int) -> Any:
+        bench.clock.now += SHORT
+        if item == 2:
+            for _ in range(2):
+                assert bench.look(FLUSH_SECONDS)
+        ended.append(bench.clock.now)
+        return item if result is int else [item]
+
+    bench.lane.run(piece([0, 1, 2], WATCH), Task(step))
+    bench.lane.push()
+    first, second = bench.sent
+    assert first.seconds + first.last == pytest.approx(2 * SHORT)
+    assert first.last == pytest.approx(SHORT)
+    assert second.last == pytest.approx(SHORT + 2 * FLUSH_SECONDS)
+    assert [first.at, second.at] == [pytest.approx(ended[1]), pytest.approx(ended[2])]
 
 
 def test_what_follows_a_very_slow_call_goes_back(bench: Bench) -> None:

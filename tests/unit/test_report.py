@@ -408,16 +408,16 @@ def test_the_command_writes_what_it_is_asked_for(journals: Path, tmp_path: Path,
 
 
 def test_the_command_says_what_is_wrong(journals: Path, tmp_path: Path) -> None:
-    """Without journals it says how to record them; a file that can't be written is named."""
+    """Without journals it says how to record them; a file that can't be written is named. Exit status 2."""
     empty = tmp_path / "empty"
     empty.mkdir()
     ran = command(empty)
-    assert ran.exit_code == 1
+    assert ran.exit_code == 2
     assert f"there are no journals in {str(empty)!r}" in ran.stderr
     assert f"record={str(empty)!r}" in ran.stderr
     assert "--recursive" in ran.stderr
     ran = command(journals, "-o", tmp_path / "nowhere" / "x.html")
-    assert ran.exit_code == 1
+    assert ran.exit_code == 2
     assert str(tmp_path / "nowhere" / "x.html") in ran.stderr
     assert command(tmp_path / "missing").exit_code == 2
     assert command(tmp_path, "--recursive", "--json").exit_code == 0

@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from manyhands.cli import exits
+
 if TYPE_CHECKING:
     from manyhands.reporting.recording import Recording
+
+
+class CanNotReport(click.ClickException):
+    """There is nothing to report, or no way to read or write it."""
+
+    exit_code = exits.USAGE
 
 
 @click.command()
@@ -34,8 +42,7 @@ def report(directory: Path, output: Path | None, trace: Path | None, recursive: 
     slowest items. It needs nothing from elsewhere. Maps write journals into DIR if they are given record=DIR. Maps
     that still run, or whose processes were killed, are in it with what they have recorded.
 
-    Exit status 0 if all is written, 1 if there are no journals or something can't be read or written, 2 if the
-    command was given wrongly.
+    Exit status 0 if all is written, 2 if there are no journals or something can't be read or written.
 
     \b
     Example: manyhands report results -o run.html --trace run.json
@@ -45,19 +52,19 @@ def report(directory: Path, output: Path | None, trace: Path | None, recursive: 
     try:
         recordings = read(directory, recursive=recursive)
         if not recordings:
-            raise click.ClickException(_nothing(directory, recursive))
+            raise CanNotReport(_nothing(directory, recursive))
         if output is None and trace is None and not as_json:
             output = Path("report.html")
         written = _write(recordings, output, trace)
     except OSError as error:
-        raise click.ClickException(f"{error.filename or directory}: {error.strerror or error}") from error
+        raise CanNotReport(f"{error.filename or directory}: {error.strerror or error}") from error
     if as_json:
         from manyhands.reporting.figures import figures
 
         click.echo(json.dumps(figures(recordings), indent=2))
     for path in written:
         click.echo(f"wrote {path}", err=as_json)
-    sys.exit(0)
+    sys.exit(exits.OK)
 
 
 def _write(recordings: Sequence[Recording], output: Path | None, trace: Path | None) -> list[Path]:

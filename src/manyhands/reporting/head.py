@@ -30,7 +30,10 @@ def header(view: View, title: str) -> Iterator[str]:
     yield f'<p class="when">{moment(view.begun)}{until}{where}</p>\n'
     yield from _unfinished(view)
     yield f'<dl class="figures">\n{"".join(_figures(view, known, total))}</dl>\n'
-    yield f"{_outcomes(view, max(0, (total or 0) - known))}</header>\n"
+    yield _outcomes(view, max(0, (total or 0) - known))
+    if len(view.recordings) > 1:
+        yield '<p class="soft">Each map counts its own items: what one has computed, others have found.</p>\n'
+    yield "</header>\n"
 
 
 def _unfinished(view: View) -> Iterator[str]:
@@ -64,7 +67,7 @@ def _figures(view: View, known: int, total: int | None) -> Iterator[str]:
     active = view.active
     rate = calls / active if active else 0.0
     told = f"{rate:,.3g}" if rate < 1000 else number(rate)
-    yield _figure("Wall time", seconds(active), f"{told} calls a second" if calls else "")
+    yield _figure("Wall time", seconds(active), f"{told} calls/s" if calls else "")
     if (efficiency := view.efficiency) is not None:
         yield _figure("Efficiency", percent(efficiency), f"{seconds(view.busy)} busy")
     workers = sum(host.workers for host in view.hosts)

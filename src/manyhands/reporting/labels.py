@@ -16,6 +16,8 @@ REPRS_MAX: Final = 500
 TEXT_MAX: Final = 2000
 TRACEBACK_MAX: Final = 20_000
 _FRAME: Final = re.compile(r'^  File "(.+)", line ([0-9]+)(?:, in (.+))?$', re.MULTILINE)
+SHORT: Final = 200
+_SMALL: Final = (int, float, bool, type(None))
 _PLAIN: Final = (str, bytes, int, float, complex, bool, type(None))
 
 
@@ -42,6 +44,12 @@ class Labels:
                 return f"<{type(item).__qualname__}>"
             self._asked += 1
         return short_repr(item)
+
+    def kept(self, item: object) -> object:
+        """What a label can be made of later: the item, if it is small and can't change, or else its label."""
+        if type(item) in _SMALL or (type(item) is str and len(item) <= SHORT):
+            return item
+        return Label(self.of(item))
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,10 @@ ATTEMPTS_MAX: Final = 20
 _BATCH: Final = 4096
 
 
+_Entry = tuple[float, int, tuple[int, object, str, float, Status, int]]
+"""Seconds, a number that goes down, and the other fields of a ``Slow``, whose item may have no text yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Slow:
     """One of the slowest attempts; see ``Recording.span`` for its fields."""
@@ -123,7 +127,7 @@ class Recording:
         self.peaks: dict[str, int] = {}
         self.groups: dict[tuple[str, str], FailureGroup] = {}
         self.failures = 0
-        self.labels: dict[int, str] = {}
+        self._items: dict[int, object] = {}  # those with labels: kept as they are, or as labels
         self._counts: tuple[int, int, int, int] | None = None
         self._spans_max = max(4, spans_max)
         self._new: deque[tuple[Any, ...]] = deque()
@@ -134,7 +138,7 @@ class Recording:
         self._kept = 0
         self._last = 0.0
         self._merge_at = self._spans_max
-        self._slowest: list[tuple[float, int, Slow]] = []
+        self._slowest: list[_Entry] = []
         self._threshold = -1.0
         self._admitted = 0
         self._labels = Labels()
@@ -169,7 +173,7 @@ class Recording:
             attempt: which attempt it was, from 1.
         """
         slow = last if count > 1 else seconds + last
-        if slow > self._threshold or (count == 1 and len(self.labels) < LABELS_MAX):
+        if slow > self._threshold or (count == 1 and len(self._items) < LABELS_MAX):
             self._admit(
                 worker,
                 begin + seconds if count > 1 else begin,
@@ -265,7 +269,17 @@ class Recording:
     @property
     def slowest(self) -> list[Slow]:
         """The slowest attempts that are known one by one, slowest first."""
-        return [slow for *_, slow in sorted(self._slowest, key=lambda each: (-each[0], each[1]))]
+        return [
+            Slow(seconds, index, self._labels.of(item), worker, begin, status, attempt)
+            for seconds, _, (index, item, worker, begin, status, attempt) in sorted(
+                self._slowest, key=lambda each: (-each[0], each[1])
+            )
+        ]
+
+    @property
+    def labels(self) -> dict[int, str]:
+        """Texts of items by their index, of the first ones that have one."""
+        return {index: self._labels.of(item) for index, item in list(self._items.items())}
 
     def raw_tracks(self) -> dict[str, array[float]]:
         """The track of each worker."""
@@ -296,17 +310,20 @@ class Recording:
         if (
             count == 1
             and index >= 0
-            and index not in self.labels
-            and len(self.labels) < LABELS_MAX
+            and index not in self._items
+            and len(self._items) < LABELS_MAX
             and is_plain(item)
         ):
-            self.labels[index] = self._labels.of(item)
+            self._items[index] = self._labels.kept(item)
         index = index + count - 1 if index >= 0 else -1
         if seconds <= self._threshold:
             return
-        slow = Slow(seconds, index, self._labels.of(item), worker, begin, status, attempt)
         self._admitted += 1
-        entry = (seconds, -self._admitted, slow)
+        entry: _Entry = (
+            seconds,
+            -self._admitted,
+            (index, self._labels.kept(item), worker, begin, status, attempt),
+        )
         if len(self._slowest) < SLOWEST_MAX:
             heappush(self._slowest, entry)
         else:

@@ -56,12 +56,10 @@ def events(view: View) -> Iterator[dict[str, Any]]:
             threads[worker] = (hosts[host], number)
             yield _name("thread_name", *threads[worker], f"worker {pid}")
     for recording in view.recordings:
-        shift, name = recording.begun - view.begun, visible(recording.function)
+        shift, name, labels = recording.begun - view.begun, visible(recording.function), recording.labels
         for worker, track in recording.tracks().items():
             for span in track:
-                yield _complete(
-                    name, span, shift, visible(recording.labels.get(span.first, "")), *threads[worker]
-                )
+                yield _complete(name, span, shift, visible(labels.get(span.first, "")), *threads[worker])
     for worker, peak in view.peaks.items():
         if worker in threads:
             process, thread = threads[worker]

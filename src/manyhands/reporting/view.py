@@ -203,7 +203,7 @@ class View:
     @property
     def labels(self) -> dict[int, str]:
         """Items' texts by index, as far as they are known; none if several maps have such items."""
-        return dict(self.recordings[0].labels) if len(self.recordings) == 1 else {}
+        return self.recordings[0].labels if len(self.recordings) == 1 else {}
 
 
 def split(worker: str) -> tuple[str, str]:

@@ -132,7 +132,7 @@ class Lane:
         # The open run of pickles.
         self._pickles: list[bytes] = []
         self._first_pickle = 0
-        self._took = 0.0
+        self._took = self._last_took = 0.0
         self._pickled = 0.0  # when the last of them had been
         self._ticket = NOTHING
         # The piece that runs, and what is left of it. Whoever makes a list of that has taken it: one step of the
@@ -361,7 +361,10 @@ class Lane:
         """Sends what calls returned before the one that runs."""
         with self._lock:
             if self._ticket != NOTHING:
-                self._close_run_of_values(clock(), 0.0)
+                # The call that runs is not of the run: not its time, either. Only where the lane does not look at the
+                # clock after each call it is not known when the last one ended.
+                until = max(self._begun, self._before) if self._several == 1 else clock()
+                self._close_run_of_values(until, None)
                 self._close_run_of_pickles(None)
                 self._send_out()
 
@@ -428,6 +431,7 @@ class Lane:
                     self._first_pickle = position
                 self._pickles.append(blob)
                 self._took += now - before
+                self._last_took = now - before
                 self._pickled = now
         self._before = now
         return waits
@@ -479,8 +483,8 @@ class Lane:
             form, body = (
                 (ONE, self._pickles[0]) if count == 1 else (EACH, pickle.dumps(self._pickles, protocol=5))
             )
-            if last is None or last > self._took:
-                last = self._took / count
+            # Not what was told: that is since the clock was read when the last one was pickled.
+            last = self._took / count if last is None else self._last_took
             self._returned(self._first_pickle, count, form, body, self._took - last, last, self._pickled)
             self._pickles.clear()
             self._took = 0.0
