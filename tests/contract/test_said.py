@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from manyhands import Controller, parallel
+from manyhands.logs import TaskFilter
 from manyhands.workers.inlet import MOST, Inlet, Said, inlet
 from manyhands.workers.outlet import STDOUT
 from tests.helpers import Fifo, tell, until, wait_for
@@ -144,6 +145,31 @@ def test_submitted_calls_have_said_it_when_their_result_is_there(processes: dict
     assert parallel(logging_of, **processes).submit(7).result() == 7
     (record,) = kept
     assert (record.item, record.task, record.size) == (None, "logging_of", 70)
+
+
+def test_submitted_calls_follow_the_level_of_the_root_logger(
+    processes: dict[str, Any], kept: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after the function was submitted before."""
+    log.setLevel(logging.NOTSET)
+    function = parallel(logging_of, **processes)
+    for level, count in ((logging.ERROR, 0), (logging.INFO, 1), (logging.ERROR, 0)):
+        monkeypatch.setattr(logging.root, "level", level)
+        logging.root.manager._clear_cache()
+        function.submit(7).result()
+        assert len(kept) == count
+        kept.clear()
+
+
+def test_a_filter_gives_all_records_what_those_of_workers_have(processes: dict[str, Any], kept: Any) -> None:
+    """So that a format may name it."""
+    handler = log.handlers[-1]
+    handler.addFilter(TaskFilter())
+    handler.setFormatter(logging.Formatter("%(message)s [%(task)s %(item)s %(worker)s]"))
+    log.info("here")
+    parallel(logging_of, **processes).map([5]).wait()
+    told = [handler.format(record) for record in kept]
+    assert told == ["here [ None ]", f"item 5 [logging_of 0 {kept[1].worker}]"]
 
 
 def test_threads_of_workers_say_which_item_it_was(kept: Any, method: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from logging import StreamHandler
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_type
@@ -53,7 +54,7 @@ from manyhands.decorators.decorated import (
     ParallelClaimedFunction,
     ParallelFunction,
 )
-from manyhands.logs import JSONFormatter, JSONLogHandler, LogServer
+from manyhands.logs import JSONFormatter, JSONLogHandler, LogServer, TaskFilter
 from manyhands.testing import SerialRunFailed, StormReport, storm
 
 if TYPE_CHECKING:
@@ -374,6 +375,7 @@ def without_parentheses_too() -> None:
 
 def maps_yield_what_calls_return(numbers: Iterable[int], pool: Controller, client: Client) -> None:
     assert_type(bare.map(numbers), Results[float])
+    assert_type(bare.map(numbers, record=True, trace="run.json").report("run.html"), Path)
     assert_type(
         bare.map(numbers, args=(2.0,), total=10, ordered=False, workers=-1, backend=pool), Results[float]
     )
@@ -718,6 +720,7 @@ def a_log_server() -> None:
     with LogServer(Path("log"), max_bytes=10**7, backups=3, max_record=1 << 16, patience=5) as server:
         assert_type(server, LogServer)
         assert_type(server.port, int)
+        StreamHandler().addFilter(TaskFilter())
         handler = JSONLogHandler(server.address, "INFO", timeout=1, max_pending=1 << 20)
         handler.setFormatter(JSONFormatter(("asctime", "message"), datefmt="%H:%M:%S"))
         assert_type(handler.dropped, int)

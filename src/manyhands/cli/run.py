@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,9 +89,9 @@ def run(
     each is a row of arguments, a.png,0.5, and - reads a CSV table; if its first row names parameters, columns go by
     those names. Before one that begins with a dash, write --.
 
-    Prints what the function returns, a line for each input; of a function with @claimed_output, the paths. Failures,
-    and a summary, go to standard error. Several of these commands at once, on one machine or many, share the
-    work of a function with @claimed_output.
+    Prints what the function returns, a line for each input; of a function with @claimed_output, the paths. What the
+    function prints itself goes to standard error, as do failures and a summary. Several of these commands at once, on
+    one machine or many, share the work of a function with @claimed_output.
 
     \b
     Examples:
@@ -124,7 +124,9 @@ def run(
     target = target.options(
         progress=(label or True) if shows else False, record=_record(target, record, report)
     )
-    sys.exit(_Run(target, items, teller, on_error, report).status(star, common))
+    with redirect_stdout(sys.stderr):  # what the function prints is no result
+        status = _Run(target, items, teller, on_error, report).status(star, common)
+    sys.exit(status)
 
 
 def _target(function: str, options: dict[str, Any], no_wait: bool) -> Any:

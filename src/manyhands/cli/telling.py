@@ -113,7 +113,7 @@ def summary(counts: Counts, found: int, total: int, seconds: float, is_claimed: 
 
 
 class Teller:
-    """Prints outcomes as they come.
+    """Prints outcomes as they come, to what standard output is when this is made.
 
     Args:
         texts: the inputs as they were given.
@@ -133,6 +133,7 @@ class Teller:
         wants_traceback: bool,
     ) -> None:
         self._texts = texts
+        self._out = sys.stdout
         self._is_claimed = is_claimed
         self._wants_json = wants_json
         self._wants_failures = wants_failures
@@ -160,8 +161,8 @@ class Teller:
 
     def _put(self, lines: list[str]) -> None:
         if lines:
-            write_above("".join(f"{line}\n" for line in lines), sys.stdout)
-            sys.stdout.flush()
+            write_above("".join(f"{line}\n" for line in lines), self._out)
+            self._out.flush()
 
     def _fail(self, text: str, failure: Failure) -> None:
         with self._errors.capture() as told:

@@ -6,6 +6,7 @@ again, so a stream drives them: one thread per function, while any of them is pe
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -150,7 +151,8 @@ def _submit_straight(
             return desk.submit(prepared, called)
         finally:
             desk.retire()
-    key = (*_place(), work)
+    # Other levels are taken over when the function is submitted for the first time: to look at all takes too long.
+    key = (*_place(), logging.root.level, logging.root.manager.disable, work)
     known: tuple[Any, Desk] | None = function.__dict__.get("_desk")
     if known is not None and known[0] == key:
         try:

@@ -9,10 +9,16 @@ if TYPE_CHECKING:
     from manyhands.logs.client import JSONLogHandler
     from manyhands.logs.formatter import JSONFormatter
     from manyhands.logs.server import LogServer
+    from manyhands.logs.task import TaskFilter
 
-__all__ = ["JSONFormatter", "JSONLogHandler", "LogServer"]
+__all__ = ["JSONFormatter", "JSONLogHandler", "LogServer", "TaskFilter"]
 
-_PLACES = {"JSONFormatter": "formatter", "JSONLogHandler": "client", "LogServer": "server"}
+_PLACES = {
+    "JSONFormatter": "formatter",
+    "JSONLogHandler": "client",
+    "LogServer": "server",
+    "TaskFilter": "task",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -172,7 +172,7 @@ class Lines(io.TextIOBase):
         return self._real.fileno()  # type: ignore[no-any-return]
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]
+    def encoding(self) -> str:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
         """Of the stream."""
         return getattr(self._real, "encoding", None) or "utf-8"
 
