@@ -177,7 +177,7 @@ class Lines(io.TextIOBase):
         return getattr(self._real, "encoding", None) or "utf-8"
 
     @property
-    def errors(self) -> str | None:  # type: ignore[override]
+    def errors(self) -> str | None:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
         """Of the stream."""
         return getattr(self._real, "errors", None)
 
