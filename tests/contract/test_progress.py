@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 import threading
@@ -143,6 +144,30 @@ def test_maps_inside_of_tasks(processes: How, capfd: pytest.CaptureFixture[str])
     assert line.startswith("outer: 100%|") and "4/4" in line
     assert capfd.readouterr() == ("", "")
     assert list(parallel(nested_and_told).map(range(2), **processes)) == [0, 0]
+
+
+def says(number: int) -> int:
+    print(f"line {number}", file=sys.stderr)
+    logging.getLogger("tests.progress").warning("record %d", number)
+    return number
+
+
+def test_what_workers_say_stands_above_the_bar(processes: How) -> None:
+    """Whole lines, and one bar below them in the end."""
+    logger = logging.getLogger("tests.progress")
+    with Terminal(rows=60) as terminal:
+        terminal.attach()
+        handler = logging.StreamHandler(terminal.file)
+        logger.addHandler(handler)
+        logger.propagate = False
+        try:
+            list(parallel(says).map(range(12), progress="all", **processes))
+        finally:
+            logger.removeHandler(handler)
+            logger.propagate = True
+        lines = terminal.close()
+    assert sorted(lines[:-1]) == sorted([f"line {n}" for n in range(12)] + [f"record {n}" for n in range(12)])
+    assert lines[-1].startswith("all: 100%|") and "12/12" in lines[-1]
 
 
 def test_maps_in_loops_over_maps(how: How) -> None:

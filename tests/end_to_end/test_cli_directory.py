@@ -8,6 +8,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ from manyhands.claims import Claims, Log, Mine, liveness
 from manyhands.claims.record import Claim, Commit, encode
 from manyhands.claims.states import STATES
 from manyhands.cli.commands import cli
+from manyhands.reporting.journal import Writer
 from tests.helpers import DEADLINE, Fifo, lines, names, started, tell, until, write_script
 
 COMMANDS = ("status", "watch", "failures", "retry", "gc", "doctor")
@@ -129,7 +131,7 @@ def test_status_as_json(some: Path) -> None:
         claims.acquire(Log.of(some / "now.csv"))
         told = json.loads(run("status", "--json", status=1).stdout)
         me = claims.claimant
-    assert list(told) == ["directory", "time", "outputs", "done", "counts", "claimants", "not_listed"]
+    assert list(told) == ["directory", "time", "maps", "outputs", "done", "counts", "claimants", "not_listed"]
     assert told["directory"] == str(some) and told["done"] == 2
     assert list(told["counts"]) == [state for state in STATES if state != "done"]
     assert {state for state, count in told["counts"].items() if count} == {"running", "failed", "discarded"}
@@ -390,7 +392,7 @@ def test_watch_as_json(some: Path) -> None:
     """A line for each change, with the numbers alone."""
     told = [json.loads(line) for line in run("watch", "--json", "--total", 5, status=1).stdout.splitlines()]
     assert [list(each) for each in told] == [
-        ["time", "done", "counts", "settled", "total", "per_second", "seconds_left"]
+        ["time", "done", "counts", "settled", "total", "left", "per_second", "seconds_left"]
     ]
     assert (told[0]["done"], told[0]["counts"]["failed"], told[0]["settled"], told[0]["total"]) == (2, 2, 5, 5)
 
@@ -403,6 +405,23 @@ def test_watch_at_ctrl_c(some: Path) -> None:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=DEADLINE)
     assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_watch_follows_the_maps_that_write_journals(here: Path) -> None:
+    """It knows how much is left, and ends with them."""
+    writer = Writer(here, "count", time.time(), 1, 40, socket.gethostname())
+    writer.counts(10, 0)
+    writer.flush()
+    assert "count runs on" in run("status", ".").stdout and "10 of 40 items" in run("status", ".").stdout
+    assert [one["settled"] for one in json.loads(run("status", ".", "--json").stdout)["maps"]] == [10]
+    command = [sys.executable, "-m", "manyhands", "watch", "--interval", "0.1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert "30 to go" in process.stdout.readline()
+        writer.counts(40, 0)
+        writer.ended(3.0)
+        out, err = process.communicate(timeout=DEADLINE)
+    assert (process.returncode, err) == (0, "") and "to go" not in out.splitlines()[-1]
+    assert "count runs" not in run("status", ".").stdout
 
 
 # -- in a terminal --------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from manyhands.cli.commands import cli
+from manyhands.reporting.journal import read
 from tests.helpers import DEADLINE, Fifo, descendants, ends_of, lines
 
 SCRIPT = """
@@ -93,7 +94,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in ("c.png", "a.png", "b.png"):
         (here / name).write_text(name)
     yield here
-    for name in ("__mp_main__", "neighbour", "broken", "count", "ends"):
+    for name in ("__mp_main__", "neighbour", "broken", "count", "ends", "loud"):
         sys.modules.pop(name, None)
 
 
@@ -240,6 +241,31 @@ def test_nothing_to_do_is_no_error(here: Path) -> None:
     ran = run("count.py:size", "-", stdin="\n")
     assert (ran.exit_code, ran.stdout) == (0, "")
     assert "0 inputs" in ran.stderr
+
+
+def test_a_run_leaves_a_journal_beside_outputs(here: Path) -> None:
+    """Unless it is told not to; of plain functions there is a page, if asked for."""
+    inputs = ["a.png", "b.png"]
+    ran = run("count.py:count", *inputs, "--report", "run.html", "--trace", "run.json")
+    assert ran.exit_code == 0, ran.output
+    (recording,) = read(here / "out")
+    assert recording.outcomes == {"values": 2, "failures": 0, "discarded": 0, "elsewhere": 0}
+    assert "count" in (here / "run.html").read_text()
+    assert json.loads((here / "run.json").read_text())["traceEvents"]
+    assert run("count.py:count", *inputs, "--no-record").exit_code == 0
+    assert len(read(here / "out")) == 1
+    assert run("count.py:root", "4", "--report", "root.html").exit_code == 0
+    assert "root" in (here / "root.html").read_text()
+    refused = run("count.py:root", "4", "--record")
+    assert refused.exit_code == 2 and "--record is for functions with @claimed_output" in refused.stderr
+
+
+def test_what_the_function_prints_is_no_result(here: Path) -> None:
+    """It goes to standard error."""
+    (here / "loud.py").write_text("def loud(x: int):\n    print('loud', x)\n    return x\n")
+    ran = run("loud.py:loud", "1", "2", "--json")
+    assert [json.loads(line)["value"] for line in ran.stdout.splitlines()] == [1, 2]
+    assert "loud 1\nloud 2\n" in ran.stderr
 
 
 def test_a_script_does_not_get_our_arguments(here: Path) -> None:
