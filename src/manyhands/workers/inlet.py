@@ -172,7 +172,9 @@ def _log(said: Said) -> None:
     if more:
         known.update(loads(more))
     known.update(worker=said.worker, item=said.item, task=said.task)
-    logging.getLogger(known["name"]).handle(logging.makeLogRecord(known))
+    logger = logging.getLogger(known["name"])
+    if logger.isEnabledFor(known["levelno"]):  # code in the worker may let pass more, for handlers there
+        logger.handle(logging.makeLogRecord(known))
 
 
 def _warn(said: Said) -> None:

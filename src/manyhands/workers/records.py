@@ -42,8 +42,8 @@ class Records(logging.Handler):
     def __init__(self, tell: Callable[[int, bytes], bool]) -> None:
         super().__init__()
         self._tell = tell
-        self._adopted: set[str] = set()
-        self._seen = _OTHERS
+        self._adopted: dict[str, int] = {}  # what loggers were set to here
+        self._own: dict[str, int] = {}  # and what they had of their own
         loggers = [logging.root, *logging.root.manager.loggerDict.values()]
         for logger in loggers:
             if isinstance(logger, logging.Logger):
@@ -52,14 +52,19 @@ class Records(logging.Handler):
         logging.root.addHandler(self)
 
     def adopt(self, levels: Levels | None) -> None:
-        """Lets pass what the parent's loggers do; None: they have no levels yet."""
+        """Lets pass what the parent's loggers do; None: they have no levels yet.
+
+        A logger that code in the worker lets pass more, since it has handlers there, keeps to that.
+        """
         if levels is None:
             return
-        for name in self._adopted - levels.by_name.keys():
-            logging.getLogger(name).setLevel(logging.NOTSET)
-        self._adopted = set(levels.by_name)
-        for name, level in levels.by_name.items():
-            logging.getLogger(name).setLevel(level)
+        for name in self._adopted.keys() | levels.by_name.keys():
+            logger = logging.getLogger(name)
+            if logger.level != self._adopted.get(name):
+                self._own[name] = logger.level
+            set_ones = [level for level in (self._own[name], levels.by_name.get(name, 0)) if level]
+            self._adopted[name] = min(set_ones, default=logging.NOTSET)
+            logger.setLevel(self._adopted[name])
         logging.disable(levels.disabled)
 
     def emit(self, record: logging.LogRecord) -> None:
