@@ -137,6 +137,8 @@ def test_claimed_items_are_counted_where_they_were_computed(tmp_path: Path, proc
     recording = recording_of(results)
     assert recording.outcomes == {"values": 7, "failures": 0, "discarded": 0, "elsewhere": 5}
     assert recording.by_status == {"value": 7}
+    assert list(function.map(iter(range(12)), record=tmp_path / "journals"))
+    assert names(tmp_path / "journals") == []  # nothing has run, so there is nothing to tell
 
 
 def test_the_report_of_a_map_that_was_not_recorded(how: dict[str, Any], tmp_path: Path) -> None:

@@ -424,6 +424,13 @@ def test_watch_follows_the_maps_that_write_journals(here: Path) -> None:
     assert "count runs" not in run("status", ".").stdout
 
 
+def test_watch_ends_where_only_old_journals_are(here: Path) -> None:
+    """After some looks: a map may be about to start."""
+    writer = Writer(here, "count", time.time(), 1, 40, socket.gethostname())
+    writer.ended(3.0)
+    assert "0 done" in run("watch", "--interval", "0.1").stdout
+
+
 # -- in a terminal --------------------------------------------------------------------------------------------
 
 

@@ -260,6 +260,32 @@ def test_a_run_leaves_a_journal_beside_outputs(here: Path) -> None:
     assert refused.exit_code == 2 and "--record is for functions with @claimed_output" in refused.stderr
 
 
+def test_numbers_that_json_has_no_word_for(here: Path) -> None:
+    """Every line is JSON."""
+    (here / "loud.py").write_text("def odd(x: float):\n    return {'a': [x, 1.5], 'b': (x, 'nan')}\n")
+    ran = run("loud.py:odd", "nan", "inf", "--json")
+
+    def refuse(text: str) -> None:
+        raise AssertionError(text)
+
+    told = [json.loads(line, parse_constant=refuse)["value"] for line in ran.stdout.splitlines()]
+    assert told == [{"a": [None, 1.5], "b": [None, "nan"]}] * 2
+
+
+@pytest.mark.usefixtures("here")
+def test_a_table_with_a_mark_of_byte_order() -> None:
+    """As spreadsheets write it."""
+    ran = run("count.py:root", "-", "--star", stdin="\ufeffnumber\n9\n")
+    assert ran.stdout == "3.0\n", ran.output
+
+
+def test_places_are_looked_at_before_anything_runs(here: Path) -> None:
+    """Of a report, of a trace."""
+    for option in ("--report", "--trace"):
+        ran = run("count.py:root", "4", option, "nowhere/run.html")
+        assert ran.exit_code == 2 and "no directory" in ran.stderr and not ran.stdout
+
+
 def test_what_the_function_prints_is_no_result(here: Path) -> None:
     """It goes to standard error."""
     (here / "loud.py").write_text("def loud(x: int):\n    print('loud', x)\n    return x\n")

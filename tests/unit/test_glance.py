@@ -57,6 +57,7 @@ def test_other_files_are_left_out(tmp_path: Path) -> None:
     for number, text in enumerate(["", "{", "[]", '{"kind": "journal"}', '{"kind": "other", "pid": 1}']):
         (tmp_path / f".manyhands-{number:024x}.journal").write_text(text)
     (tmp_path / f".manyhands-{9:024x}.journal").mkdir()
+    os.mkfifo(tmp_path / f".manyhands-{10:024x}.journal")
     (tmp_path / "journal").write_text("{}")
     assert glances(tmp_path, "here") == []
 

@@ -16,7 +16,7 @@ from manyhands.policies.texts import Texts, from_text
 
 
 class Colour(enum.Enum):
-    """Known by names."""
+    """Known by names, or values."""
 
     RED = 1
 
@@ -37,6 +37,7 @@ class Colour(enum.Enum):
         ("2026-02-03", dt.date, dt.date(2026, 2, 3)),
         ("2026-02-03T04:05", dt.datetime, dt.datetime(2026, 2, 3, 4, 5)),  # noqa: DTZ001
         ("RED", Colour, Colour.RED),
+        ("1", Colour, Colour.RED),
         ("2", Literal["1", 2], 2),
         ("7", int | str, 7),
         ("x", int | str, "x"),
@@ -56,7 +57,7 @@ def test_a_text_becomes_what_the_annotation_says(text: str, annotation: Any, val
         ("x", int, "'x' is no int"),
         ("maybe", bool, "'maybe' is no bool"),
         ("x", Decimal, "'x' is no Decimal"),
-        ("BLUE", Colour, "'BLUE' is none of 'RED'"),
+        ("BLUE", Colour, "'BLUE' is none of '1', 'RED'"),
         ("3", Literal[1, 2], "'3' is none of '1', '2'"),
         ("x", int | float, "'x' is no int | float"),
     ],

@@ -130,7 +130,7 @@ def _rows(texts: Iterable[str], lines: Callable[[], Iterable[str]], wanted: Text
 
 def _table(lines: Iterable[str], wanted: Texts) -> Iterator[_Row]:
     names = set(wanted.names)
-    reader = csv.reader(lines, skipinitialspace=True)
+    reader = csv.reader(_unmarked(lines), skipinitialspace=True)
     header: tuple[str, ...] | None = None
     is_first, begin = True, 1
     for cells in reader:
@@ -139,9 +139,26 @@ def _table(lines: Iterable[str], wanted: Texts) -> Iterator[_Row]:
             continue
         if is_first and names.issuperset(cells) and len(set(cells)) == len(cells):
             header = tuple(cells)
+        elif is_first and 2 * len(names.intersection(cells)) >= len(cells) and names.intersection(cells):
+            unknown = next((cell for cell in cells if cell not in names), None)
+            raise ValueError(
+                f"{where} looks like a header, but "
+                + (
+                    "has a name twice"
+                    if unknown is None
+                    else f"{unknown!r} is no parameter of {wanted.function}"
+                )
+                + f"; its columns may be {', '.join(wanted.names)}"
+            )
         else:
             yield _Row(where, cells, ",".join(cells), header)
         is_first = False
+
+
+def _unmarked(lines: Iterable[str]) -> Iterator[str]:
+    """The lines without the mark of byte order that some programs put before a table."""
+    for number, line in enumerate(lines):
+        yield line if number else line.removeprefix("\ufeff")
 
 
 def _line(number: int) -> str:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     type=click.Choice(["return", "raise", "skip"]),
     default="return",
     show_default=True,
-    help='Go on and tell of each failure ("return"), stop at the first ("raise"), or count them only ("skip").',
+    help='Go on, tell of each failure ("return"); stop at the first ("raise"); count them, exit status 0 ("skip").',
 )
 @click.option("--ordered/--no-ordered", default=None, help="Results in the order of inputs, or as they come.")
 @click.option(
@@ -103,6 +103,8 @@ def run(
         raise click.UsageError("there is no INPUT: give values, paths, 'patterns', or - for standard input")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files may be anything but text
+    if report is not None and not Path(report).absolute().parent.is_dir():
+        raise click.BadParameter(f"there is no directory for {report!r}", param_hint="--report")
     options = {name: value for name, value in options.items() if value is not None}
     target = _target(function, options, no_wait)
     try:
@@ -194,7 +196,7 @@ class _Run:
         """Runs all, and returns the exit status."""
         try:
             results = self._started(star, common)
-        except (TypeError, ValueError, OSError, ManyhandsError) as error:
+        except (TypeError, ValueError, OSError, ImportError, ManyhandsError) as error:
             raise _usage(error) from error
         with results:
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from functools import cached_property
@@ -65,9 +66,9 @@ def as_json(outcome: Outcome[Any], text: str) -> str:
     told |= {"attempts": len(outcome.attempts) + (outcome.ok and outcome.worker != "")}
     told |= {"seconds": round(outcome.seconds, 6), "worker": outcome.worker}
     try:
-        return json.dumps(told, default=_plain)
-    except (TypeError, ValueError):  # keys of a dict that are no texts, or what holds itself
-        return json.dumps({**told, "value": repr(told["value"])})
+        return json.dumps(told, default=_plain, allow_nan=False)
+    except (TypeError, ValueError):  # keys of a dict that are no texts, what holds itself, or no number
+        return json.dumps({**told, "value": _without_nan(told["value"])}, default=_plain)
 
 
 def _error(failure: Failure) -> dict[str, str]:
@@ -75,6 +76,25 @@ def _error(failure: Failure) -> dict[str, str]:
     name = error.type_name if isinstance(error, RemoteError) else qualified_name(type(error))
     name = name.removeprefix("__mp_main__.")  # a script that was imported: the name says nothing
     return {"type": name, "message": error_text(error), "traceback": failure.traceback}
+
+
+def _without_nan(value: Any) -> Any:
+    """A value that JSON can't say as it is: with null for what is no number, or else its ``repr``."""
+
+    def finite(part: Any) -> Any:
+        if isinstance(part, float):
+            return part if math.isfinite(part) else None
+        if isinstance(part, list | tuple):
+            return [finite(one) for one in part]
+        if isinstance(part, dict):
+            return {name: finite(one) for name, one in part.items()}
+        return part
+
+    try:
+        plain = json.loads(json.dumps(value, default=_plain))
+    except (TypeError, ValueError, RecursionError):
+        return repr(value)
+    return finite(plain)
 
 
 def _plain(value: Any) -> Any:

@@ -44,6 +44,9 @@ WINDOW: Final = 60.0
 LOOKS: Final = 10
 """Looks that the rate goes back at least, as far as there were so many."""
 
+_PATIENCE: Final = 3
+"""Looks for which maps of which only old journals are there may still come."""
+
 _ROWS: Final = 6
 _LINES: Final = 14
 """What the screen shows beside the rows of those that run."""
@@ -180,7 +183,7 @@ def watch(
     """  # noqa: D301  # \b is click's mark for lines that stay as they are
     pace = Pace()
     ended = None
-    followed = False  # whether a map that writes a journal was seen to run
+    quiet = -_PATIENCE  # looks in a row at which no map ran that writes a journal; few are enough after one did
     try:
         with _screen(directory, as_json=as_json) as screen:
             while ended is None:
@@ -189,9 +192,10 @@ def watch(
                 look = _look(Survey(directory, recursive=recursive, match=match), total, pace, left_of(maps))
                 screen.show(look)
                 runs = any(one.state == "running" for one in maps)
-                has_ended = followed and not runs and total is None
-                followed |= runs
-                if has_ended or is_over(look.survey, total, until_idle=until_idle):
+                quiet = 0 if runs else quiet + 1
+                if (quiet > 0 and maps and total is None and not look.survey.counts["running"]) or is_over(
+                    look.survey, total, until_idle=until_idle
+                ):
                     ended = look.survey
                 else:
                     time.sleep(pause(interval, time.monotonic() - begin))

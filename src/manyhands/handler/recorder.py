@@ -69,9 +69,10 @@ class Recorder:
         self._failed: dict[int, _Span] = {}  # attempts of which it is not known yet whether they are repeated
         self._attempts: dict[int, int] = {}  # of items that have failed before, how often
         self._counts = [0, 0, 0, 0]  # values, failures, discarded, elsewhere
+        self._told = list(self._counts)
         self._looked = 0.0
         self._local: set[str] = set()  # the workers of this machine
-        self._closed = False
+        self._closed = self._has_run = False
         self.given = lambda _: None
 
     # -- as an observer -------------------------------------------------------------------------------------------
@@ -85,6 +86,7 @@ class Recorder:
             for taker in self._takers:
                 taker.span(worker, begin, seconds, count, last, "value", event.ticket, item)
             self._counts[0] += count
+            self._has_run = True
         elif isinstance(event, Answered):
             self._answered(event)
         elif isinstance(event, Died):
@@ -122,6 +124,7 @@ class Recorder:
     def _span(self, span: _Span, index: int) -> None:
         worker, begin, seconds, status, item = span
         attempt = self._attempts.get(index, 0) + 1
+        self._has_run = True
         for taker in self._takers:
             taker.span(worker, begin, 0.0, 1, seconds, status, index, item, None, attempt)
 
@@ -161,7 +164,13 @@ class Recorder:
         """So many are being done by others."""
 
     def tick(self) -> float:
-        """There is nothing to be done while nothing happens."""
+        """What was told stands in the journal soon, though nothing else happens."""
+        if self._counts == self._told:
+            return math.inf
+        now = time.perf_counter()
+        if now - self._looked < LOOK_SECONDS:
+            return self._looked + LOOK_SECONDS - now
+        self._look(now)
         return math.inf
 
     def close(self) -> None:
@@ -178,6 +187,8 @@ class Recorder:
             taker.ended(now - self._begun)
         if self._writer is not None:
             self._writer.close()
+            if not self._has_run:
+                self._writer.path.unlink(missing_ok=True)  # it says of nothing who ran it, and when
         if self._trace is not None:
             from manyhands.reporting.trace import write_trace
 
@@ -204,6 +215,9 @@ class Recorder:
                     taker.peak(worker, size)
         for taker in self._takers:
             taker.counts(*self._counts)
+        self._told = list(self._counts)
+        if self._writer is not None:
+            self._writer.flush()
 
 
 _Span = tuple[str, float, float, Status, object]

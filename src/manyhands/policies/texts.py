@@ -31,7 +31,7 @@ def from_text(text: str, annotation: Any) -> Any:
     """What a text says, for a parameter with this annotation.
 
     Numbers, ``bool`` (true, yes, 1; false, no, 0), paths, dates and times in ISO format, members of an ``Enum`` by
-    their names, and of a ``Literal``; of a union the first that takes it. Without an annotation it stays
+    their names or values, and of a ``Literal``; of a union the first that takes it. Without an annotation it stays
     as it is.
 
     Raises:
@@ -46,7 +46,8 @@ def from_text(text: str, annotation: Any) -> Any:
     if origin in (Union, types.UnionType):
         return _first(text, [one for one in get_args(annotation) if one is not types.NoneType], annotation)
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
-        return _chosen(text, {one.name: one for one in annotation})
+        by_value = {str(one.value): one for one in annotation}
+        return _chosen(text, by_value | {one.name: one for one in annotation})
     read = _READERS.get(annotation) if origin is None else None
     if read is None:
         raise TypeError(f"a text can't become {_name(annotation)}: only plain values can be given so")

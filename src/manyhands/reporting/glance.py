@@ -70,7 +70,8 @@ def left_of(seen: Iterable[Glance]) -> int | None:
 
 def _glance(path: Path, host: str) -> Glance | None:
     try:
-        with path.open("rb") as file:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 return None

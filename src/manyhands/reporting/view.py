@@ -171,7 +171,8 @@ class View:
         for number in sorted(bins):
             left -= bins[number]
             if left <= 0:
-                return bin_edge(number) * 10 ** (0.5 / 10)
+                middle = bin_edge(number) * 10 ** (0.5 / 10)
+                return min(middle, self.slowest[0][1].seconds) if self.slowest else middle
         return None
 
     @property
