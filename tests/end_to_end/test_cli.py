@@ -49,7 +49,7 @@ def test_an_unknown_command_is_bad_usage() -> None:
     """Status 2."""
     ran = CliRunner().invoke(cli, ["rnu"])
     assert ran.exit_code == exits.USAGE
-    assert "No such command 'rnu'" in ran.output
+    assert "there is no command 'rnu'; did you mean 'run'?" in ran.output
 
 
 # -- ends before their time -----------------------------------------------------------------------------------

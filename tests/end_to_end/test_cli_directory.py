@@ -431,6 +431,28 @@ def test_watch_ends_where_only_old_journals_are(here: Path) -> None:
     assert "0 done" in run("watch", "--interval", "0.1").stdout
 
 
+def test_a_command_that_is_not_there() -> None:
+    """The nearest one is suggested."""
+    assert "there is no command 'stauts'; did you mean 'status'?" in CliRunner().invoke(cli, ["stauts"]).output
+
+
+def test_messages_that_are_nothing_but_quoted(here: Path) -> None:
+    """They stay apart, and long ones are cut."""
+
+    def fails(key: str, output: Path = OUTPUT) -> None:
+        raise KeyError(key)
+
+    keys = ["colour", "size", "x" * 5000]
+    decorated = parallel(claimed_output("{key:.10}.txt")(fails), backend="inline")
+    decorated.map(keys, on_error="skip").wait()
+    shown = run("failures", status=1).stdout
+    assert (
+        "KeyError: 'colour'" in shown
+        and "KeyError: 'size'" in shown
+        and max(map(len, shown.splitlines())) < 600
+    )
+
+
 # -- in a terminal --------------------------------------------------------------------------------------------
 
 

@@ -26,6 +26,13 @@ Sign = Literal["there", "gone", "released"]
 """Of an owner's record file: it is there, or not, or was renamed when its owner was asked to end."""
 
 
+_LONGEST: Final = 500
+"""Characters of a line about a failure."""
+
+_SCRIPTS: Final = ("__main__.", "__mp_main__.")
+"""What the types of a script are in: that says nothing to its user."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sight:
     """What was seen of the owner of a CLAIM.
@@ -81,9 +88,17 @@ class OutputState:
         """The exception as the last line of its traceback has it."""
         if self.failure is None:
             return ""
-        name = self.failure.type_name
         lines = self.failure.message.strip().splitlines()
-        return f"{name}: {lines[-1].strip()}" if lines else name
+        line = f"{self.exception}: {lines[-1].strip()}" if lines else self.exception
+        return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
+
+    @property
+    def exception(self) -> str:
+        """The name of its type; of one of a script, as that has it."""
+        name = "" if self.failure is None else self.failure.type_name
+        for script in _SCRIPTS:
+            name = name.removeprefix(script)
+        return name
 
     @property
     def place(self) -> str:
@@ -108,7 +123,7 @@ class OutputState:
             "quiet_seconds": self.quiet,
             "lease_seconds": self.lease,
             "retry_in_seconds": self.retry_in,
-            "exception": failure and failure.type_name,
+            "exception": failure and self.exception,
             "message": failure and failure.message,
             "traceback": failure and failure.traceback,
         }

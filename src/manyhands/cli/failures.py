@@ -59,8 +59,12 @@ _VARYING: Final = re.compile(r"""'[^']*'|"[^"]*"|\S*/\S+|\d[\d.]*""")
 
 
 def shape(line: str) -> str:
-    """What messages about different items have in common."""
-    return _VARYING.sub("…", line)
+    """What messages about different items have in common; one that would have nothing left stays as it is."""
+    kind, colon, message = line.partition(": ")
+    if not colon:
+        kind, message = "", line
+    common = _VARYING.sub("…", message)
+    return f"{kind}{colon}{common}" if re.search(r"\w", common) else line
 
 
 @dataclass
@@ -134,7 +138,7 @@ def grouped(failed: Iterator[OutputState]) -> list[Group]:
     groups: dict[str, Group] = {}
     for found in failed:
         if found.failure is not None:
-            name = found.failure.type_name
+            name = found.exception
             groups.setdefault(name, Group(name)).add(found)
     return sorted(groups.values(), key=lambda group: (-group.count, group.type_name))
 

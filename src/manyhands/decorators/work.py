@@ -198,11 +198,14 @@ class Work:
 
         try:
             self._produce(call, claim, mine)
+            missing = None
             try:
                 outcome = claims.commit(mine)
-            except OutputMissing:
-                self._check_written(claim, mine)
-                raise
+            except OutputMissing as error:
+                missing = error
+            if missing is not None:
+                self._check_written(claim, mine)  # which has more to say
+                raise missing
         except OutputDirectoryError:
             raise
         except Exception as error:

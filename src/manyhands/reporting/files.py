@@ -20,7 +20,6 @@ def write_whole(path: str | os.PathLike[str], pieces: Iterable[str]) -> None:
             file.writelines(pieces)
         part.replace(target)
     except OSError as error:
-        error.filename, error.filename2 = str(target), None
-        raise
+        raise type(error)(error.errno, error.strerror, str(target)) from error
     finally:
         part.unlink(missing_ok=True)
