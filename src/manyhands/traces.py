@@ -176,7 +176,8 @@ def _traceback(places: tuple[Place, ...]) -> TracebackType | None:
 def _frame(place: Place) -> tuple[FrameType, int]:
     """A frame that looks as if it were at this place, and the index of the instruction that is there.
 
-    It is that of a generator that has not begun: nothing runs, so no breakpoint is met and no line is counted.
+    It is that of a generator that has ended in that line, which some ask the frame for rather than its traceback.
+    Nothing of the user's has run, no breakpoint is met and no line is counted.
     """
     code = _code(place)
     line = place.span[0]
@@ -185,7 +186,17 @@ def _frame(place: Place) -> tuple[FrameType, int]:
     module = sys.modules.get(place.module)
     # With the module's own names a debugger can look around there.
     own = getattr(module, "__dict__", {"__name__": place.module, "__file__": place.file})
-    frame: FrameType = FunctionType(code, own)().gi_frame
+    generator = FunctionType(code, own)()
+    frame: FrameType = generator.gi_frame
+    tracer, profiler = sys.gettrace(), sys.getprofile()
+    sys.settrace(None)
+    sys.setprofile(None)
+    try:
+        next(generator)
+        generator.close()
+    finally:
+        sys.setprofile(profiler)
+        sys.settrace(tracer)
     return frame, step
 
 

@@ -113,6 +113,22 @@ def test_the_users_frames_and_one_line(everywhere: How, way: str) -> None:
         assert frames(error) == ["<lambda>", "fail", "broken"]
 
 
+def test_a_frame_knows_its_line(elsewhere: How) -> None:
+    """IPython asks the frame for it, and not the traceback."""
+
+    def fails(x: int) -> int:
+        y = x + 1
+        raise ValueError(y)
+
+    with pytest.raises(ValueError, match="2") as caught:
+        list(parallel(fails).map([1], **elsewhere))
+    last = caught.value.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    assert last is not None and last.tb_frame.f_code.co_name == "fails"
+    assert last.tb_lineno == last.tb_frame.f_lineno == fails.__code__.co_firstlineno + 2
+
+
 @pytest.mark.parametrize("task", [tasks.fail, tasks.fail_again, tasks.fail_judged])
 def test_a_future(everywhere: How, task: Any) -> None:
     """It raises what the call raised, with the same frames each time that it is asked."""
