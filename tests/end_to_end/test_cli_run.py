@@ -286,6 +286,34 @@ def test_places_are_looked_at_before_anything_runs(here: Path) -> None:
         assert ran.exit_code == 2 and "no directory" in ran.stderr and not ran.stdout
 
 
+@pytest.mark.parametrize(
+    ("streams", "status", "told"),
+    [
+        (">/dev/full", 1, "Error: standard output can't be written: No space left on device"),
+        (">&-", 0, "2 inputs in"),
+        ("- <&-", 2, "the input '-' is standard input, which is closed"),
+    ],
+)
+def test_streams_that_are_of_no_use(here: Path, streams: str, status: int, told: str) -> None:
+    """Told in a line."""
+    command = f"{sys.executable} -m manyhands run --backend inline count.py:root 4 9 {streams}"
+    ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, env=environment(), check=False)
+    assert ran.returncode == status, ran.stderr
+    assert told in ran.stderr and "Traceback" not in ran.stderr
+
+
+def test_letters_that_a_terminal_has_not(here: Path) -> None:
+    """They are told by their numbers."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "manyhands", "run", "--backend", "inline", "os.path:basename", "ü"],
+        capture_output=True,
+        text=True,
+        env={**environment(), "PYTHONIOENCODING": "ascii"},
+        check=True,
+    )
+    assert ran.stdout == "\\xfc\n"
+
+
 def test_what_the_function_prints_is_no_result(here: Path) -> None:
     """It goes to standard error."""
     (here / "loud.py").write_text("def loud(x: int):\n    print('loud', x)\n    return x\n")

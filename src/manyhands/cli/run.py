@@ -102,7 +102,9 @@ def run(
     if not inputs:
         raise click.UsageError("there is no INPUT: give values, paths, 'patterns', or - for standard input")
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # names of files may be anything but text
+        # Names of files may be anything but text, and this may be a terminal that knows few letters.
+        is_wide = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+        sys.stdout.reconfigure(errors="surrogateescape" if is_wide else "backslashreplace")
     if report is not None and not Path(report).absolute().parent.is_dir():
         raise click.BadParameter(f"there is no directory for {report!r}", param_hint="--report")
     options = {name: value for name, value in options.items() if value is not None}
@@ -165,6 +167,8 @@ def _is_parallel(function: Any) -> bool:
 
 
 def _lines() -> Iterator[str]:
+    if sys.stdin is None:
+        raise ValueError("the input '-' is standard input, which is closed")
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")
         if sys.stdin.isatty():

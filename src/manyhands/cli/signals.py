@@ -57,17 +57,41 @@ def interruptible() -> Iterator[None]:
 @contextmanager
 def exiting() -> Iterator[None]:
     """What is in it ends the program with the status that fits, when it is interrupted or nobody reads any more."""
+    if sys.stdout is None:  # it was closed by who started this
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
     try:
         with interruptible():
             try:
                 yield
             finally:
-                print(end="", flush=True)  # what can't be written is to be known now
+                _flush()
     except KeyboardInterrupt as error:
         sys.exit(getattr(error, "status", exits.INTERRUPTED))
     except BrokenPipeError:
-        # What is left in its buffer would be tried once more as Python ends.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        _drop_output()
         sys.exit(exits.BROKEN_PIPE)
+    except Unwritten as error:
+        _drop_output()
+        print(f"Error: standard output can't be written: {error}", file=sys.stderr)
+        sys.exit(exits.FAILED)
+
+
+class Unwritten(Exception):
+    """What was printed can't be written: the disk is full, say."""
+
+
+def _flush() -> None:
+    """What can't be written is to be known now."""
+    try:
+        print(end="", flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Unwritten(error.strerror or str(error)) from error
+
+
+def _drop_output() -> None:
+    """What is left in its buffer would be tried once more as Python ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

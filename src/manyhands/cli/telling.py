@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final
 
 from manyhands.calls import error_text, qualified_name
+from manyhands.cli.signals import Unwritten
 from manyhands.errors import RemoteError
 from manyhands.handler.bars import write_above
 from manyhands.outcome import Counts, Failure, Outcome
@@ -182,7 +183,12 @@ class Teller:
     def _put(self, lines: list[str]) -> None:
         if lines:
             write_above("".join(f"{line}\n" for line in lines), self._out)
-            self._out.flush()
+            try:
+                self._out.flush()
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise Unwritten(error.strerror or str(error)) from error
 
     def _fail(self, text: str, failure: Failure) -> None:
         with self._errors.capture() as told:

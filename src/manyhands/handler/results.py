@@ -226,7 +226,7 @@ class _Flow:
         self._name = name
         self._total = total
         self._failures = failures
-        self._naming = naming or self._item
+        self._naming = naming  # not a method of its own, or nobody could let go of it
         self._counts = Counts()
         self._run: Run | None = None  # what is being given out,
         self._giving: Iterator[Any] = iter(())  # and what is left of it
@@ -393,7 +393,7 @@ class _Flow:
     def _explain(self, outcome: Outcome[Any]) -> None:
         failure = outcome.failure
         assert failure is not None
-        where = placed(self._naming(failure), outcome.attempts, outcome.worker)
+        where = placed((self._naming or self._item)(failure), outcome.attempts, outcome.worker)
         explain(failure.error, failure.traceback, where, outcome.attempts)
 
     def _item(self, failure: Failure) -> str:

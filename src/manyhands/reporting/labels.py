@@ -15,6 +15,7 @@ REPRS_MAX: Final = 500
 
 TEXT_MAX: Final = 2000
 TRACEBACK_MAX: Final = 20_000
+_LIBRARY: Final = re.compile(r"[/\\](?:site-packages|dist-packages|lib[/\\]python3\.\d+)[/\\]|^<frozen ")
 _FRAME: Final = re.compile(r'^  File "(.+)", line ([0-9]+)(?:, in (.+))?$', re.MULTILINE)
 SHORT: Final = 200
 _SMALL: Final = (int, float, bool, type(None))
@@ -88,11 +89,13 @@ def place(traceback: str) -> str:
 
 
 def last_frame(traceback: str) -> str:
-    """Where a traceback ends, as ``photos.py:12 in label``; "" if it does not say."""
+    """Where a traceback ends in what is no installed library, as ``photos.py:12 in label``; "" if it does not say."""
     found = _FRAME.findall(traceback)
     if not found:
         return ""
-    path, line, function = found[-1]
+    # What a library was in the middle of says less than where it was called.
+    own = [one for one in found if not _LIBRARY.search(one[0])]
+    path, line, function = (own or found)[-1]
     return f"{PurePath(path).name}:{line}" + (f" in {function}" if function else "")
 
 
