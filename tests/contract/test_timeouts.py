@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from manyhands import Failure, InvalidResult, Outcome, TaskTimeout, WorkerDied
+from manyhands import Controller, Failure, InvalidResult, Outcome, TaskTimeout, WorkerDied
+from manyhands.controller.reader import CARETAKER
 from tests.contract import fate_tasks, tasks
 from tests.helpers import Fifo, until
 
@@ -77,6 +79,22 @@ def test_other_maps_of_the_pool_have_no_limit(begun: Fifo, gate: Fifo) -> None:
     check(list(limited.outcomes()), (0,))
     gate.let_go()
     assert list(free) == [1]
+
+
+def test_a_limit_that_comes_while_another_thread_reads(begun: Fifo, gate: Fifo) -> None:
+    """Who reads for all, and sleeps until something arrives, has no limit of its own to look at."""
+    with Controller(2) as pool, ThreadPoolExecutor(1) as others:
+        meet = tasks.meet.options(backend=pool)
+        running = {meet.submit(x, str(begun.path), str(gate.path)) for x in (1, 2)}
+        begun.line(), begun.line()  # both workers are there: nothing more is to be heard of them
+        gate.let_go()
+        _, (future,) = wait(running, return_when=FIRST_COMPLETED)
+        reading = others.submit(future.result)
+        until(lambda: pool.dispatcher.reader.leader not in (None, CARETAKER), "somebody reads")
+        limited = fate_tasks.get_stuck.map([0], args=((0,),), backend=pool, timeout=LIMIT)
+        check(list(limited.outcomes()), (0,))
+        gate.let_go()
+        assert reading.result() in (1, 2)
 
 
 def test_on_error_raise() -> None:

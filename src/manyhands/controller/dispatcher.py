@@ -737,7 +737,9 @@ class Dispatcher:
 
     def _renew_limits(self) -> None:
         if self._limits.renew(work.share for work in self.works.values()):
-            self.caretaker.wake()  # it may be the one who waits
+            # Who reads may sleep until something arrives, and is to look at the clock from now on.
+            self.caretaker.wake()
+            self.reader.nudge()
 
     # -- when it ends -------------------------------------------------------------------------------------------
 
