@@ -407,16 +407,21 @@ def test_watch_at_ctrl_c(some: Path) -> None:
     assert (process.returncode, out, err) == (0, "", "")
 
 
-def test_watch_follows_the_maps_that_write_journals(here: Path) -> None:
+@pytest.mark.parametrize("idle", [[], ["--until-idle"]])
+def test_watch_follows_the_maps_that_write_journals(here: Path, idle: list[str]) -> None:
     """It knows how much is left, and ends with them."""
     writer = Writer(here, "count", time.time(), 1, 40, socket.gethostname())
     writer.counts(10, 0)
     writer.flush()
     assert "count runs on" in run("status", ".").stdout and "10 of 40 items" in run("status", ".").stdout
     assert [one["settled"] for one in json.loads(run("status", ".", "--json").stdout)["maps"]] == [10]
-    command = [sys.executable, "-m", "manyhands", "watch", "--interval", "0.1"]
+    command = [sys.executable, "-m", "manyhands", "watch", "--interval", "0.1", *idle]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert "30 to go" in process.stdout.readline()
+        assert process.poll() is None
+        writer.counts(20, 0)
+        writer.flush()
+        assert "20 to go" in process.stdout.readline()  # nothing runs in between, which is not the end
         writer.counts(40, 0)
         writer.ended(3.0)
         out, err = process.communicate(timeout=DEADLINE)

@@ -90,7 +90,7 @@ class Fail:
         token: the writer's.
         type_name: the exception's qualified type name.
         message: its text; cut if too long.
-        traceback: its traceback as text; of one that is too long the end is kept.
+        traceback: its traceback as text; of one that is too long both ends are kept.
         attempt: how many attempts there have been, this one included.
         backoff: seconds from when it is first seen until the next attempt may start; None: there is none.
         discarded: the item was sorted out rather than failed.
@@ -209,7 +209,9 @@ def _shortened(record: Fail) -> Fail:
     )
     text = getattr(record, longest)
     half = len(text) // 2
-    return replace(record, **{longest: "…" + text[half + 1 :] if longest == "traceback" else text[:half] + "…"})
+    if longest == "traceback":  # the message, which may be the long one, stands at its end
+        return replace(record, traceback=f"{text[: half // 2]}…{text[len(text) - half // 2 :]}")
+    return replace(record, **{longest: text[:half] + "…"})
 
 
 def _field(fields: dict[str, Any], name: str, *kinds: type) -> Any:

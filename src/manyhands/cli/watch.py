@@ -148,7 +148,7 @@ class Screen(Protocol):
 @click.option(
     "--until-idle",
     is_flag=True,
-    help="End at the first look at which nothing runs, or waits to be tried again.",
+    help="End at the first look at which nothing runs, waits to be tried again, or is on a map's list.",
 )
 @click.option(
     "--interval",
@@ -194,7 +194,7 @@ def watch(
                 runs = any(one.state == "running" for one in maps)
                 quiet = 0 if runs else quiet + 1
                 if (quiet > 0 and maps and total is None and not look.survey.counts["running"]) or is_over(
-                    look.survey, total, until_idle=until_idle
+                    look.survey, total, until_idle=until_idle and not runs
                 ):
                     ended = look.survey
                 else:
