@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from manyhands import Handler, parallel
+from manyhands import Handler, parallel, retry_on
 from manyhands.workers import contexts
 from tests.contract import context_tasks
 from tests.contract.context_tasks import ask, request, set_again
@@ -77,6 +77,18 @@ def test_the_next_map_has_the_next_context(processes: dict[str, Any]) -> None:
 def test_submitted_calls_have_the_context_of_their_submission(processes: dict[str, Any]) -> None:
     """Each its own."""
     function = parallel(ask, **processes)
+    futures = []
+    for name in ("a", "b", "a"):
+        token = request.set(name)
+        futures.append(function.submit(0))
+        request.reset(token)
+    futures.append(function.submit(0))
+    assert [future.result() for future in futures] == ["a", "b", "a", "nobody"]
+
+
+def test_submitted_calls_that_may_come_back_have_theirs(processes: dict[str, Any]) -> None:
+    """Though they have a thread of their own, which is the function's."""
+    function = parallel(retry_on(OSError, attempts=2)(ask), **processes)
     futures = []
     for name in ("a", "b", "a"):
         token = request.set(name)

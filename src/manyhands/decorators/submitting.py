@@ -40,6 +40,7 @@ from manyhands.policies.parameters import name_of
 from manyhands.policies.star import CallText, StarRule
 from manyhands.settings import MapOptions, current_rehearsal, is_foreign
 from manyhands.shutdown import at_end, ends_by_error
+from manyhands.workers.contexts import captured
 from manyhands.workers.place import in_task
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def submit(function: ParallelFunction[..., Any], call: Call) -> Future[Any]:
         return _submit_straight(function, call, options, called)
     with _lock:
         submitter: Submitter | None = function.__dict__.get("_submitter")
-        if submitter is None or submitter.place != _place() or not submitter.take(call, future, called):
+        if submitter is None or submitter.place != _surroundings() or not submitter.take(call, future, called):
             preparation(function, _SUBMITTED, discards=False)  # raises what is wrong before there is a runner
             runner = with_checks(function, start_runner(function, options, discards=False), discards=False)
             submitter = function._submitter = Submitter(function, runner)
@@ -186,6 +187,11 @@ def _place() -> tuple[int, str, tuple[str, ...]]:
     return os.getpid(), os.getcwd(), tuple(sys.path)
 
 
+def _surroundings() -> tuple[Any, ...]:
+    """The same, with what context variables are set to."""
+    return *_place(), captured()
+
+
 class _GatePerCall:
     """Every submitted call stands alone, as a direct call does: two of them may ask for the same output.
 
@@ -240,7 +246,7 @@ class Submitter:
 
     def __init__(self, function: ParallelFunction[..., Any], runner: Runner) -> None:
         gate_for(function)  # raises here, not in the thread, for a function that can't be called at all
-        self.place = _place()
+        self.place = _surroundings()
         self._gate = _GatePerCall(partial(gate_for, function, Path(self.place[1])))
         self._function = function
         self._preparations: dict[tuple[bool | None, bool], Prepare] = {}
