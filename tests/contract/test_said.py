@@ -255,6 +255,37 @@ def test_warnings_arrive_as_records_or_on_stderr(
     assert all(record.pathname == __file__ for record in records)
 
 
+def test_warnings_that_this_process_ignores(
+    processes: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """By their text, kind, or place; those that every Python ignores at first are the worker's to decide."""
+
+    def warn(x: int) -> None:
+        warnings.simplefilter("always")
+        warnings.warn(f"Careful {x}", stacklevel=1)
+        warnings.warn(f"other {x}", FutureWarning, stacklevel=1)
+        warnings.warn(f"old {x}", DeprecationWarning, stacklevel=1)
+
+    def heard() -> set[str]:
+        caplog.clear()
+        parallel(warn, **processes).map([1]).wait()
+        records = [record.getMessage() for record in caplog.records if record.name == "py.warnings"]
+        return {word for word in ("Careful", "other", "old") for text in records if f": {word} 1" in text}
+
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        warnings.simplefilter("ignore", DeprecationWarning, append=True)  # as from the start
+        assert heard() == {"Careful", "other", "old"}
+        warnings.filterwarnings("ignore", "careful")
+        assert heard() == {"other", "old"}
+        warnings.filterwarnings("ignore", category=FutureWarning, module=".*test_said")
+        assert heard() == {"old"}
+        warnings.simplefilter("always", UserWarning)
+        assert heard() == {"Careful", "old"}
+        warnings.simplefilter("ignore")
+        assert heard() == set()
+
+
 def test_what_a_fork_of_a_worker_says_goes_to_the_real_streams(
     capfd: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,9 +7,11 @@ code and the pool runs none. Whoever ends a map, or a pool, waits until what its
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import traceback
+import warnings
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -181,7 +183,9 @@ def _warn(said: Said) -> None:
     import logging
     import marshal
 
-    text, filename, lineno = marshal.loads(said.body)  # noqa: S302  # from a worker of this process
+    text, message, kinds, filename, lineno = marshal.loads(said.body)  # noqa: S302  # from a worker of this process
+    if _is_ignored(message, kinds, filename, lineno):
+        return
     logger = logging.getLogger(LOGGER)
     if not logger.hasHandlers():
         _write(sys.stderr, text.encode("utf-8", "surrogatepass"))
@@ -190,6 +194,37 @@ def _warn(said: Said) -> None:
         record.__dict__.update(worker=said.worker, item=said.item, task=said.task)
         logger.handle(record)
 
+
+def _is_ignored(message: str, kinds: list[str], filename: str, lineno: int) -> bool:
+    """Whether the filters of this process say so, but for those that every process begins with: the worker has them."""
+    for action, text, kind, module, line in warnings.filters:
+        if (action, text, kind, line) in _FROM_THE_START and module in (None, "__main__"):
+            continue
+        wanted = kind if isinstance(kind, tuple) else (kind,)
+        if (
+            any(f"{one.__module__}.{one.__qualname__}" in kinds for one in wanted)
+            and _matches(text, message)
+            and _matches(module, filename.removesuffix(".py"))
+            and line in (0, lineno)
+        ):
+            return action == "ignore"
+    return False
+
+
+def _matches(pattern: re.Pattern[str] | str | None, text: str) -> bool:
+    return pattern is None or bool(re.match(pattern, text))
+
+
+_FROM_THE_START: Final = frozenset(
+    (action, None, kind, 0)
+    for action, kind in (
+        ("default", DeprecationWarning),
+        ("ignore", DeprecationWarning),
+        ("ignore", PendingDeprecationWarning),
+        ("ignore", ImportWarning),
+        ("ignore", ResourceWarning),
+    )
+)
 
 inlet: Final = Inlet()
 

@@ -108,7 +108,10 @@ class Outlet:
         line: str | None = None,
     ) -> None:
         text = warnings.formatwarning(message, category, filename, lineno, line)
-        if file is not None or not self.tell(WARNING, marshal.dumps((text, filename, lineno))):
+        kinds = [f"{kind.__module__}.{kind.__qualname__}" for kind in category.__mro__]
+        if file is not None or not self.tell(
+            WARNING, marshal.dumps((text, str(message), kinds, filename, lineno))
+        ):
             (file or sys.stderr).write(text)
 
 
