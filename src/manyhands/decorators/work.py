@@ -39,7 +39,7 @@ from manyhands.settings import current_rehearsal
 from manyhands.workers.plain import Plain, calling
 
 if TYPE_CHECKING:
-    from manyhands.claims import Claims, FailedBefore, Log, Mine, Seen, Watch
+    from manyhands.claims import Claims, FailedBefore, Fenced, Log, Mine, Published, Seen, Watch
     from manyhands.decorators.decorated import Decorated
 
 _WRITTEN: Final = (stat.S_IFREG, stat.S_IFDIR)
@@ -198,14 +198,7 @@ class Work:
 
         try:
             self._produce(call, claim, mine)
-            missing = None
-            try:
-                outcome = claims.commit(mine)
-            except OutputMissing as error:
-                missing = error
-            if missing is not None:
-                self._check_written(claim, mine)  # which has more to say
-                raise missing
+            outcome = self._commit(claim, claims, mine)
         except OutputDirectoryError:
             raise
         except Exception as error:
@@ -216,6 +209,14 @@ class Work:
         if isinstance(outcome, Fenced):
             return Later(0.0, entry, where=str(mine.log.final))
         return self._finished(entry, claim, computed=True)
+
+    def _commit(self, claim: ClaimPolicy, claims: Claims, mine: Mine) -> Published | Fenced:
+        try:
+            return claims.commit(mine)
+        except OutputMissing as error:
+            missing = error
+        self._check_written(claim, mine)  # which has more to say
+        raise missing
 
     def _produce(self, call: Call, claim: ClaimPolicy, mine: Mine) -> None:
         stagings = mine.stagings
