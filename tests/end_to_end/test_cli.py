@@ -45,6 +45,20 @@ def test_help_lists_all_commands_and_loads_none() -> None:
         assert f"  {name} " in ran.stdout and line in ran.stdout
 
 
+@pytest.mark.parametrize("status", [0, 1])
+def test_the_demo_as_json(status: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An object, and nothing else, on standard output."""
+
+    def run(*_: object, stderr: bool, **__: object) -> int:
+        print("x", file=sys.stderr if stderr else sys.stdout)
+        return status
+
+    monkeypatch.setattr("manyhands.demo.run", run)
+    ran = CliRunner().invoke(cli, ["demo", str(tmp_path), "--json", "--kill"])
+    told = {"ok": not status, "directory": str(tmp_path), "processes": 4, "workers": 1, "kill": True}
+    assert (json.loads(ran.stdout), ran.exit_code) == (told, status)
+
+
 def test_an_unknown_command_is_bad_usage() -> None:
     """Status 2."""
     ran = CliRunner().invoke(cli, ["rnu"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -22,7 +23,8 @@ import click
     help="Worker processes of each of them.",
 )
 @click.option("--progress/--no-progress", default=True, help="Show one bar for the whole job.")
-def demo(directory: Path, kill: bool, processes: int, workers: int, progress: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print what came of it as JSON, all else on stderr.")
+def demo(directory: Path, kill: bool, processes: int, workers: int, progress: bool, as_json: bool) -> None:
     """Count objects in a few hundred images, by processes that share DIRECTORY and nothing else.
 
     Takes the photographs and micrographs that scikit-image ships, and needs the extra "demo". DIRECTORY is
@@ -34,4 +36,8 @@ def demo(directory: Path, kill: bool, processes: int, workers: int, progress: bo
     """  # noqa: D301  # \b is click's mark for lines that stay as they are
     from manyhands.demo import run
 
-    sys.exit(run(directory, processes=processes, workers=workers, kill=kill, progress=progress))
+    status = run(directory, processes=processes, workers=workers, kill=kill, progress=progress, stderr=as_json)
+    if as_json:
+        told = {"ok": status == 0, "directory": str(directory.absolute())}
+        click.echo(json.dumps({**told, "processes": processes, "workers": workers, "kill": kill}))
+    sys.exit(status)

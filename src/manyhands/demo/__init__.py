@@ -24,6 +24,7 @@ def run(
     workers: int = 1,
     kill: bool = False,
     progress: bool = True,
+    stderr: bool = False,
 ) -> int:
     """Run the whole demo and print what came of it; the exit status, 0 if all went well.
 
@@ -31,12 +32,13 @@ def run(
     them, lets one process do the same alone, compares the tables byte for byte, and draws the picture. ``kill``
     ends two processes by SIGKILL half-way and starts two others. Writes below ``directory`` (default:
     ``manyhands-demo`` here), where a further run removes what an earlier one made and nothing else; two runs at
-    once need two directories. Raises ValueError for ``processes`` or ``workers`` below 1.
+    once need two directories. What is printed goes to standard output, or error. Raises ValueError for ``processes``
+    or ``workers`` below 1.
     """
     from rich.console import Console
     from rich.markup import escape
 
-    console = Console()
+    console = Console(stderr=stderr)
     if missing := _missing():
         console.print(escape(f'The demo needs {missing}: pip install "manyhands[demo]"'), highlight=False)
         return 1
