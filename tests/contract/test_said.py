@@ -286,6 +286,37 @@ def test_warnings_that_this_process_ignores(
         assert heard() == set()
 
 
+HALF = """
+import itertools, os, sys
+from manyhands import parallel
+
+numbers = itertools.count()
+
+def write():  # as another thread may, just before a fork
+    sys.stdout.write(f"<{next(numbers)}>")
+
+os.register_at_fork(before=write)
+
+def silent(x):
+    print("worker", flush=True)
+    return x
+
+list(parallel(silent, workers=1, start_method="fork").map([1, 2]))
+"""
+
+
+def test_a_fork_does_not_write_what_its_parent_was_writing(tmp_path: Any) -> None:
+    """Nor wait for who wrote it."""
+    script = tmp_path / "script.py"
+    script.write_text(HALF)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    ran = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=True, env=buffered
+    )
+    found = re.findall("<[0-9]+>", ran.stdout)
+    assert len(found) == len(set(found)) > 0 and ran.stdout.count("worker") == 2
+
+
 def test_what_a_fork_of_a_worker_says_goes_to_the_real_streams(
     capfd: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -190,6 +190,13 @@ def _spawn(end: socket.socket) -> int:
     return process.pid
 
 
+def flush_streams() -> None:
+    """Writes what waits in the streams of this process."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+
+
 class ForkLauncher(_Children):
     """Forks this very process: fast, and risky where other threads hold locks.
 
@@ -197,9 +204,7 @@ class ForkLauncher(_Children):
     """
 
     def _start(self, end: socket.socket) -> int:
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()  # or the worker would print it a second time
+        flush_streams()  # or what a forked worker inherits might be written a second time
 
         def work() -> None:
             os.setpgid(0, 0)

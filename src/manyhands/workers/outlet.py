@@ -61,7 +61,7 @@ class Outlet:
 
     def open(self) -> None:
         """From now on."""
-        self._streams = (Lines(self, STDOUT, sys.stdout), Lines(self, STDERR, sys.stderr))
+        self._streams = (Lines(self, STDOUT, _anew(sys.stdout)), Lines(self, STDERR, _anew(sys.stderr)))
         sys.stdout, sys.stderr = self._streams
         warnings.showwarning = self._warn
         if "logging" in sys.modules:
@@ -113,6 +113,25 @@ class Outlet:
             WARNING, marshal.dumps((text, str(message), kinds, filename, lineno))
         ):
             (file or sys.stderr).write(text)
+
+
+def _anew(stream: Any) -> Any:
+    """A stream to where this one leads, with nothing in it.
+
+    That of a forked worker may hold what another thread of its parent was writing, which is not to be written twice,
+    and a lock that nobody will let go of.
+    """
+    try:
+        return open(
+            stream.fileno(),
+            "w",
+            buffering=1,
+            encoding=stream.encoding,
+            errors=stream.errors,
+            closefd=False,
+        )
+    except (AttributeError, OSError, ValueError):  # there is none, or it leads nowhere
+        return stream
 
 
 class Lines(io.TextIOBase):
