@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from benchmarks.measure import Measure, Note
 
 if TYPE_CHECKING:
-    from manyhands.reporting.recording import Recorder, Recording
+    from manyhands.reporting.recording import Recording, Taker
     from manyhands.reporting.spans import Status
 
 TASKS = 100_000
@@ -19,7 +19,7 @@ MAX_WORKERS = 8
 HOST = "host"
 
 
-def tell(recorder: Recorder) -> float:
+def tell(recorder: Taker) -> float:
     """A made-up run, each task a span of its own; returns the seconds that this took."""
     start = time.perf_counter()
     for number in range(TASKS):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -178,6 +179,15 @@ def test_a_handler_records_too(tmp_path: Path) -> None:
         assert "plus" in handler.report(tmp_path / "run.html").read_text()
     with Handler(plus, workers=2) as handler, pytest.raises(RuntimeError, match="record=True"):
         handler.report(tmp_path / "other.html")
+
+
+def test_a_journal_whose_directory_is_no_more_harms_nothing(tmp_path: Path) -> None:
+    """The map has its results, though there is nothing to remove."""
+    where = tmp_path / "records"
+    with parallel(plus, backend="inline").map([1], record=where) as results:
+        shutil.rmtree(where)
+        where.touch()
+    assert results.counts.total == 0
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from manyhands.reporting import journal
 from manyhands.reporting.figures import figures
 from manyhands.reporting.journal import Writer, is_journal, read, read_file
 from manyhands.reporting.page import page
-from manyhands.reporting.recording import Recorder, Recording
+from manyhands.reporting.recording import Recording, Taker
 from manyhands.reporting.spans import STATUSES
 from manyhands.reporting.view import View
 
@@ -65,12 +65,12 @@ events = st.lists(st.one_of(spans, failures, peaks, counts), max_size=30)
 within = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
-def tell(recorder: Recorder, told: list[tuple[str, dict[str, Any]]]) -> None:
+def tell(recorder: Taker, told: list[tuple[str, dict[str, Any]]]) -> None:
     for name, fields in told:
         getattr(recorder, name)(**fields)
 
 
-def some(writer: Recorder) -> None:
+def some(writer: Taker) -> None:
     """A little of everything."""
     writer.span("a:1", 0.0, 0.5, index=0, item="one")
     writer.span("a:2", 0.25, 0.5, 4, 0.125, index=1, items=[1, 2, 3, 4])

@@ -19,7 +19,7 @@ from manyhands.reporting.figures import figures
 from manyhands.reporting.files import write_whole
 from manyhands.reporting.journal import Writer
 from manyhands.reporting.page import page, write_page
-from manyhands.reporting.recording import Recorder, Recording
+from manyhands.reporting.recording import Recording, Taker
 from manyhands.reporting.sections import MAPS_MAX
 from manyhands.reporting.spans import STATUSES
 from manyhands.reporting.texts import percent, size, visible
@@ -108,7 +108,7 @@ def whole(text: str = "plate", begun: float = 1e9, host: str = "a") -> Recording
     return recording
 
 
-def fill(recorder: Recorder, text: str = "plate", host: str = "a") -> None:
+def fill(recorder: Taker, text: str = "plate", host: str = "a") -> None:
     for number, status in enumerate(STATUSES):
         recorder.span(f"{host}:{number % 3 + 1}", 1.0 * number, 0.5, status=status, index=number, item=text)
     recorder.span(f"{host}:1", 7.0, 0.5, index=2, item=text, attempt=2)

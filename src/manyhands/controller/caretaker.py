@@ -204,9 +204,8 @@ class Caretaker:
             if reader.leader is None and reader.has_followers:
                 reader.ring_one()
             elif reader.leader is None and (rests or (expects and (self._hurried or not reader.led))):
-                reader.leader = (
-                    CARETAKER  # of workers that rest, threads of the user's may have something to say
-                )
+                # Of workers that rest, threads of the user's may have something to say.
+                reader.leader = CARETAKER
             # While others read, it looks less and less often: each look takes the interpreter away from them.
             self._nap = min(2 * self._nap, MOST_NAP_SECONDS) if reader.led else NAP_SECONDS
             reader.led = self._hurried = False

@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -17,8 +18,7 @@ from manyhands.errors import TaskTimeout
 from manyhands.handler.pump import Observer
 from manyhands.outcome import Answered, Died, Event, Outcome, Returned
 from manyhands.reporting import journal
-from manyhands.reporting.recording import Recorder as Taker
-from manyhands.reporting.recording import Recording
+from manyhands.reporting.recording import Recording, Taker
 from manyhands.reporting.spans import Status
 
 LOOK_SECONDS: Final = 0.5
@@ -188,7 +188,8 @@ class Recorder:
         if self._writer is not None:
             self._writer.close()
             if not self._has_run:
-                self._writer.path.unlink(missing_ok=True)  # it says of nothing who ran it, and when
+                with suppress(OSError):  # it says of nothing who ran it, and when; it may stay, too
+                    self._writer.path.unlink()
         if self._trace is not None:
             from manyhands.reporting.trace import write_trace
 

@@ -56,7 +56,7 @@ class Slow:
     attempt: int
 
 
-class Recorder(Protocol):
+class Taker(Protocol):
     """What takes down what happens in a map: a ``Recording``, a journal's ``Writer``."""
 
     def span(
