@@ -80,6 +80,11 @@ class PoolSettings:
     max_memory: int | None = None
     max_shared: int | None = None
 
+    @property
+    def sets_up(self) -> bool:
+        """Whether workers run something of the user's before their first call, or after the last one."""
+        return bool(self.initializer or self.finalizer)
+
     def shared_bytes(self) -> int:
         """``max_shared``, resolved."""
         if self.max_shared is not None:

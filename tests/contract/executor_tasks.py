@@ -13,6 +13,7 @@ from pathlib import Path
 from pickle import PicklingError, UnpicklingError
 from typing import Any, NoReturn
 
+from manyhands import worker_info
 from tests.helpers import tell, wait_for
 
 inherited: str = ""
@@ -44,6 +45,14 @@ def fail(text: str) -> NoReturn:
 
 def divide(x: int, y: int) -> float:
     return x / y
+
+
+def wait_in_second(begun: Path, gate: Path, ended: Path) -> None:
+    """An initializer that waits in the second worker, and says when it ends."""
+    info = worker_info()
+    if info is not None and info.number == 1:
+        hold(None, str(begun), str(gate))
+        ended.touch()
 
 
 def hold(x: Any, begun: str, gate: str) -> Any:

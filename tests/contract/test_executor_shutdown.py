@@ -6,6 +6,9 @@ import concurrent.futures
 import gc
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import traceback
 import warnings
@@ -20,6 +23,7 @@ import psutil
 import pytest
 
 from manyhands import PoolClosed, WorkerDied
+from manyhands.workers import launch
 from tests.contract import executor_tasks as tasks
 from tests.contract.executors import STANDARD, held, make, ours, works
 from tests.helpers import (
@@ -58,6 +62,55 @@ def test_with_block(method: str) -> None:
     assert [future.result() for future in futures] == [2 * number for number in range(50)]
     assert list(results) == [5, 4, 3, 2, 1, 0, 1, 2, 3, 4]
     assert not any(psutil.pid_exists(pid.result()) for pid in pids)
+
+
+@ours
+def test_it_does_not_wait_for_workers_that_are_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that has begun nothing of the user's is ended, however far its start has come."""
+    start, processes = launch._interpreter, []
+
+    def or_sleep(module: str, end: socket.socket, process_group: int | None) -> subprocess.Popen[bytes]:
+        if processes:
+            sleep = [sys.executable, "-c", "import signal; signal.pause()"]
+            process = subprocess.Popen(sleep, pass_fds=[end.fileno()], process_group=process_group)
+            process.returncode = 0  # as of any worker
+        else:
+            process = start(module, end, process_group)
+        processes.append(process)
+        return process
+
+    monkeypatch.setattr(launch, "_interpreter", or_sleep)
+    with make("spawn") as pool:
+        futures = [pool.submit(tasks.double, number) for number in range(2)]
+        assert [future.result(DEADLINE) for future in futures] == [0, 2]
+    assert len(processes) == 2
+    assert not any(psutil.pid_exists(process.pid) for process in processes)
+
+
+@ours
+def test_it_waits_for_initializers(method: str, tmp_path: Path) -> None:
+    """What they have begun they finish."""
+    begun, go_on, ended = Fifo(tmp_path / "begun"), Fifo(tmp_path / "go_on"), tmp_path / "ended"
+    pool = make(method, initializer=tasks.wait_in_second, initargs=(begun.path, go_on.path, ended))
+    futures = [pool.submit(tasks.double, number) for number in range(2)]
+    assert [future.result(DEADLINE) for future in futures] == [0, 2]
+    begun.line()
+    shutdown = threading.Thread(target=pool.shutdown)
+    shutdown.start()
+    until(lambda: _is_shut(pool), "the pool to be shut")
+    go_on.let_go()
+    shutdown.join(DEADLINE)
+    assert ended.exists()
+    begun.close()
+    go_on.close()
+
+
+def _is_shut(pool: Any) -> bool:
+    try:
+        pool.submit(tasks.double, 1)
+    except RuntimeError:
+        return True
+    return False
 
 
 def test_nothing_runs_after_shutdown(method: str) -> None:

@@ -557,9 +557,9 @@ class AnyOrder(RuleBasedStateMachine):
             assert len(starting) >= len(waiting) or self.active() == self.ledger.limit or ending
         if not self.is_open:
             assert not idle
-        rests = not waiting and all(worker in idle for worker in self.living.values())
-        assert self.ledger.at_rest == rests
         held = any(worker.held for worker in self.living.values())
+        assert self.ledger.at_rest == (not waiting and not held)
+        assert self.ledger.starting == bool(starting)
         assert self.ledger.expects == bool(waiting or starting or held)
 
     def teardown(self) -> None:
@@ -569,7 +569,7 @@ class AnyOrder(RuleBasedStateMachine):
         for _ in range(10_000):
             self.bounds()
             self.no_deadlock()
-            if self.ledger.at_rest:
+            if self.ledger.at_rest and not self.ledger.starting:
                 break
             for number, worker in list(self.living.items()):
                 if worker.ending or worker.lost:

@@ -388,13 +388,8 @@ class Caretaker:
                 handle = dispatcher.handles.get(report.worker)
                 if handle is not None:
                     match report:
-                        case Started(_, pid):
-                            handle.pid, handle.since = pid, time.monotonic()
-                            self._have_guarded(handle, pid)
-                            if handle.doomed:
-                                end_group(pid)
-                            else:
-                                dispatcher.started(report.worker, handle, pid)
+                        case Started(number, pid):
+                            self._started(number, handle, pid)
                         case Ended(number, exitcode):
                             if handle.pid is not None:
                                 if exitcode is None:
@@ -415,8 +410,21 @@ class Caretaker:
                 if handle.pid is not None:
                     end_group(handle.pid)
 
+    def _started(self, number: int, handle: Handle, pid: int) -> None:
+        """A worker's process runs; of the user's code nothing does before it is guarded. Under the lock."""
+        dispatcher = self._dispatcher
+        handle.pid, handle.since = pid, time.monotonic()
+        if not (dispatcher.settings.sets_up or handle.doomed):
+            dispatcher.set_up(number, handle, pid)  # meanwhile a guard is started, if there is none
+        self._have_guarded(handle, pid)
+        if handle.doomed:
+            end_group(pid)
+            return
+        if dispatcher.settings.sets_up:
+            dispatcher.set_up(number, handle, pid)
+        dispatcher.admit(number)
+
     def _have_guarded(self, handle: Handle, pid: int) -> None:
-        """Before the worker can run anything."""
         try:
             guard.watch(pid, fork=self._dispatcher.settings.start_method == "fork")
         except OSError as error:

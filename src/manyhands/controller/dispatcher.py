@@ -183,16 +183,16 @@ class Dispatcher:
             self.end()
         self.caretaker.start()
 
-    def started(self, number: int, handle: Handle, pid: int) -> None:
-        """A worker's process runs: it is told what it is, and gets calls as soon as that is safe. Under the lock."""
+    def set_up(self, number: int, handle: Handle, pid: int) -> None:
+        """A worker's process runs: it is told what it is. Under the lock."""
         handle.name = f"{_host()}:{pid}"
-        settings = self.settings
-        handle.channel.hold(control(self._setup_of(number)))
+        self._write(handle, [control(self._setup_of(number))])
+
+    def admit(self, number: int) -> None:
+        """That worker gets calls as soon as that is safe. Under the lock."""
         # A new interpreter may fail to import the library, and takes its time; the user's code may do anything.
-        if settings.start_method != "spawn" and not (settings.initializer or settings.finalizer):
+        if self.settings.start_method != "spawn" and not self.settings.sets_up:
             self._act(self.ledger.worker_started(number))
-        if handle.channel.holds:
-            self._write(handle, [])
 
     def _setup_of(self, number: int) -> Setup:
         # The fork server may be older than what its parent has set since.
@@ -318,9 +318,10 @@ class Dispatcher:
 
     @property
     def rests(self) -> bool:
-        """Whether no call waits or runs, and none is promised. Ask under the lock."""
+        """Whether no call waits or runs, and none is promised, nor any initializer. Ask under the lock."""
         return (
             self.ledger.at_rest
+            and not (self.ledger.starting and self.settings.sets_up)
             and not self._rebuilding
             and not any(work.share.promised() for work in self.works.values())
         )

@@ -97,10 +97,8 @@ class Ledger:
 
     @property
     def at_rest(self) -> bool:
-        """Whether nothing waits and no worker has a call or is about to change."""
-        return not self._queues.waiting and all(
-            worker.state is WorkerState.IDLE for worker in self._workers.values()
-        )
+        """Whether nothing waits and no worker has a call."""
+        return not self._queues.waiting and not any(worker.held for worker in self._workers.values())
 
     @property
     def expects(self) -> bool:
@@ -108,6 +106,11 @@ class Ledger:
         return bool(self._queues.waiting) or any(
             worker.held or worker.state is WorkerState.STARTING for worker in self._workers.values()
         )
+
+    @property
+    def starting(self) -> bool:
+        """Whether a worker is not yet fit for calls."""
+        return any(worker.state is WorkerState.STARTING for worker in self._workers.values())
 
     @property
     def unproven(self) -> list[int]:

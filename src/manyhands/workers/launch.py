@@ -21,7 +21,7 @@ from typing import Protocol
 from manyhands.settings import StartMethod
 
 # Not in the functions: a fork of the user's amid an import in a thread leaves its child half a module, and locked.
-from manyhands.workers import child, crew  # noqa: F401
+from manyhands.workers import child, crew, records  # noqa: F401
 from manyhands.workers.forkserver import REPORT, REQUEST
 
 starting = threading.RLock()
