@@ -55,11 +55,11 @@ class AnyOrder(RuleBasedStateMachine):
         self.canvases: dict[int, bytes] = {}
         self.numbers = 0
 
-    @initialize(limit=st.integers(0, 40 * PAGE))
-    def begin(self, limit: int) -> None:
+    @initialize(limit=st.integers(0, 40 * PAGE), is_reused=st.booleans())
+    def begin(self, limit: int, is_reused: bool) -> None:
         """There is a limit, not always of whole pages."""
         self.limit = limit
-        self.bank = Bank(limit)
+        self.bank = Bank(limit, is_reused)
 
     @rule(values=parts, readonly=st.booleans())
     def store(self, values: list[bytes], readonly: bool) -> None:
@@ -111,13 +111,16 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule()
     def trim(self) -> None:
-        """Segments of which nothing is used are given back, descriptors and all; no others are."""
+        """Segments of which nothing is used are given back, descriptors and all; of others, what is not used."""
         version = self.bank.version
         before = {segment for segment in self.segments.keys() - self.canvases.keys() if self.bank.has(segment)}
         self.bank.trim()
         used = {place.segment for place, _ in self.places.values()}
         assert {segment for segment in before if self.bank.has(segment)} == used
         assert (self.bank.version != version) == (before != used)
+        for segment in used:
+            size = sum(place.size for place, _ in self.places.values() if place.segment == segment)
+            assert resident(self.bank, segment) <= size
         self.no_other_is_open(used)
 
     @rule(pages=st.integers(1, 50), fill=st.binary(min_size=1, max_size=10))
@@ -218,6 +221,11 @@ def bank() -> Iterator[Bank]:
     made = Bank(1 << 26)
     yield made
     made.close()
+
+
+def resident(bank: Bank, segment: int) -> int:
+    """Bytes of memory that a segment takes."""
+    return 512 * os.fstat(bank.descriptor(segment)[0]).st_blocks
 
 
 def no_memory(*args: object) -> int:
@@ -322,7 +330,7 @@ def test_idle_segments_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_memory_for_a_segment(bank: Bank, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     """Then nothing is stored and nothing is lost; when there is some again, it is used."""
 
-    def fails(size: int) -> Segment:
+    def fails(*args: object) -> Segment:
         raise error
 
     with monkeypatch.context() as patch:
@@ -418,11 +426,54 @@ def test_fresh_memory_is_asked_for(bank: Bank, monkeypatch: pytest.MonkeyPatch) 
     assert written == [(0, PAGE), (0, 2 * PAGE)]
 
 
+def test_what_was_given_back_is_fresh_again(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside what is used: its memory goes, and more is asked for when something comes there again."""
+    first, second, third = (bank.store(seen([PATTERN[:PAGE]])) for _ in range(3))
+    assert first and second and third
+    again = bank.store(seen([PATTERN[:PAGE]]))  # from here on, too
+    del first, again
+    bank.trim()
+    assert resident(bank, 0) == 2 * PAGE
+    written = []
+
+    def noted(file: int, part: memoryview, offset: int, write: Callable[..., int] = os.pwrite) -> int:
+        written.append(offset)
+        return write(file, part, offset)
+
+    monkeypatch.setattr(os, "pwrite", noted)
+    kept = [bank.store(seen([PATTERN[PAGE : 2 * PAGE]])) for _ in range(3)]
+    assert written == [0, 3 * PAGE, 4 * PAGE]
+    assert [read(bank, stored.place) for stored in kept if stored] == 3 * [[PATTERN[PAGE : 2 * PAGE]]]
+    assert [read(bank, stored.place) for stored in (second, third)] == 2 * [[PATTERN[:PAGE]]]
+
+
+@pytest.mark.parametrize("is_reused", [False, True])
+def test_what_will_be_written_to_is_mapped(is_reused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All at once, before it is; where it is sure to be, with the first value already. Not twice."""
+    mapped: list[tuple[int, int]] = []
+    monkeypatch.setattr(segment_module, "populate", lambda memory, begin, end: mapped.append((begin, end)))
+    bank = Bank(1 << 26, is_reused)
+    for expected in ([(0, 2 * PAGE)] if is_reused else [], [(0, 2 * PAGE)], [(0, 2 * PAGE)]):
+        bank.store(seen([PATTERN[: 2 * PAGE]]))
+        assert mapped == expected
+    bank.close()
+
+
+def test_a_system_that_can_not_map_at_once() -> None:
+    """Does it page by page."""
+    with Segment(2 * PAGE) as made:
+        segment_module.populate(made.memory, 0, 1 << 40)
+        assert made.memory[:] == bytes(2 * PAGE)
+
+
 def test_segments_are_few(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that is made for a large value has room for some more like it."""
+    """One that is made for a large value has room for some more like it; where there is much, it is larger."""
     monkeypatch.setattr(bank_module, "ARENA", PAGE)
     kept = [bank.store(seen([PATTERN[: 5 * PAGE]])) for _ in range(4)]
     assert {stored.place.segment for stored in kept if stored} == {0}
+    kept += [bank.store(seen([b"value"])) for _ in range(2000)]
+    assert None not in kept
+    assert max(stored.place.segment for stored in kept if stored) < 40
 
 
 def test_a_value_may_end_at_any_moment(bank: Bank) -> None:

@@ -34,6 +34,7 @@ from tests.memory_helpers import memory_of, open_here, read, seen
 
 PATTERN = bytes(number % 251 for number in range(5 * PAGE))
 LIMIT = 24 * PAGE
+MOST_OPEN = 8 * PAGE
 
 parts = st.lists(
     st.tuples(st.integers(0, 250), st.sampled_from([0, 1, 64, 4096]) | st.integers(0, 2 * PAGE)), max_size=3
@@ -98,12 +99,11 @@ class TwoSides(RuleBasedStateMachine):
         self.patches = [
             mock.patch.object(bank_module, "ARENA", 6 * PAGE),
             mock.patch.object(exchange_module, "VIEW_BYTES", 2 * PAGE),
-            mock.patch.object(exchange_module, "MOST_VIEWS", 2),
         ]
         for patch in self.patches:
             patch.start()
         first, second = sockets()
-        self.parent = Side(first, Exchange(first, Bank(LIMIT)))
+        self.parent = Side(first, Exchange(first, Bank(LIMIT), MOST_OPEN))
         self.worker = Side(second, Exchange(second, Bank(LIMIT)))
         self.sides = (self.parent, self.worker)
         for side in self.sides:
@@ -613,10 +613,10 @@ def test_read_only_values_stay_so(pair: tuple[Exchange, Exchange], copies: bool,
 
 
 def test_copies_let_go_at_once(pair: tuple[Exchange, Exchange], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small values are copied, and large ones where many are open; a lone pickle is looked at where it lies."""
+    """Small values are copied, and large ones where much is open; a lone pickle is looked at where it lies."""
     monkeypatch.setattr(exchange_module, "VIEW_BYTES", 2 * PAGE)
-    monkeypatch.setattr(exchange_module, "MOST_VIEWS", 2)
     owner, reader = pair
+    monkeypatch.setattr(reader.views, "_most", 6 * PAGE)
     small, lone = stored_by(owner, b"value", b"more"), stored_by(owner, b"value")
     larges = [stored_by(owner, b"value", PATTERN[: 2 * PAGE]) for _ in range(4)]
     views = [reader.received(owner.show(small)).open()]
@@ -630,6 +630,11 @@ def test_copies_let_go_at_once(pair: tuple[Exchange, Exchange], monkeypatch: pyt
     views.append(reader.received(owner.show(larges[3])).open(copies=False))
     assert reader.views.alive == 4
     assert reader.news(all_ends=True) == Noted(let_go=(larges[2].place.number,))
+    views.clear()
+    assert reader.news(all_ends=True) is not None
+    again = stored_by(owner, b"value", PATTERN[:PAGE])
+    views.append(reader.received(owner.show(again)).open())
+    assert reader.views.alive == 1  # what was let go of made room
 
 
 def test_values_may_end_at_any_moment(pair: tuple[Exchange, Exchange]) -> None:

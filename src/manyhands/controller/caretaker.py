@@ -349,9 +349,8 @@ class Caretaker:
                     if dispatcher.ledger.workers.get(number) is not WorkerState.STARTING:
                         self._not_wanted(number)
                         return
-                    dispatcher.add_worker(
-                        number, Handle(channel, marker, Exchange(side, dispatcher.memory.bank))
-                    )
+                    exchange = Exchange(side, dispatcher.memory.bank, dispatcher.shared_by_worker // 2)
+                    dispatcher.add_worker(number, Handle(channel, marker, exchange))
                 undo.pop_all()
                 with theirs:
                     self._launcher.launch(number, theirs)

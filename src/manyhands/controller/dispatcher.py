@@ -88,6 +88,7 @@ class Dispatcher:
         ends_when_idle: the whole pool is closed then, if no map is open.
 
     Attributes:
+        shared_by_worker: bytes of shared memory that the results of one worker may take.
         exitcode: how the process ended that was the last to end; None: none has, or nobody knows.
     """
 
@@ -117,6 +118,7 @@ class Dispatcher:
         self._closed = "the pool is closed"
         self._changing = False
         self._rebuilding = False
+        self.shared_by_worker = settings.shared_bytes() // settings.workers
         self._setup = partial(
             Setup,
             host=_host(),
@@ -124,7 +126,7 @@ class Dispatcher:
             initializer=payload.dumps(settings.initializer) if settings.initializer else b"",
             finalizer=payload.dumps(settings.finalizer) if settings.finalizer else b"",
             max_memory=settings.max_memory or 0,
-            max_shared=settings.shared_bytes() // settings.workers,
+            max_shared=self.shared_by_worker,
             environment=settings.environment(),
         )
         self.memory = PoolMemory(settings.shared_bytes())

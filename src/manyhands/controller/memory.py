@@ -18,7 +18,7 @@ class PoolMemory:
     """
 
     def __init__(self, limit: int) -> None:
-        self.bank = Bank(limit)
+        self.bank = Bank(limit, is_reused=True)
         self._is_allowed = limit > 0
 
     def pack(self, value: object, readonly: bool = False) -> bytes | Stored:

@@ -24,6 +24,9 @@ ARENA: Final = 1 << 25
 _ROOM: Final = 4
 """A segment has room for so many values like the one that it is made for."""
 
+_PART: Final = 1 / 4
+"""It is no smaller than this part of all that there is: of much, too, there are few."""
+
 
 Part = memoryview | list[memoryview]
 
@@ -53,13 +56,15 @@ class Bank:
 
     Args:
         limit: bytes of all segments together, at most.
+        is_reused: what is stored is needed for a short time only, so each place is soon used again.
 
     Attributes:
         version: another one after segments were given back.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, is_reused: bool = False) -> None:
         self.version = 0
+        self._is_reused = is_reused
         self._limit = limit
         self._lock = threading.Lock()
         self._slots = Slots()
@@ -145,10 +150,13 @@ class Bank:
             return self._canvases.pop(number)
 
     def trim(self) -> None:
-        """Gives the memory back of segments of which nothing is used."""
+        """Gives the memory back that is not used."""
         with self._lock:
             self._collect()
             self._drop_idle()
+            for number, segment in self._segments.items():
+                for begin, end in self._slots.free(number):
+                    segment.give_back(begin, end)
 
     @property
     def used(self) -> int:
@@ -201,9 +209,9 @@ class Bank:
         left = (self._limit - self._slots.size) // rounded(1) * rounded(1)
         if wanted > left:
             return None
-        size = min(max(ARENA, _ROOM * wanted), left)
+        size = min(max(ARENA, _ROOM * wanted, rounded(int(_PART * self._slots.size))), left)
         try:
-            segment = Segment(size)
+            segment = Segment(size, self._is_reused)
         except (OSError, OverflowError, MemoryError):
             return None
         number = next(self._segment_numbers)

@@ -11,6 +11,7 @@ import errno
 import mmap
 import socket
 import struct
+import sys
 from typing import Final, NamedTuple
 
 from manyhands.memory.bank import Bank, Stored
@@ -23,10 +24,6 @@ _CLOSED_ON_EXEC: Final = socket.MSG_CMSG_CLOEXEC if hasattr(socket, "MSG_CMSG_CL
 
 VIEW_BYTES: Final = 1 << 20
 """Smaller values are copied out of the slot at once: that costs no more than to see them there."""
-
-MOST_VIEWS: Final = 4
-"""When so many values of one process are open, the next are copied: each of them keeps shared memory from being used
-again, and fresh memory costs more than a copy into memory that is private."""
 
 
 class Noted(NamedTuple):
@@ -60,7 +57,7 @@ class Received:
         """Its byte strings, once. Raises OSError if this process can't see them.
 
         Args:
-            copies: small ones are copied, and others where many are open already; else all are seen as they lie there.
+            copies: small ones are copied, and others where much is open already; else all are seen as they lie there.
         """
         place = self._place
         assert place is not None, "it was opened before"
@@ -69,7 +66,7 @@ class Received:
         self._place = None
         views = self._views
         # Of a lone pickle nothing will be left that looks into the slot.
-        if copies and len(place.lengths) > 1 and (place.size < VIEW_BYTES or views.alive >= MOST_VIEWS):
+        if copies and len(place.lengths) > 1 and (place.size < VIEW_BYTES or not views.has_room(place)):
             return views.copy(place)
         return views.view(place)
 
@@ -87,16 +84,18 @@ class Exchange:
     Args:
         side: the socket for descriptors.
         bank: where this side stores.
+        most_open: bytes of the other side's values that are to be open here at a time, at most; of what is opened
+            beyond that, copies are made, so that the other side has room for more.
 
     Attributes:
         is_used: whether anything was ever shown, either way.
     """
 
-    def __init__(self, side: socket.socket, bank: Bank) -> None:
+    def __init__(self, side: socket.socket, bank: Bank, most_open: int = sys.maxsize) -> None:
         self.is_used = False
         self._side = side
         self.bank = bank
-        self.views = Views()
+        self.views = Views(most_open)
         self._shown: set[int] = set()
         self._version = bank.version
         self._lost: set[int] = set()  # segments whose descriptors did not come through
@@ -150,11 +149,10 @@ class Exchange:
         Args:
             all_ends: tell of all values that were let go of, not of those alone that were told to be open.
         """
-        opened, ended = self.views.settle()
-        if all_ends:
-            kept: list[int] = []
-        else:
-            kept = [number for number in opened if number not in self._told]
+        ended = self.views.settle()
+        kept: list[int] = []
+        if not all_ends:
+            kept = [number for number in self.views.numbers() if number not in self._told]
             ended = [number for number in ended if number in self._told]
             self._told.update(kept)
             self._told.difference_update(ended)

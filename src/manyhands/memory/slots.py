@@ -72,6 +72,10 @@ class Slots:
             begin = free.pop(place - 1)[0]
         insort(free, (begin, end))
 
+    def free(self, segment: int) -> list[tuple[int, int]]:
+        """Begins and ends of what is not taken of a segment."""
+        return list(self._free[segment])
+
     def idle(self) -> list[int]:
         """The segments of which nothing is taken."""
         return [segment for segment, size in self._sizes.items() if self._free[segment] == [(0, size)]]

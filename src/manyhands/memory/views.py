@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from manyhands.memory.places import Place, layout
+from manyhands.memory.segment import private
 
 _SHARED: Final = sys.platform == "linux"
 """Elsewhere it is not known whether a private mapping sees what its owner writes later: there all is copied."""
@@ -34,9 +35,15 @@ class _Watch(weakref.ref[Any]):
 
 
 class Views:
-    """The segments of one other process, and what is open of them."""
+    """The segments of one other process, and what is open of them.
 
-    def __init__(self) -> None:
+    Args:
+        most: bytes that are to be open at a time, at most.
+    """
+
+    def __init__(self, most: int = sys.maxsize) -> None:
+        self._most = most
+        self._size = 0
         self._maps: dict[int, mmap.mmap] = {}
         self._watches: dict[int, _Watch] = {}
         self._gone: deque[_Watch] = deque()
@@ -87,6 +94,15 @@ class Views:
         """How many values are open."""
         return len(self._watches) - len(self._gone)
 
+    def has_room(self, place: Place) -> bool:
+        """Whether this value may be open too, as far as is known."""
+        return self._size + place.size <= self._most
+
+    def numbers(self) -> list[int]:
+        """Of the values that are open, or can't be let go of."""
+        with self._lock:
+            return [*self._watches, *self._pinned.difference(self._watches)]
+
     @property
     def has_let_go(self) -> bool:
         """Whether anything was let go of since ``settle``."""
@@ -105,7 +121,9 @@ class Views:
         watch = _Watch(base, self._gone.append)
         watch.place = place
         watch.address = ctypes.addressof(base)
-        self._watches[place.number] = watch
+        with self._lock:
+            self._watches[place.number] = watch
+            self._size += place.size
         memory = memoryview(base).cast("B")
         return _parts(memory.toreadonly() if place.readonly else memory, 0, place.lengths)
 
@@ -120,8 +138,8 @@ class Views:
         """Nobody will look at this value."""
         self._unopened.append(place.number)
 
-    def settle(self) -> tuple[list[int], list[int]]:
-        """The numbers of the values that are open, and of those that were let go of since the last time."""
+    def settle(self) -> list[int]:
+        """The numbers of the values that were let go of since the last time."""
         with self._lock:
             ended = []
             while self._unopened:
@@ -132,12 +150,13 @@ class Views:
                 del self._watches[place.number]
                 if place.number in self._pinned:
                     continue
+                self._size -= place.size
                 memory = self._maps.get(place.segment)
                 if memory is not None and not place.readonly and _may_differ(watch.address, place.size):
                     # What was written to it here goes; what its owner writes next is seen.
                     memory.madvise(mmap.MADV_DONTNEED, place.offset, place.size)
                 ended.append(place.number)
-            return [*self._watches, *self._pinned.difference(self._watches)], ended
+            return ended
 
 
 def _parts(memory: memoryview, offset: int, lengths: tuple[int, ...]) -> list[memoryview]:
@@ -146,12 +165,11 @@ def _parts(memory: memoryview, offset: int, lengths: tuple[int, ...]) -> list[me
 
 
 def _copied(part: memoryview) -> memoryview:
-    """As private memory. Much of that is had sooner in one call than page by page as it is touched."""
+    """As private memory."""
     if part.nbytes < _MUCH or not _SHARED:
         return memoryview(bytearray(part))
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
     try:
-        copy = memoryview(mmap.mmap(-1, part.nbytes, flags=flags))
+        copy = memoryview(private(part.nbytes))
     except OSError:
         return memoryview(bytearray(part))
     copy[:] = part
