@@ -459,6 +459,19 @@ def test_what_will_be_written_to_is_mapped(is_reused: bool, monkeypatch: pytest.
     bank.close()
 
 
+def test_what_was_given_back_is_mapped_again(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From where it begins."""
+    mapped: list[tuple[int, int]] = []
+    monkeypatch.setattr(segment_module, "populate", lambda memory, begin, end: mapped.append((begin, end)))
+    kept = bank.store(seen([PATTERN[:PAGE]]))
+    for expected in ([(0, 3 * PAGE)], [(0, 3 * PAGE), (PAGE, 3 * PAGE)]):
+        for _ in range(3):
+            bank.store(seen([PATTERN[: 2 * PAGE]]))
+        assert mapped == expected
+        bank.trim()
+    assert kept is not None
+
+
 def test_a_system_that_can_not_map_at_once() -> None:
     """Does it page by page."""
     with Segment(2 * PAGE) as made:
