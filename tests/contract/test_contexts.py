@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from manyhands import Handler, parallel, retry_on
+from manyhands import Controller, Handler, parallel, retry_on
 from manyhands.workers import contexts
 from tests.contract import context_tasks
 from tests.contract.context_tasks import ask, request, set_again
@@ -62,6 +62,23 @@ def test_each_call_has_a_context_of_its_own(processes: dict[str, Any], local: di
     """What one sets, the next does not see."""
     assert set(parallel(set_again, **processes).map(range(200))) == {"r-17"}
     assert set(parallel(set_again).map(range(50), **local)) == {"r-17"}
+
+
+@pytest.mark.usefixtures("requested")
+def test_an_executor_takes_them_along(method: str) -> None:
+    """With each call that is submitted, and with a map, as they are set there; each call has a context of its own."""
+    with Controller(2, start_method=method) as pool:  # type: ignore[arg-type]
+        first = [pool.submit(set_again, number) for number in range(20)]
+        token = request.set("later")
+        later = pool.submit(ask, 1)
+        results = pool.map(set_again, range(20), chunksize=5)
+        request.reset(token)
+        assert {future.result() for future in first} == {"r-17"}
+        assert later.result() == "later" and set(results) == {"later"}
+        token = request.set("raise 3")
+        with pytest.raises(ValueError, match="raise 3"):
+            pool.submit(ask, 3).result()
+        request.reset(token)
 
 
 def test_the_next_map_has_the_next_context(processes: dict[str, Any]) -> None:

@@ -33,6 +33,7 @@ from manyhands.settings import (
 from manyhands.spelling import suggesting
 from manyhands.traces import hide_frames
 from manyhands.workers import payload
+from manyhands.workers.contexts import carrying
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -137,7 +138,7 @@ class Controller(Executor):
         if desk is None:
             with self._opening:
                 desk = self._desk = self._desk or self._open_desk(payload.packed(Apply()))
-        return desk.submit((fn, args, kwargs), CallText(fn, args, kwargs))
+        return desk.submit((carrying(fn), args, kwargs), CallText(fn, args, kwargs))
 
     @suggesting("Controller.map")
     def map(
@@ -164,7 +165,7 @@ class Controller(Executor):
         deadline = None if timeout is None else time.monotonic() + timeout
         source = zip(*iterables, strict=False)
         chunks = iter(lambda: list(islice(source, chunksize)), [])
-        call: Callable[[list[Any]], list[R]] = partial(_call_each, fn)
+        call: Callable[[list[Any]], list[R]] = partial(_call_each, carrying(fn))
         submit, abandon = self._submitting(call, f"{name_of(fn)} in a map")
         futures: deque[Future[list[R]]] = deque()
         results = self._results(futures, chunks, submit, abandon, deadline)

@@ -160,6 +160,42 @@ def within_context(work: Any) -> Any:
 
 def _restored(work: Any, settings: tuple[Setting, ...]) -> Any:
     """In a worker, which has loaded what the work needs: the work, with those variables set that it may look at."""
+    context = _context_of(settings)
+    return InContext(work, settings, context) if len(context) else work
+
+
+def carrying(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, for workers: its calls see what the variables of this context are set to."""
+    settings = captured()
+    return _Carrying(function, settings) if settings else function
+
+
+class _Carrying:
+    """A function on its way to workers."""
+
+    def __init__(self, function: Callable[..., Any], settings: tuple[Setting, ...]) -> None:
+        self._function = function
+        self._settings = settings
+
+    def __reduce__(self) -> Any:
+        return _carried, (self._function, self._settings)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Not used: it is called where it arrives."""
+        raise AssertionError("it was not sent")
+
+
+def _carried(function: Callable[..., Any], settings: tuple[Setting, ...]) -> Callable[..., Any]:
+    """In a worker, which has loaded the function."""
+    context = _context_of(settings)
+
+    def in_context(*args: Any, **kwargs: Any) -> Any:
+        return context.copy().run(function, *args, **kwargs)
+
+    return in_context if len(context) else function
+
+
+def _context_of(settings: tuple[Setting, ...]) -> Context:
     from manyhands.workers.payload import loads
 
     context = Context()
@@ -170,4 +206,4 @@ def _restored(work: Any, settings: tuple[Setting, ...]) -> Any:
                 context.run(variable.set, loads(value))
             except Exception:  # noqa: S112  # as if it could not be sent
                 continue
-    return InContext(work, settings, context) if len(context) else work
+    return context
