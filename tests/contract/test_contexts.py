@@ -17,6 +17,7 @@ from manyhands import Controller, Handler, parallel, retry_on
 from manyhands.workers import contexts
 from tests.contract import context_tasks
 from tests.contract.context_tasks import ask, request, set_again
+from tests.helpers import run_script, write_script
 
 
 @pytest.fixture
@@ -79,6 +80,28 @@ def test_an_executor_takes_them_along(method: str) -> None:
         with pytest.raises(ValueError, match="raise 3"):
             pool.submit(ask, 3).result()
         request.reset(token)
+
+
+def test_a_variable_of_a_script_travels_with_the_first_call(method: str, tmp_path: Path) -> None:
+    """Of an executor, too: that the call uses it is found out as it is pickled."""
+    script = write_script(
+        tmp_path / "script.py",
+        f"""
+        from contextvars import ContextVar
+
+        from manyhands import Controller
+
+        name = ContextVar("name", default="nobody")
+
+        def ask(x):
+            return name.get()
+
+        name.set("r-17")
+        with Controller(1, start_method="{method}") as pool:
+            print(pool.submit(ask, 1).result(), *pool.map(ask, [2]))
+        """,
+    )
+    assert run_script(script).split() == ["r-17", "r-17"]
 
 
 def test_the_next_map_has_the_next_context(processes: dict[str, Any]) -> None:

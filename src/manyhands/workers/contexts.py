@@ -166,23 +166,33 @@ def _restored(work: Any, settings: tuple[Setting, ...]) -> Any:
 
 def carrying(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function, for workers: its calls see what the variables of this context are set to."""
-    settings = captured()
-    return _Carrying(function, settings) if settings else function
+    context = copy_context()
+    return _Carrying(function, context) if len(context) else function
 
 
 class _Carrying:
     """A function on its way to workers."""
 
-    def __init__(self, function: Callable[..., Any], settings: tuple[Setting, ...]) -> None:
+    def __init__(self, function: Callable[..., Any], context: Context) -> None:
         self._function = function
-        self._settings = settings
+        self._context = context
 
     def __reduce__(self) -> Any:
-        return _carried, (self._function, self._settings)
+        return _carried, (self._function, _Settings(self._context))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Not used: it is called where it arrives."""
         raise AssertionError("it was not sent")
+
+
+class _Settings:
+    """Those of a context, once the function is pickled: which variables travel with it is not known before."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def __reduce__(self) -> Any:
+        return tuple, (_settings(self._context),)
 
 
 def _carried(function: Callable[..., Any], settings: tuple[Setting, ...]) -> Callable[..., Any]:
