@@ -472,11 +472,31 @@ def test_what_was_given_back_is_mapped_again(bank: Bank, monkeypatch: pytest.Mon
     assert kept is not None
 
 
-def test_a_system_that_can_not_map_at_once() -> None:
-    """Does it page by page."""
-    with Segment(2 * PAGE) as made:
-        segment_module.populate(made.memory, 0, 1 << 40)
-        assert made.memory[:] == bytes(2 * PAGE)
+def test_huge_values_are_not_mapped_for_a_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may never come, and to map takes time."""
+    mapped: list[tuple[int, int]] = []
+    monkeypatch.setattr(segment_module, "populate", lambda memory, begin, end: mapped.append((begin, end)))
+    monkeypatch.setattr(segment_module, "_FEW", PAGE)
+    bank = Bank(1 << 26, is_reused=True)
+    bank.store(seen([PATTERN[: 2 * PAGE]]))
+    assert mapped == []
+    bank.store(seen([PATTERN[: 2 * PAGE]]))
+    assert mapped == [(0, 2 * PAGE)]
+    bank.close()
+
+
+def test_much_is_mapped_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the page on where it begins; whoever can't do it all at once does it page by page."""
+    monkeypatch.setattr(segment_module, "_PART", 2 * PAGE)
+    memory = mock.Mock()
+    segment_module.populate(memory, PAGE + 1, 6 * PAGE)
+    assert [call.args[1:] for call in memory.madvise.mock_calls] == [
+        (PAGE, 2 * PAGE),
+        (3 * PAGE, 2 * PAGE),
+        (5 * PAGE, PAGE),
+    ]
+    memory.madvise.side_effect = OSError(errno.EINVAL, "an older kernel")
+    segment_module.populate(memory, 0, PAGE)
 
 
 def test_segments_are_few(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,9 @@ from typing import Final, Self
 _POPULATE_WRITE: Final = 23 if sys.platform == "linux" else -1
 """``MADV_POPULATE_WRITE``, since Linux 5.14; Python has no name for it."""
 
+_FEW: Final = 1 << 25
+"""Of values that are larger there are hardly ever many."""
+
 _PART: Final = 1 << 22
 """So many bytes are copied at once: other threads of this process get a turn in between."""
 
@@ -22,8 +25,9 @@ def populate(memory: mmap.mmap, begin: int, end: int) -> None:
     """
     begin -= begin % mmap.PAGESIZE
     try:
-        memory.madvise(_POPULATE_WRITE, begin, end - begin)
-    except (AttributeError, OSError):
+        for at in range(begin, end, _PART):  # Python lets no other thread run meanwhile
+            memory.madvise(_POPULATE_WRITE, at, min(_PART, end - at))
+    except OSError:
         pass  # not this platform, or an older kernel
 
 
@@ -70,7 +74,7 @@ class Segment:
 
     Args:
         size: in bytes.
-        is_reused: each place will soon be written to again.
+        is_reused: each place will soon be written to again, unless what comes there is huge.
 
     Attributes:
         size: in bytes.
@@ -118,7 +122,7 @@ class Segment:
         with self._lock:
             if begin <= -(-self._warm // mmap.PAGESIZE) * mmap.PAGESIZE:
                 self._warm = max(self._warm, end)  # there is no hole before it, which nobody has touched
-                if self._is_reused:
+                if self._is_reused and end - begin <= _FEW:
                     self._map(end)
 
     def _map(self, end: int) -> None:
