@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
 
 import manyhands.cli.report
 from manyhands.reporting.figures import figures
@@ -25,7 +27,7 @@ from manyhands.reporting.spans import STATUSES
 from manyhands.reporting.texts import percent, size, visible
 from manyhands.reporting.texts import seconds as duration
 from manyhands.reporting.timeline import STRETCHES_MAX, Timeline, ticks
-from manyhands.reporting.trace import write_trace
+from manyhands.reporting.trace import events, write_trace
 from manyhands.reporting.view import OWN_ROWS_MAX, View
 
 HOSTILE = [
@@ -336,22 +338,84 @@ def test_a_trace_is_as_its_format_asks(tmp_path: Path) -> None:
             assert (event["pid"], event["tid"]) in named["thread_name"], "named before it is used"
             assert type(event["ts"]) is float
             assert event["ts"] >= 0
-    assert sorted(named["process_name"].values()) == ["a", "b"]
-    complete = [event for event in trace["traceEvents"] if event["ph"] == "X"]
+    assert sorted(named["process_name"].values()) == ["a", "b", "maps"]
+    maps, complete = timed(trace)
+    assert [(event["name"], event["ts"], event["dur"]) for event in maps] == [
+        ("mod.plate", 0.0, 12e6),
+        ("mod.other", 5e6, 12e6),
+    ]
+    assert {event["args"]["workers"] for event in maps} == {2}
+    assert len({event["tid"] for event in maps}) == 2, "they overlap"
+    assert all(event["pid"] == maps[0]["pid"] for event in maps)
     assert len(complete) == 2 * 27
+    assert_one_by_one(maps + complete)
     assert all(event["dur"] > 0 and event["name"] and event["cat"] in STATUSES for event in complete)
     first = complete[0]
     assert first["args"] == {"index": 0, "status": "value", "attempt": 1, "item": "'plate'"}
     assert (first["ts"], first["dur"]) == (0.0, 500_000.0)
-    assert {event["ts"] for event in complete if event["pid"] == 2 and event["args"]["index"] == 0} == {5e6}
+    (other,) = [place[0] for place, name in named["process_name"].items() if name == "b"]
+    assert {event["ts"] for event in complete if event["pid"] == other and event["args"]["index"] == 0} == {5e6}
     (memory, _) = [event for event in trace["traceEvents"] if event["ph"] == "C"]
     assert memory["args"] == {"bytes": 5_000_000}
 
 
 def test_a_trace_takes_hostile_texts(tmp_path: Path) -> None:
-    """Lone surrogates and NUL in names don't keep a trace from being UTF-8 JSON."""
+    """Lone surrogates and NUL in names don't keep a trace from being UTF-8 JSON; and nothing stands as a surrogate."""
     write_trace(tmp_path / "run.json", [whole(text, host=text) for text in HOSTILE])
-    assert json.loads((tmp_path / "run.json").read_bytes().decode("utf-8"))
+    text = (tmp_path / "run.json").read_bytes().decode("utf-8")
+    assert json.loads(text)
+    assert "😀" in text
+    assert not re.search(r"\\u[dD][89a-fA-F]", text.replace("\\\\", ""))
+
+
+def test_calls_at_the_same_time_are_on_threads_of_their_own(tmp_path: Path) -> None:
+    """Perfetto takes those of one thread that overlap for calls within calls."""
+    recording = Recording("mod.f", 1e9, 1, 5, "a")
+    for number in range(5):
+        recording.span("a:7", 0.1 * number, 0.25, index=number)
+    recording.ended(1.0)
+    write_trace(tmp_path / "run.json", [recording])
+    trace = json.loads((tmp_path / "run.json").read_text())
+    _, complete = timed(trace)
+    assert_one_by_one(complete)
+    names = [event["args"]["name"] for event in trace["traceEvents"] if event["name"] == "thread_name"]
+    assert names == ["maps", "worker 7", "worker 7 (2)", "worker 7 (3)"]
+    assert len({event["tid"] for event in complete}) == 3
+    assert sorted(event["ts"] for event in complete) == [0, 1e5, 2e5, 3e5, 4e5]
+    assert {event["dur"] for event in complete} == {250_000.0}
+
+
+@given(st.lists(st.floats(1e-7, 1e3), min_size=1, max_size=60), st.booleans())
+def test_what_follows_at_once_does_not_overlap(durations: list[float], through_journal: bool) -> None:
+    """Whatever is rounded, also on its way through a journal; and all is on one thread."""
+    recording = Recording("mod.f", 1e9, 1, len(durations), "a")
+    begin = 0.0
+    for number, seconds in enumerate(durations):
+        digits = 9 if through_journal else 17
+        recording.span("a:7", round(begin, digits), round(seconds, digits), index=number)
+        begin += seconds
+    recording.ended(begin)
+    found = [event for event in events(View.of([recording])) if event.get("cat") == "value"]
+    assert len({event["tid"] for event in found}) == 1
+    assert_one_by_one(found)
+
+
+def timed(trace: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The maps of a trace, and the spans of workers."""
+    complete = [event for event in trace["traceEvents"] if event["ph"] == "X"]
+    maps = [event for event in complete if event["cat"] == "map"]
+    return maps, [event for event in complete if event["cat"] != "map"]
+
+
+def assert_one_by_one(complete: list[dict[str, Any]]) -> None:
+    """In each thread a span ends before the next one begins, to the nanosecond."""
+    threads: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for event in complete:
+        begin, took = round(event["ts"] * 1000), round(event["dur"] * 1000)
+        assert took >= 0
+        threads.setdefault((event["pid"], event["tid"]), []).append((begin, begin + took))
+    for found in threads.values():
+        assert all(one[1] <= other[0] for one, other in pairwise(sorted(found)))
 
 
 def test_files_are_written_as_a_whole(tmp_path: Path) -> None:

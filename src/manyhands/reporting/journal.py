@@ -116,7 +116,7 @@ class Writer:
         label = self._labels.of(items[-1] if items is not None and len(items) else item)
         # By hand: there may be very many of these lines, and an encoder takes three times as long.
         self._put(
-            f'["s",{number},{round(begin, 7)},{round(seconds, 9)},{count},{round(last, 9)},"{status}",'
+            f'["s",{number},{round(begin, 9)},{round(seconds, 9)},{count},{round(last, 9)},"{status}",'
             f"{index},{attempt},{_encode(label) if label else _NO_LABEL}]\n"
         )
 

@@ -1,22 +1,35 @@
 """A recording as a trace that Perfetto and chrome://tracing open: the Trace Event Format, in JSON.
 
-Hosts are the processes of the trace, workers its threads; times are in microseconds since the first map began.
+Hosts are the processes of the trace, workers its threads, one more for each further call that a worker runs at a time:
+in a thread spans may not overlap. The maps are a process, too. Times are in microseconds since the first map began.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from array import array
 from collections.abc import Iterable, Iterator
-from typing import Any
+from itertools import pairwise
+from typing import Any, Final
 
 from manyhands.reporting.files import write_whole
 from manyhands.reporting.recording import Recording
-from manyhands.reporting.spans import Span
+from manyhands.reporting.spans import Span, lanes, new_track, spans
 from manyhands.reporting.texts import visible
 from manyhands.reporting.view import View, split
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+# In UTF-8: Perfetto does not read the pairs of escapes that other characters than those of the first plane would need.
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+_MAPS: Final = 1
+"""The number of the process that stands for the maps; those of hosts follow."""
+
+_NO_PID: Final = 1 << 30
+"""The numbers of threads that are no process's begin here."""
+
+_TOLERANCE: Final = 2e-7
+"""Seconds by which spans may overlap by rounding."""
 
 
 def write_trace(path: str | os.PathLike[str], recordings: Iterable[Recording]) -> None:
@@ -31,7 +44,7 @@ def write_trace(path: str | os.PathLike[str], recordings: Iterable[Recording]) -
 
 
 def _lines(view: View) -> Iterator[str]:
-    about = {"function": ", ".join(view.functions), "begun": view.begun, "seconds": view.seconds}
+    about = {"function": visible(", ".join(view.functions)), "begun": view.begun, "seconds": view.seconds}
     yield f'{{"displayTimeUnit":"ms","otherData":{_encode(about)},"traceEvents":[\n'
     separator = ""
     for event in events(view):
@@ -41,54 +54,104 @@ def _lines(view: View) -> Iterator[str]:
 
 
 def events(view: View) -> Iterator[dict[str, Any]]:
-    """The events of the trace: names, spans, and counters of memory where it is known."""
+    """The events of the trace: names, maps, spans, and counters of memory where it is known."""
+    yield from _maps(view)
+    threads: dict[tuple[str, int], tuple[int, int]] = {}  # by worker and lane
     hosts: dict[str, int] = {}
-    threads: dict[str, tuple[int, int]] = {}
-    for recording in view.recordings:
-        for worker in recording.raw_tracks():
-            if worker in threads:
-                continue
-            host, pid = split(worker)
-            if host not in hosts:
-                hosts[host] = len(hosts) + 1
-                yield _name("process_name", hosts[host], 0, host)
-            number = int(pid) if pid.isdecimal() and len(pid) < 10 else len(threads) + 1
-            threads[worker] = (hosts[host], number)
-            yield _name("thread_name", *threads[worker], f"worker {pid}")
     for recording in view.recordings:
         shift, name, labels = recording.begun - view.begun, visible(recording.function), recording.labels
-        for worker, track in recording.tracks().items():
-            for span in track:
-                yield _complete(name, span, shift, visible(labels.get(span.first, "")), *threads[worker])
+        for worker, track in recording.raw_tracks().items():
+            for number, lane in enumerate(lanes(track, _TOLERANCE)):
+                if (worker, number) not in threads:
+                    yield from _named(worker, number, threads, hosts)
+                thread = threads[worker, number]
+                for span, until in _one_by_one(lane):
+                    yield _complete(name, span, until, shift, visible(labels.get(span.first, "")), *thread)
     for worker, peak in view.peaks.items():
-        if worker in threads:
-            process, thread = threads[worker]
+        if (worker, 0) in threads:
+            process, thread_number = threads[worker, 0]
             yield {
-                "name": f"peak memory of worker {split(worker)[1]}",
+                "name": visible(f"peak memory of worker {split(worker)[1]}"),
                 "ph": "C",
-                "ts": round(view.seconds * 1e6, 3),
+                "ts": _micros(view.seconds),
                 "pid": process,
-                "tid": thread,
+                "tid": thread_number,
                 "args": {"bytes": peak},
             }
+
+
+def _maps(view: View) -> Iterator[dict[str, Any]]:
+    """The maps as spans of a process of their own: so the time in which nothing ran is there as well."""
+    track = new_track()
+    for place, recording in enumerate(view.recordings):
+        begin = recording.begun - view.begun
+        track.extend((begin, begin + recording.seconds, 0, 1, 0, 0, place, 1))
+    for number, lane in enumerate(lanes(track, 0.0), 1):
+        if number == 1:
+            yield _name("process_name", _MAPS, number, "maps")
+        yield _name("thread_name", _MAPS, number, "maps" if number == 1 else f"maps ({number})")
+        for span in spans(lane):
+            recording = view.recordings[span.first]
+            begin = _micros(span.begin)
+            yield {
+                "name": visible(recording.function),
+                "cat": "map",
+                "ph": "X",
+                "ts": begin,
+                "dur": round(_micros(span.end) - begin, 3),
+                "pid": _MAPS,
+                "tid": number,
+                "args": {"workers": recording.workers, "items": dict(recording.outcomes)},
+            }
+
+
+def _named(
+    worker: str, lane: int, threads: dict[tuple[str, int], tuple[int, int]], hosts: dict[str, int]
+) -> Iterator[dict[str, Any]]:
+    """The names of a new thread: of a worker, or of one more call that it runs at the same time."""
+    host, pid = split(worker)
+    is_new = host not in hosts
+    process = hosts.setdefault(host, _MAPS + 1 + len(hosts))
+    own = not lane and pid.isdecimal() and len(pid) < 10
+    thread = threads[worker, lane] = process, int(pid) if own else _NO_PID + len(threads)
+    if is_new:
+        yield _name("process_name", *thread, host)
+    yield _name("thread_name", *thread, f"worker {pid}" if not lane else f"worker {pid} ({lane + 1})")
+
+
+def _one_by_one(track: array[float]) -> Iterator[tuple[Span, float]]:
+    """The spans by their begin, and when each is over: not after the next one begins, by a rounding of clocks."""
+    found = spans(track)
+    for span, after in pairwise(found):
+        overlap = span.end - after.begin
+        yield span, after.begin if 0 < overlap <= _TOLERANCE else span.end
+    if found:
+        yield found[-1], found[-1].end
+
+
+def _micros(seconds: float) -> float:
+    return round(seconds * 1e6, 3)
 
 
 def _name(kind: str, host: int, thread: int, name: str) -> dict[str, Any]:
     return {"name": kind, "ph": "M", "pid": host, "tid": thread, "args": {"name": visible(name)}}
 
 
-def _complete(name: str, span: Span, shift: float, label: str, host: int, thread: int) -> dict[str, Any]:
+def _complete(
+    name: str, span: Span, until: float, shift: float, label: str, host: int, thread: int
+) -> dict[str, Any]:
     told: dict[str, Any] = {"index": span.first, "status": span.status, "attempt": span.attempt}
     if span.calls > 1:
         told |= {"calls": span.calls, "bad": span.bad, "busy_seconds": round(span.busy, 9)}
     elif label:
         told["item"] = label
+    begin = _micros(span.begin + shift)
     return {
         "name": name,
         "cat": span.status,
         "ph": "X",
-        "ts": round((span.begin + shift) * 1e6, 3),
-        "dur": round((span.end - span.begin) * 1e6, 3),
+        "ts": begin,
+        "dur": round(_micros(until + shift) - begin, 3),  # so that it ends where the next one begins
         "pid": host,
         "tid": thread,
         "args": told,
