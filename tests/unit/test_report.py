@@ -355,8 +355,10 @@ def test_a_trace_is_as_its_format_asks(tmp_path: Path) -> None:
     assert (first["ts"], first["dur"]) == (0.0, 500_000.0)
     (other,) = [place[0] for place, name in named["process_name"].items() if name == "b"]
     assert {event["ts"] for event in complete if event["pid"] == other and event["args"]["index"] == 0} == {5e6}
-    (memory, _) = [event for event in trace["traceEvents"] if event["ph"] == "C"]
-    assert memory["args"] == {"bytes": 5_000_000}
+    memory = [event for event in trace["traceEvents"] if event["ph"] == "C"]
+    assert {event["args"]["bytes"] for event in memory} == {5_000_000}
+    assert [event["ts"] for event in memory if event["pid"] == other] == [5e6, 17e6]
+    assert len(memory) == 4
 
 
 def test_a_trace_takes_hostile_texts(tmp_path: Path) -> None:
@@ -383,6 +385,25 @@ def test_calls_at_the_same_time_are_on_threads_of_their_own(tmp_path: Path) -> N
     assert len({event["tid"] for event in complete}) == 3
     assert sorted(event["ts"] for event in complete) == [0, 1e5, 2e5, 3e5, 4e5]
     assert {event["dur"] for event in complete} == {250_000.0}
+
+
+def test_maps_at_the_same_time_share_no_thread_of_a_worker(tmp_path: Path) -> None:
+    """Unless their calls come one after the other: where many are one span, others may have run in between."""
+    recordings = [Recording(f"mod.{name}", 1e9 + begun, 1, 2, "a") for begun, name in enumerate("fg")]
+    for recording in recordings:
+        recording.span("a:7", 0.0, 1.5, count=100, index=0)
+        recording.span("a:7", 3.0, 0.5, index=100)
+        recording.ended(4.0)
+    write_trace(tmp_path / "run.json", recordings)
+    _, complete = timed(json.loads((tmp_path / "run.json").read_text()))
+    assert_one_by_one(complete)
+    assert [event["tid"] == 7 for event in complete] == [True, True, False, False]
+    assert sorted((event["name"], event["ts"]) for event in complete) == [
+        ("mod.f", 0.0),
+        ("mod.f", 3e6),
+        ("mod.g", 1e6),
+        ("mod.g", 4e6),
+    ]
 
 
 @given(st.lists(st.floats(1e-7, 1e3), min_size=1, max_size=60), st.booleans())

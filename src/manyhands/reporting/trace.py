@@ -58,22 +58,27 @@ def events(view: View) -> Iterator[dict[str, Any]]:
     yield from _maps(view)
     threads: dict[tuple[str, int], tuple[int, int]] = {}  # by worker and lane
     hosts: dict[str, int] = {}
-    for recording in view.recordings:
-        shift, name, labels = recording.begun - view.begun, visible(recording.function), recording.labels
-        for worker, track in recording.raw_tracks().items():
-            for number, lane in enumerate(lanes(track, _TOLERANCE)):
-                if (worker, number) not in threads:
-                    yield from _named(worker, number, threads, hosts)
-                thread = threads[worker, number]
-                for span, until in _one_by_one(lane):
-                    yield _complete(name, span, until, shift, visible(labels.get(span.first, "")), *thread)
+    begins: dict[str, float] = {}
+    labels = [recording.labels for recording in view.recordings]
+    names = [visible(recording.function) for recording in view.recordings]
+    for worker, found in _by_worker(view).items():
+        track = new_track()
+        for place, (_, shift, span) in enumerate(found):
+            track.extend((span.begin + shift, span.end + shift, 0, 1, 0, 0, place, 1))
+        for number, lane in enumerate(lanes(track, _TOLERANCE)):
+            yield from _named(worker, number, threads, hosts)
+            begins.setdefault(worker, lane[0])
+            for begin, until, place in _one_by_one(lane):
+                which, _, span = found[place]
+                label = visible(labels[which].get(span.first, ""))
+                yield _complete(names[which], span, begin, until, label, *threads[worker, number])
     for worker, peak in view.peaks.items():
-        if (worker, 0) in threads:
+        for seconds in (begins[worker], view.seconds) if worker in begins else ():  # a line, not a point
             process, thread_number = threads[worker, 0]
             yield {
                 "name": visible(f"peak memory of worker {split(worker)[1]}"),
                 "ph": "C",
-                "ts": _micros(view.seconds),
+                "ts": _micros(seconds),
                 "pid": process,
                 "tid": thread_number,
                 "args": {"bytes": peak},
@@ -119,14 +124,24 @@ def _named(
     yield _name("thread_name", *thread, f"worker {pid}" if not lane else f"worker {pid} ({lane + 1})")
 
 
-def _one_by_one(track: array[float]) -> Iterator[tuple[Span, float]]:
-    """The spans by their begin, and when each is over: not after the next one begins, by a rounding of clocks."""
+def _by_worker(view: View) -> dict[str, list[tuple[int, float, Span]]]:
+    """What each worker did: which recording's, how much later that began than the first one, and the span."""
+    found: dict[str, list[tuple[int, float, Span]]] = {}
+    for which, recording in enumerate(view.recordings):
+        shift = recording.begun - view.begun
+        for worker, track in recording.tracks().items():
+            found.setdefault(worker, []).extend([(which, shift, span) for span in track])
+    return found
+
+
+def _one_by_one(track: array[float]) -> Iterator[tuple[float, float, int]]:
+    """Begin, end and place of each, by their begin; none ends after the next one begins, by a rounding of clocks."""
     found = spans(track)
     for span, after in pairwise(found):
         overlap = span.end - after.begin
-        yield span, after.begin if 0 < overlap <= _TOLERANCE else span.end
+        yield span.begin, after.begin if 0 < overlap <= _TOLERANCE else span.end, span.first
     if found:
-        yield found[-1], found[-1].end
+        yield found[-1].begin, found[-1].end, found[-1].first
 
 
 def _micros(seconds: float) -> float:
@@ -138,20 +153,20 @@ def _name(kind: str, host: int, thread: int, name: str) -> dict[str, Any]:
 
 
 def _complete(
-    name: str, span: Span, until: float, shift: float, label: str, host: int, thread: int
+    name: str, span: Span, begin: float, until: float, label: str, host: int, thread: int
 ) -> dict[str, Any]:
     told: dict[str, Any] = {"index": span.first, "status": span.status, "attempt": span.attempt}
     if span.calls > 1:
         told |= {"calls": span.calls, "bad": span.bad, "busy_seconds": round(span.busy, 9)}
     elif label:
         told["item"] = label
-    begin = _micros(span.begin + shift)
+    start = _micros(begin)
     return {
         "name": name,
         "cat": span.status,
         "ph": "X",
-        "ts": begin,
-        "dur": round(_micros(until + shift) - begin, 3),  # so that it ends where the next one begins
+        "ts": start,
+        "dur": round(_micros(until) - start, 3),  # so that it ends where the next one begins
         "pid": host,
         "tid": thread,
         "args": told,
