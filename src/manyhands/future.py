@@ -6,6 +6,8 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import TypeVar
 
+from manyhands.traces import hide_frames
+
 T = TypeVar("T")
 
 
@@ -34,7 +36,11 @@ class CallFuture(Future[T]):
 
     def result(self, timeout: float | None = None) -> T:
         """What the call returned; raises what it raised, or TimeoutError after ``timeout`` seconds."""
-        error = self.exception(timeout)
+        try:
+            error = self.exception(timeout)
+        except KeyboardInterrupt as interrupt:
+            hide_frames(interrupt)
+            raise
         if error is None:
             return super().result(0)
         if not self._raised:

@@ -116,11 +116,12 @@ def hide_frames(error: BaseException) -> None:
     """Leaves of the traceback what ``users_frames`` does, without the frame that catches ``error`` and calls this.
 
     To be followed by a bare ``raise``: then the user's call of us is followed by what the user's function did. Errors
-    of this library that no function of the user's raised have no frames of ours at all.
+    of this library that no function of the user's raised have no frames of ours at all, nor have interrupts: where we
+    were waiting says nothing.
     """
     own = error.__traceback__
     frames = users_frames(own.tb_next) if own is not None else None
-    if isinstance(error, ManyhandsError) and frames is not None and _is_ours(frames):
+    if isinstance(error, ManyhandsError | KeyboardInterrupt) and frames is not None and _is_ours(frames):
         frames = None
     error.with_traceback(frames)
 

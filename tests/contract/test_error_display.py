@@ -28,7 +28,7 @@ from manyhands import (
     validated,
 )
 from tests.contract import display_tasks as tasks
-from tests.helpers import shown
+from tests.helpers import run_script, shown, write_script
 
 How = dict[str, Any]
 OURS = str(Path(manyhands.__file__).parent)
@@ -111,6 +111,57 @@ def test_the_users_frames_and_one_line(everywhere: How, way: str) -> None:
     assert error.__cause__ is None and len(error.__notes__) == 1
     if way == "list":
         assert frames(error) == ["<lambda>", "fail", "broken"]
+
+
+INTERRUPTED = """
+import os, signal, sys, traceback
+from manyhands import parallel
+
+@parallel(workers=2)
+def interrupt(pid, waits=True):
+    os.kill(pid, signal.SIGINT)
+    if waits:  # to be ended with its map; what was submitted would be waited for at exit
+        signal.pause()
+
+ways = {
+    "list": lambda: list(interrupt.map([os.getpid(), 0])),
+    "wait": lambda: interrupt.map([os.getpid()]).wait(),
+    "collect": lambda: interrupt.map([os.getpid()]).collect(),
+    "outcomes": lambda: list(interrupt.map([os.getpid()]).outcomes()),
+    "submit": lambda: interrupt.submit(os.getpid(), waits=False).result(),
+}
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    ways[sys.argv[1]]()
+except KeyboardInterrupt as error:
+    print([frame.name for frame in traceback.extract_tb(error.__traceback__)])
+"""
+
+
+@pytest.mark.parametrize("way", ["list", "wait", "collect", "outcomes", "submit"])
+def test_an_interrupt_shows_the_users_call_alone(way: str, tmp_path: Path) -> None:
+    """Not where in the library it came."""
+    script = write_script(tmp_path / "script.py", INTERRUPTED)
+    assert run_script(script, way) == "['<module>', '<lambda>']\n"
+
+
+@pytest.mark.parametrize("way", ["list", "outcomes", "collect"])
+def test_what_the_input_raises_shows_no_frames_of_ours(everywhere: How, way: str) -> None:
+    """But the user's call, and the user's iterator."""
+
+    def items() -> Iterator[int]:
+        yield 1
+        raise LookupError("no more")
+
+    results = parallel(abs).map(items(), **everywhere)
+    calls: dict[str, Callable[[], object]] = {
+        "list": lambda: list(results),
+        "outcomes": lambda: list(results.outcomes()),
+        "collect": results.collect,
+    }
+    error = raised(calls[way])
+    assert isinstance(error, LookupError) and frames(error)[-1] == "items"
+    assert OURS not in shown(error)
 
 
 def test_a_frame_knows_its_line(elsewhere: How) -> None:

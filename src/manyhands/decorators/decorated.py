@@ -153,7 +153,7 @@ class Decorated(Generic[P, R]):
                 raise TypeError(f"{name_of(self)} declares OUTPUT, but has no @claimed_output to fill it in")
             try:
                 return cast("R", self._body(*self._prefix, *args, **kwargs))
-            except Exception as error:
+            except (Exception, KeyboardInterrupt) as error:
                 hide_frames(error)
                 raise
         from manyhands.decorators.mapping import call_here
@@ -162,7 +162,7 @@ class Decorated(Generic[P, R]):
             answer = call_here(self, Call(args, dict(kwargs)))
             if isinstance(answer, Failed):
                 raise answer.error
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             hide_frames(error)
             raise
         return cast("R", answer.value)
@@ -463,7 +463,7 @@ class ParallelFunction(Decorated[P, R]):
         try:
             rule = StarRule(star, kwstar, cast("tuple[Any, ...]", args), kwargs or {})
             return start_map(self, items, rule, changed, total)
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             hide_frames(error)
             raise
 
@@ -504,7 +504,7 @@ class ParallelFunction(Decorated[P, R]):
         try:
             changed = self._changed(dict(options), "map_blocks", ("rows", "args", "kwargs"))
             return map_blocks(self, arrays, rows, args, kwargs, changed)
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             hide_frames(error)
             raise
 

@@ -83,7 +83,7 @@ class Results(Generic[T]):
                 values = await self._flow.next_values_async()
                 if isinstance(values, BaseException):
                     raise values
-            except Exception as error:
+            except (Exception, KeyboardInterrupt) as error:
                 hide_frames(error)
                 raise
             if values is None:
@@ -99,11 +99,15 @@ class Results(Generic[T]):
         """All values and all failures, each in the order of the results; discarded items are in neither."""
         values: list[T] = []
         failures: list[Failure] = []
-        for outcome in self.outcomes():
-            if outcome.ok:
-                values.append(outcome.value)
-            elif outcome.failure is not None:
-                failures.append(outcome.failure)
+        try:
+            for outcome in self.outcomes():
+                if outcome.ok:
+                    values.append(outcome.value)
+                elif outcome.failure is not None:
+                    failures.append(outcome.failure)
+        except (Exception, KeyboardInterrupt) as error:
+            hide_frames(error)
+            raise
         return values, failures
 
     def wait(self) -> Counts:
@@ -117,7 +121,7 @@ class Results(Generic[T]):
                 if isinstance(outcome, Outcome) and outcome.failure is not None and self._flow.raises:
                     self.close()
                     raise _raisable(outcome.failure.error)
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             hide_frames(error)
             raise
         return self.counts
@@ -192,7 +196,7 @@ class _Lists:
             values = self._flow.next_values()
             if isinstance(values, BaseException):
                 raise values
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             hide_frames(error)
             raise
         finally:
@@ -285,7 +289,14 @@ class _Flow:
         return None
 
     def outcomes(self) -> Iterator[Outcome[Any]]:
-        while (outcome := self.next()) is not None:
+        while True:
+            try:
+                outcome = self.next()
+            except (Exception, KeyboardInterrupt) as error:
+                hide_frames(error)
+                raise
+            if outcome is None:
+                return
             if isinstance(outcome, Outcome):
                 yield outcome
                 continue
