@@ -105,6 +105,7 @@ def allowed(here: str, there: str) -> bool:
             ("outcome", "errors"),
             ("calls", "traces"),
             ("outcome", "traces"),
+            ("future", "traces"),
             ("traces", "errors"),
             ("settings", "spelling"),
             ("settings", "calls"),
