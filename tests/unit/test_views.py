@@ -637,6 +637,24 @@ def test_copies_let_go_at_once(pair: tuple[Exchange, Exchange], monkeypatch: pyt
     assert reader.views.alive == 1  # what was let go of made room
 
 
+def test_a_finaliser_may_tell_in_the_middle(pair: tuple[Exchange, Exchange]) -> None:
+    """Of opening a value: it runs where it runs, and may call something, which tells what has changed."""
+    owner, reader = pair
+    news: list[Noted | None] = []
+
+    class Watches(dict[int, Any]):
+        def __setitem__(self, number: int, watch: Any) -> None:
+            super().__setitem__(number, watch)
+            news.append(reader.news(all_ends=True))
+
+    reader.views._watches = Watches()
+    received = reader.received(owner.show(stored_by(owner, b"value")))
+    opener = threading.Thread(target=lambda: received.open(copies=False), daemon=True)
+    opener.start()
+    opener.join(DEADLINE)
+    assert not opener.is_alive() and news == [None]
+
+
 def test_values_may_end_at_any_moment(pair: tuple[Exchange, Exchange]) -> None:
     """Even while this side notes what has ended: a finaliser runs where it runs."""
     owner, reader = pair

@@ -49,7 +49,7 @@ class Views:
         self._gone: deque[_Watch] = deque()
         self._unopened: deque[int] = deque()
         self._pinned: set[int] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finaliser of the user's may run in the middle, and call something
 
     def pin(self) -> None:
         """A child was forked, which sees what is open here for as long as it lives: none of that is let go of."""
