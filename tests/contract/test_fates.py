@@ -217,7 +217,7 @@ def test_no_item_starts_twice_for_speed(tmp_path: Path) -> None:
 def test_time_outs_restart_nobody_early(tmp_path: Path) -> None:
     """Chunk-mates of an item that is ended for its time start again only after its worker's end."""
 
-    @parallel(workers=2, timeout=0.4, chunksize=5)
+    @parallel(workers=2, timeout=1.0, chunksize=5)
     def late(x: int) -> int:
         fate_tasks.note_start(x, str(tmp_path))
         time.sleep(3600 if x in {2, 11} else 0.0)

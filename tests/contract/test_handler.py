@@ -802,7 +802,7 @@ def test_workers_that_die(controller: Controller) -> None:
 
 def test_calls_that_take_too_long(controller: Controller) -> None:
     """They end their worker, nothing else."""
-    with Handler(fate_tasks.get_stuck, kwargs={"victims": (1,)}, timeout=0.3, backend=controller) as handler:
+    with Handler(fate_tasks.get_stuck, kwargs={"victims": (1,)}, timeout=1.0, backend=controller) as handler:
         handler.extend(range(4))
         outcomes = by_index(handler.drain())
     assert isinstance(outcomes[1].failure.error, TaskTimeout)  # type: ignore[union-attr]

@@ -517,17 +517,16 @@ def test_nothing_grows(pool: Controller) -> None:
     at_rest(pool)
 
 
-def test_a_span_that_takes_too_long(begun: Fifo, gate: Fifo) -> None:
+def test_a_span_that_takes_too_long(gate: Fifo) -> None:
     """``timeout`` is that of what is sent to a worker at once."""
 
-    def stuck(block: np.ndarray, begun: str, gate: str) -> np.ndarray:
-        if block[0] >= 500:
-            wait_for(gate)
+    def stuck(block: np.ndarray, gate: str) -> np.ndarray:
+        wait_for(gate)
         return block
 
     with Controller(1) as own:
-        with pytest.raises(TaskTimeout, check=lambda error: error.item == range(500, 1000)):
-            parallel(stuck).map_blocks(X, rows=500, args=(begun.path, gate.path), timeout=0.3, backend=own)
+        with pytest.raises(TaskTimeout, check=lambda error: error.item == range(500)):
+            parallel(stuck).map_blocks(X, rows=500, args=(gate.path,), timeout=0.3, backend=own)
         same(doubled.map_blocks(X, backend=own), 2 * X)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import psutil
@@ -112,3 +113,32 @@ def test_ctrl_c_between_maps(tmp_path: Path, method: str, begun: Fifo, gate: Fif
         until(lambda: psutil.Process(parent.pid).status() == psutil.STATUS_SLEEPING, "the script waits")
         os.killpg(parent.pid, signal.SIGINT)
         assert finish(parent) == "True\n"
+
+
+def test_a_job_that_is_suspended(tmp_path: Path, method: str, begun: Fifo, gate: Fifo) -> None:
+    """A script that was stopped with all that it started goes on where it was: no call has used up its time."""
+    text = """
+    import sys
+    from manyhands import Controller
+    from tests.contract import tasks
+    from tests.helpers import tell, until
+
+    method, begun, gate = sys.argv[1:]
+    with Controller(1, start_method=method) as pool:
+        future = tasks.meet.options(backend=pool, timeout=1.0).submit(7, begun, gate)
+        until(lambda: pool.running().get(future), "its time runs")
+        tell(begun, "seen")
+        print(future.result())
+    """
+    script = write_script(tmp_path / "stopped.py", text)
+    with started(script, method, begun.path, gate.path, process_group=0) as parent:
+        begun.line(), begun.line()
+        everyone = [psutil.Process(pid) for pid in [parent.pid, *descendants(parent.pid)]]
+        for each in everyone:
+            each.suspend()
+        until(lambda: all(each.status() == psutil.STATUS_STOPPED for each in everyone), "all are stopped")
+        time.sleep(1.1)  # more than it has
+        for each in everyone:
+            each.resume()
+        gate.let_go()
+        assert finish(parent) == "7\n"

@@ -97,7 +97,7 @@ def ends(x: int) -> int:
 
 def test_deaths_and_timeouts_are_told_apart(processes: dict[str, Any]) -> None:
     """With the worker that it was."""
-    results = parallel(ends, **processes).map(range(6), on_error="return", timeout=0.3, record=True)
+    results = parallel(ends, **processes).map(range(6), on_error="return", timeout=1.0, record=True)
     results.wait()
     recording = recording_of(results)
     assert recording.by_status == {"value": 4, "died": 1, "timeout": 1}

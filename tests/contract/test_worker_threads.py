@@ -111,7 +111,7 @@ def test_many_deaths(how: How, tmp_path: Path) -> None:
 
 def test_a_timeout_blames_its_item() -> None:
     """Its mates, which ran in the same process, start again and have their values."""
-    get_stuck = fate_tasks.get_stuck.options(timeout=0.4, **ONE)
+    get_stuck = fate_tasks.get_stuck.options(timeout=1.0, **ONE)
     outcomes = list(get_stuck.map(range(40), args=((0, 20), "sleep", 0.05)).outcomes())
     assert [o.index for o in outcomes if not o.ok] == [0, 20]
     assert all(o.value == o.item and o.attempts == () for o in outcomes if o.ok)
@@ -121,7 +121,7 @@ def test_a_timeout_blames_its_item() -> None:
 @pytest.mark.parametrize("way", ["sleep_with_the_gil", "stop"])
 def test_mates_that_are_held_up_are_not_blamed(way: str) -> None:
     """Where one call stops all threads of its worker, they are over their time too, and yet not at fault."""
-    get_stuck = fate_tasks.get_stuck.options(timeout=0.3, **ONE)
+    get_stuck = fate_tasks.get_stuck.options(timeout=1.0, **ONE)
     outcomes = list(get_stuck.map(range(30), args=((10,), way, 0.001)).outcomes())
     assert [o.index for o in outcomes if not o.ok] == [10]
     assert isinstance(outcomes[10].failure.error, TaskTimeout)
@@ -129,7 +129,7 @@ def test_mates_that_are_held_up_are_not_blamed(way: str) -> None:
 
 def test_several_are_over_their_time_at_once() -> None:
     """Each is told."""
-    get_stuck = fate_tasks.get_stuck.options(timeout=0.3, **ONE)
+    get_stuck = fate_tasks.get_stuck.options(timeout=1.0, **ONE)
     outcomes = list(get_stuck.map(range(4), args=((0, 1, 2),)).outcomes())
     assert [o.ok for o in outcomes] == [False, False, False, True]
     errors = [o.failure.error for o in outcomes if o.failure]

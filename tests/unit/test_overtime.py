@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 
@@ -20,10 +21,24 @@ def test_a_call_is_told_when_its_time_is_over() -> None:
     """Not before; and again as long as it is seen."""
     overtime = Overtime()
     call = Running(0, 5, 7, 2.0)
-    assert overtime.sample([call], 10.0) == []
-    assert overtime.sample([call], 11.9) == []
+    for now in [10.0, 10.5, 11.0, 11.5, 11.9]:
+        assert overtime.sample([call], now) == []
     assert overtime.sample([call], 12.0) == [call]
-    assert overtime.sample([call], 13.0) == [call]
+    assert overtime.sample([call], 12.5) == [call]
+
+
+def test_time_in_which_nobody_looked() -> None:
+    """Of that a quarter of the limit counts, so what was stopped with all else has most of its time left."""
+    overtime = Overtime()
+    call, brief = Running(0, 5, 7, 2.0), Running(1, 6, 8, 1.0)
+    assert overtime.sample([call, brief], 10.0) == []
+    assert overtime.sample([call, brief], 3610.0) == []
+    assert overtime.seconds(3610.0) == {5: 0.5, 6: 0.25}
+    for now in [3610.25, 3610.5]:
+        assert overtime.sample([call, brief], now) == []
+    for now in [3610.75, 3611.0, 3611.25]:
+        assert overtime.sample([call, brief], now) == [brief]
+    assert overtime.sample([call, brief], 3611.5) == [call, brief]
 
 
 def test_a_call_that_was_gone_begins_anew() -> None:
@@ -32,7 +47,8 @@ def test_a_call_that_was_gone_begins_anew() -> None:
     call = Running(0, 5, 7, 2.0)
     overtime.sample([call], 10.0)
     overtime.sample([], 11.0)
-    assert overtime.sample([call], 12.5) == []
+    for now in [12.5, 13.0, 13.5, 14.0]:
+        assert overtime.sample([call], now) == []
     assert overtime.sample([call], 14.5) == [call]
 
 
@@ -49,7 +65,8 @@ def test_calls_are_told_apart(other: Running) -> None:
     """By worker, ticket and position: the next one's time is its own."""
     overtime = Overtime()
     overtime.sample([Running(0, 5, 7, 2.0)], 10.0)
-    assert overtime.sample([other], 12.0) == []
+    for now in [12.0, 12.5, 13.0, 13.5]:
+        assert overtime.sample([other], now) == []
     assert overtime.sample([other], 14.0) == [other]
 
 
@@ -69,27 +86,27 @@ def test_who_is_alone_to_blame() -> None:
     assert not overtime.is_alone_to_blame(later, 0.2)
 
 
-@given(st.lists(st.tuples(st.sets(st.sampled_from(CALLS)), st.floats(0.0, 3.0)), max_size=20))
+@given(st.lists(st.tuples(st.sets(st.sampled_from(CALLS)), st.integers(0, 48).map(lambda n: n / 16)), max_size=20))
 def test_samples(samples: list[tuple[set[Running], float]]) -> None:
-    """Of what is seen, that is over its time which was in every sample since so long ago."""
+    """Of what is seen, that is over its time which was in every sample since so long ago, without long gaps."""
     overtime = Overtime()
     now, past = 0.0, []
     for running, later in samples:
         now += later
         past.append((now, running))
         over = overtime.sample(iter(running), now)
-        assert set(over) == {call for call in running if now - since(past, call) >= call.limit}
+        assert set(over) == {call for call in running if seen_for(past, call) >= call.limit}
         assert len(over) == len(set(over))
 
 
-def since(past: list[tuple[float, set[Running]]], call: Running) -> float:
-    """When the call was seen first of the last samples that all have it."""
-    first = past[-1][0]
-    for when, running in reversed(past):
+def seen_for(past: list[tuple[float, set[Running]]], call: Running) -> float:
+    """Seconds through all of the last samples that have the call, each gap cut to a quarter of its limit."""
+    total = 0.0
+    for (before, running), (after, _) in reversed(list(itertools.pairwise(past))):
         if call not in running:
             break
-        first = when
-    return first
+        total += min(after - before, call.limit / 4)
+    return total
 
 
 @pytest.mark.parametrize(

@@ -19,15 +19,24 @@ class Running(NamedTuple):
 
 
 class Overtime:
-    """Remembers when each running call was first seen, which is at most one interval after it began."""
+    """Remembers when each running call was first seen, which is at most one interval after it began.
+
+    The time between two samples counts for a quarter of a call's limit at most: calls of a job that its
+    scheduler suspends, or of a machine that pauses, stop with who takes the samples, and aren't late when all goes on.
+    """
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[int, int, int], float] = {}
+        self._seen: dict[tuple[int, int, int], float] = {}  # when, or later by what does not count
+        self._last = 0.0
 
     def sample(self, running: Iterable[Running], now: float) -> list[Running]:
         """Takes in what runs at ``now``; returns what was seen for longer than its limit."""
         running = list(running)
-        self._seen = {call[:3]: self._seen.get(call[:3], now) for call in running}
+        gap, self._last = now - self._last, now
+        self._seen = {
+            call[:3]: self._seen[call[:3]] + max(0.0, gap - call.limit / 4) if call[:3] in self._seen else now
+            for call in running
+        }
         return [call for call in running if now - self._seen[call[:3]] >= call.limit]
 
     def seconds(self, now: float) -> dict[int, float]:
