@@ -86,7 +86,9 @@ def test_who_is_alone_to_blame() -> None:
     assert not overtime.is_alone_to_blame(later, 0.2)
 
 
-@given(st.lists(st.tuples(st.sets(st.sampled_from(CALLS)), st.integers(0, 48).map(lambda n: n / 16)), max_size=20))
+@given(
+    st.lists(st.tuples(st.sets(st.sampled_from(CALLS)), st.integers(0, 48).map(lambda n: n / 16)), max_size=20)
+)
 def test_samples(samples: list[tuple[set[Running], float]]) -> None:
     """Of what is seen, that is over its time which was in every sample since so long ago, without long gaps."""
     overtime = Overtime()
