@@ -56,6 +56,7 @@ class Worker:
     """A worker as it is in the world: what it was sent and has not answered, in the order of sending."""
 
     ready: bool = False  # for calls
+    runs: bool = False
     proven: bool = False
     ending: bool = False  # was told to
     lost: bool = False
@@ -373,9 +374,10 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: self.those("starting"))
     @rule(data=st.data())
     def worker_started(self, data: st.DataObject) -> None:
-        """One may get calls before it says that it is set up; or it was told to end meanwhile."""
+        """One may get calls before it says that it is set up, if no other has; or it was told to end meanwhile."""
         number = self.pick(data, "starting")
-        self.living[number].ready = True
+        self.living[number].runs = True
+        self.living[number].ready = not any(each.held and not each.proven for each in self.living.values())
         self.act(self.ledger.worker_started(number))
 
     @precondition(lambda self: self.those("unproven"))
@@ -528,7 +530,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert set(ledger.unproven) == {
             number
             for number, worker in self.living.items()
-            if worker.ready and not worker.proven and not worker.ending and not worker.lost
+            if worker.runs and not worker.proven and not worker.ending and not worker.lost
         }
         known = {key[0] for key in self.calls if self.live(key)}
         assert all(ledger.knows(ticket) == (ticket in known) for ticket in self.tickets)

@@ -26,7 +26,8 @@ class Hand:
 
     Attributes:
         state: where it is in its life.
-        proven: whether it has said that it is set up. It may get calls before, if nothing can go wrong with that.
+        runs: whether its process is known to run, and not to need any code of the user's to be set up.
+        proven: whether it has said that it is set up. It may get calls before, if it runs.
         pieces: what it has, in the order in which that was sent.
         held: how many calls these are.
         given: how many calls it ever got.
@@ -37,6 +38,7 @@ class Hand:
     """
 
     state: WorkerState = WorkerState.STARTING
+    runs: bool = False
     proven: bool = False
     pieces: list[Piece] = field(default_factory=list)
     held: int = 0

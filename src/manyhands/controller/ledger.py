@@ -114,11 +114,12 @@ class Ledger:
 
     @property
     def unproven(self) -> list[int]:
-        """The workers that may have calls, and have not said that they are set up."""
+        """The workers that should soon say that they are set up."""
+        ends = (WorkerState.LOST, WorkerState.ENDING)
         return [
             number
             for number, worker in self._workers.items()
-            if not worker.proven and worker.state in (WorkerState.IDLE, WorkerState.BUSY, WorkerState.RETIRING)
+            if worker.runs and not worker.proven and worker.state not in ends
         ]
 
     def knows(self, ticket: int) -> bool:
@@ -253,9 +254,17 @@ class Ledger:
     # -- what happens to workers ----------------------------------------------------------------------------
 
     def worker_started(self, number: int) -> list[Action]:
-        """The worker's process runs, and none of the user's code has to before the first call: it may get that."""
+        """The worker's process runs, and none of the user's code has to before the first call: it may get that.
+
+        One at a time does: if it takes long to start, no more than its calls wait for that, while others are ready.
+        """
         worker = self._workers.get(number)
-        return [] if worker is None else self._admit(number, worker)
+        if worker is None:
+            return []
+        worker.runs = True
+        if any(each.held and not each.proven for each in self._workers.values()):
+            return []
+        return self._admit(number, worker)
 
     def worker_ready(self, number: int) -> list[Action]:
         """The worker is set up."""
