@@ -20,11 +20,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from manyhands import Controller, PoolClosed, WorkerDied, parallel, retry_on
+from manyhands.controller import session
 from manyhands.controller.pool import close_shared
 from manyhands.memory import segment
+from manyhands.memory.bank import Bank
 from tests.contract import array_tasks, tasks
 from tests.contract.array_tasks import KIB, MIB, STAGES, Counted, Picture, checksum, descriptors, seen
 from tests.helpers import (
+    DEADLINE,
     Fifo,
     descendants,
     ends_of,
@@ -298,7 +301,7 @@ def test_what_a_worker_keeps_survives_an_idle_time() -> None:
     """Memory that is given back is not what a worker still looks at."""
     with Controller(1) as one:
         first = np.arange(2 * MIB, dtype=np.uint8)
-        items = [first, *[numbered(n, 20 * MIB) for n in range(4)]]
+        items = [first, *[numbered(n, 40 * MIB) for n in range(2)]]
         list(array_tasks.keep.map(items[:1], backend=one))
         list(array_tasks.check.map(items[1:], backend=one))
         large = one.dispatcher.memory.bank.size
@@ -577,6 +580,48 @@ def test_memory_is_used_again() -> None:
         assert own.dispatcher.memory.bank.size <= 256 * MIB
         sizes = [size for _, size in array_tasks.own_memory.map(range(4), backend=own)]
         assert max(sizes) <= 256 * MIB
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_quick_calls_take_turns_in_few_slots(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    """While all workers are at work, the next item waits for memory that was used before."""
+    monkeypatch.setattr(session, "_MOST_PATIENCE", DEADLINE)
+    monkeypatch.setattr(session, "_TOUCH_SECONDS", DEADLINE)
+    places = set()
+
+    def noted(self: Bank, parts: Any, readonly: bool = False, store: Any = Bank.store) -> Any:
+        stored = store(self, parts, readonly)
+        places.add((stored.place.segment, stored.place.offset))
+        return stored
+
+    monkeypatch.setattr(Bank, "store", noted)
+    for kind in (list, iter):
+        with Controller(workers) as own:
+            places.clear()
+            items = [numbered(number) for number in range(60)]
+            results = array_tasks.add_one.map(kind(items), backend=own)
+            assert [int(result[0]) for result in results] == list(range(1, 61))
+            assert len(places) == workers
+            at_rest(own)
+
+
+def test_no_worker_waits_for_used_memory(begun: Fifo, gate: Fifo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does an item wait for long while all of them are at slow calls."""
+    asked = []
+    monkeypatch.setattr(Bank, "is_warm", lambda self, size: asked.append(size))
+    with Controller(2) as own:
+        items = [numbered(number) for number in range(2)]
+        results = array_tasks.meet_with.map(items, args=(begun.path, gate.path), backend=own)
+        begun.line(), begun.line()
+        gate.let_go(2)
+        assert len(list(results)) == 2
+        assert asked == []
+        items = [numbered(number) for number in range(4)]
+        results = array_tasks.meet_with.map(items, args=(begun.path, gate.path), backend=own)
+        begun.line(), begun.line()
+        gate.let_go(4)
+        assert len(list(results)) == 4
+        assert set(asked) >= {items[0].nbytes + len(pickle.dumps(items[0], 5, buffer_callback=lambda _: False))}
 
 
 def test_slots_of_items_that_nobody_takes_are_free() -> None:

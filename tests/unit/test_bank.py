@@ -447,6 +447,24 @@ def test_what_was_given_back_is_fresh_again(bank: Bank, monkeypatch: pytest.Monk
     assert [read(bank, stored.place) for stored in (second, third)] == 2 * [[PATTERN[:PAGE]]]
 
 
+def test_warm_is_where_others_have_lain(bank: Bank) -> None:
+    """As long as that is free, and was not given back."""
+    assert not bank.is_warm(PAGE)
+    first = bank.store(seen([PATTERN[: 2 * PAGE]]))
+    assert not bank.is_warm(PAGE)
+    second = bank.store(seen([PATTERN[:PAGE]]))
+    assert not bank.is_warm(PAGE)
+    del first
+    assert bank.is_warm(PAGE)
+    assert bank.is_warm(2 * PAGE - 1)
+    assert not bank.is_warm(3 * PAGE)
+    del second
+    assert bank.is_warm(3 * PAGE)
+    assert not bank.is_warm(3 * PAGE + 1)
+    bank.trim()
+    assert not bank.is_warm(PAGE)
+
+
 @pytest.mark.parametrize("is_reused", [False, True])
 def test_what_will_be_written_to_is_mapped(is_reused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """All at once, before it is; where it is sure to be, with the first value already. Not twice."""

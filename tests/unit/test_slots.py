@@ -29,7 +29,9 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(size=st.integers(0, 9 * PAGE))
     def take(self, size: int) -> None:
         """What fits is found, within a segment and beside what is taken; else nothing is."""
+        found = self.slots.find(size)
         slot = self.slots.take(size)
+        assert found == slot
         if slot is None:
             assert all(stretch < rounded(size) for stretch in self.stretches())
             return

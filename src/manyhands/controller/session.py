@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from manyhands.calls import Call, Failed
@@ -18,6 +19,7 @@ from manyhands.workers import payload
 from manyhands.workers.channel import Frame
 from manyhands.workers.inlet import inlet
 from manyhands.workers.parcel import ATOMS, EACH, STORED
+from manyhands.workers.payload import Large
 
 if TYPE_CHECKING:
     from manyhands.controller.dispatcher import Dispatcher
@@ -53,6 +55,10 @@ MUCH: Final = 1 << 25
 MOST_BYTES: Final = 1 << 28
 """Calls that hold so many bytes of shared memory are enough: of the first, if there are two for each that can run at
 the same time; of the second, if there is one. Few slots that are used in turn stay warm."""
+
+_TOUCH_SECONDS: Final = 2**-32
+_MOST_PATIENCE: Final = 0.02
+"""A byte of memory that is touched for the first time takes about so long, four times what copying it does."""
 
 
 class Session:
@@ -149,7 +155,7 @@ class Session:
             blobs.append(blob)
             if type(blob) is Stored:
                 self._submit_packed(index + 1 - len(blobs), blobs, block=True)
-                blobs = []
+                blob, blobs = None, []  # its slot is the pool's to free
                 if not self.has_room:
                     break
         self._submit_packed(index + 1 - len(blobs), blobs, block=True)
@@ -187,11 +193,24 @@ class Session:
 
     def _pack(self, request: Any) -> bytes | Stored | Failed:
         try:
-            return self._dispatcher.memory.pack(request, self._form.readonly)
+            packed = payload.packed(request)
+            if isinstance(packed, Large) and self._larges:
+                self._await_memory(packed.nbytes)
+            return self._dispatcher.memory.store(packed, self._form.readonly)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             return payload.unpicklable(error)
+
+    def _await_memory(self, size: int) -> None:
+        """Looks for what the workers have let go of: that is in the processor's cache, and need not be mapped.
+
+        While all of them are at work, it waits for that about as long as new memory would take.
+        """
+        reader, is_warm = self._dispatcher.reader, partial(self._dispatcher.memory.bank.is_warm, size)
+        reader.look()
+        if self._larges >= self.capacity and not is_warm():
+            reader.wait(is_warm, min(_MOST_PATIENCE, size * _TOUCH_SECONDS))
 
     def _submit_packed(self, index: int, blobs: list[bytes | Stored], block: bool) -> int:
         """Submits what was packed; returns the pool's ticket."""

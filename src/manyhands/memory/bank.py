@@ -104,6 +104,13 @@ class Bank:
             return None
         return stored
 
+    def is_warm(self, size: int) -> bool:
+        """Whether a value of so many bytes would lie where others have lain before."""
+        with self._lock:
+            self._collect()
+            slot = self._slots.find(size)
+            return slot is not None and self._segments[slot.segment].is_warm(slot.offset + slot.size)
+
     def lend(self, number: int) -> None:
         """Somebody else is told of the slot."""
         with self._lock:

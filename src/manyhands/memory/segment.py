@@ -125,6 +125,10 @@ class Segment:
                 if self._is_reused and end - begin <= _FEW:
                     self._map(end)
 
+    def is_warm(self, end: int) -> bool:
+        """Whether all up to here was written to, but for less than a page."""
+        return end <= -(-self._warm // mmap.PAGESIZE) * mmap.PAGESIZE
+
     def _map(self, end: int) -> None:
         if end > self._mapped:
             populate(self.memory, self._mapped, end)

@@ -49,15 +49,25 @@ class Slots:
 
     def take(self, size: int) -> Slot | None:
         """A free slot of at least so many bytes; None: there is none."""
+        slot = self.find(size)
+        if slot is not None:
+            segment, begin, wanted = slot
+            free = self._free[segment]
+            place = bisect_left(free, (begin, begin))
+            end = free[place][1]
+            if end - begin == wanted:
+                del free[place]
+            else:
+                free[place] = begin + wanted, end
+            self._taken[segment, begin] = begin + wanted
+        return slot
+
+    def find(self, size: int) -> Slot | None:
+        """The slot that ``take`` would return."""
         wanted = rounded(size)
         for segment, free in self._free.items():
-            for place, (begin, end) in enumerate(free):
+            for begin, end in free:
                 if end - begin >= wanted:
-                    if end - begin == wanted:
-                        del free[place]
-                    else:
-                        free[place] = begin + wanted, end
-                    self._taken[segment, begin] = begin + wanted
                     return Slot(segment, begin, wanted)
         return None
 

@@ -45,6 +45,12 @@ class Large(NamedTuple):
     parts: list[Part]
 
     @property
+    def nbytes(self) -> int:
+        """Of all of them."""
+        pieces = [part if isinstance(part, list) else [part] for part in self.parts]
+        return sum([piece.nbytes for part in pieces for piece in part])
+
+    @property
     def beginning(self) -> bytes:
         """Of the pickle."""
         stream = self.parts[0]
