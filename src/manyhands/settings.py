@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, get_args
 
@@ -332,9 +333,10 @@ def short_name(backend: object) -> str:
     return repr(backend) if isinstance(backend, str) else f"a {type(backend).__qualname__}"
 
 
-def option_names() -> set[str]:
+@cache
+def option_names() -> frozenset[str]:
     """The names of all options of a map."""
-    return {option.name for option in fields(MapOptions)}
+    return frozenset(option.name for option in fields(MapOptions))
 
 
 @dataclass(frozen=True)
@@ -443,32 +445,41 @@ def available_cores() -> int:
     return max(1, min(cores, math.ceil(quota))) if quota else cores
 
 
+_CGROUPS: Final = Path("/sys/fs/cgroup")
+_OWN_CGROUP: Final = Path("/proc/self/cgroup")
+
+
 def _cgroup_cores() -> float | None:
     """The processor quota of this process's cgroup (version 2, or 1), in cores; None if there is none."""
-    try:
-        own = Path("/proc/self/cgroup").read_text()
-    except OSError:
-        return None
     quotas = []
-    group = next((line.partition("::")[2] for line in own.splitlines() if line.startswith("0::")), "/")
-    path = Path("/sys/fs/cgroup") / group.lstrip("/")
-    for directory in (path, *path.parents):  # any ancestor may set the limit
+    for files in _quota_files(_CGROUPS, _OWN_CGROUP):
         try:
-            limit, period = (directory / "cpu.max").read_text().split()
-            if limit != "max":
+            limit, period = " ".join([file.read_text() for file in files]).split()
+            if limit != "max" and int(limit) > 0:
                 quotas.append(int(limit) / int(period))
         except (OSError, ValueError):
             pass
-        if directory == Path("/sys/fs/cgroup"):
-            break
-    try:
-        limit = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text()
-        period = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text()
-        if int(limit) > 0:
-            quotas.append(int(limit) / int(period))
-    except (OSError, ValueError):
-        pass
     return min(quotas, default=None)
+
+
+@cache
+def _quota_files(top: Path, membership: Path) -> list[tuple[Path, ...]]:
+    """The files that may set a quota, a limit and its period each: every map asks, and most machines have few.
+
+    Args:
+        top: where the control groups are.
+        membership: says which of them is this process's.
+    """
+    try:
+        own = membership.read_text()
+    except OSError:
+        return []
+    group = next((line.partition("::")[2] for line in own.splitlines() if line.startswith("0::")), "/")
+    path = top / group.lstrip("/")
+    above = [directory for directory in (path, *path.parents) if directory.is_relative_to(top)]
+    found: list[tuple[Path, ...]] = [(directory / "cpu.max",) for directory in above]  # any may set the limit
+    found.append((top / "cpu/cpu.cfs_quota_us", top / "cpu/cpu.cfs_period_us"))
+    return [files for files in found if all(file.exists() for file in files)]
 
 
 def check_positive(name: str, value: object, least: int = 1) -> None:

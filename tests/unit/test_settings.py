@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,6 +58,41 @@ def test_cores_by_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(settings, "_cgroup_cores", lambda quota=quota: quota)
         assert available_cores() == cores
     assert resolve_workers(-1) == 7
+
+
+@pytest.mark.parametrize(
+    ("group", "quotas", "cores"),
+    [
+        ("0::/a/b", {}, None),
+        ("0::/a/b", {"a/b/cpu.max": "max 100000\n", "a/cpu.max": "max 100000\n"}, None),
+        ("0::/a/b", {"a/b/cpu.max": "150000 100000\n"}, 1.5),
+        (
+            "0::/a/b",
+            {"a/b/cpu.max": "250000 100000\n", "a/cpu.max": "50000 100000\n", "c/cpu.max": "1 2\n"},
+            0.5,
+        ),
+        ("0::/", {"cpu.max": "300000 100000\n"}, 3.0),
+        ("4:cpu:/x\n0::/", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ("4:cpu:/x", {"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2.0),
+        ("0::/a", {"a/cpu.max": "", "cpu.max": "many 100000"}, None),
+    ],
+)
+def test_quotas_of_control_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: str, quotas: dict[str, str], cores: float | None
+) -> None:
+    """The least of the process's own group and of those above it; read anew each time."""
+    monkeypatch.setattr(settings, "_CGROUPS", tmp_path / "groups")
+    monkeypatch.setattr(settings, "_OWN_CGROUP", tmp_path / "own")
+    assert settings._cgroup_cores() is None
+    monkeypatch.setattr(settings, "_OWN_CGROUP", tmp_path / "mine")
+    (tmp_path / "mine").write_text(f"{group}\n")
+    for name, text in quotas.items():
+        (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "groups" / name).write_text(text)
+    assert settings._cgroup_cores() == cores
+    for name, text in quotas.items():
+        (tmp_path / "groups" / name).write_text(text.replace("50000 ", "10000 "))
+    assert settings._cgroup_cores() == (cores and {1.5: 1.1, 0.5: 0.1}.get(cores, cores))
 
 
 def test_who_decides_the_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
