@@ -13,7 +13,7 @@ from zlib import crc32
 
 import numpy as np
 
-from manyhands import WorkerDied, parallel, retry_on, validated
+from manyhands import OUTPUT, WorkerDied, claimed_output, parallel, retry_on, validated
 from manyhands.memory import exchange, segment
 from manyhands.workers import shared
 from tests.helpers import tell, wait_for
@@ -385,6 +385,34 @@ def wrong_once(block: np.ndarray, kind: str, at: int, marks: str) -> np.ndarray:
         block[...] = 0  # what it is called with again must be fresh all the same
         wrong(np.array([at]), kind, at)
     return block * 2
+
+
+def in_second_attempt(array: np.ndarray, marks: str) -> int:
+    """Its checksum; the first attempt at each number fails, or ends the worker, or spoils the array and fails."""
+    mark = Path(marks) / f"mark {array[0]}"
+    if mark.exists():
+        return checksum(array)
+    mark.touch()
+    if array[0] % 10 == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    array[...] = 255
+    raise LookupError
+
+
+tried_again = parallel(retry_on(LookupError, WorkerDied, attempts=2, wait=0)(in_second_attempt))
+looked_at = parallel(
+    validated(arguments=lambda array: array[0] < 255)(
+        retry_on(LookupError, WorkerDied, attempts=2, wait=0)(in_second_attempt)
+    )
+)
+
+
+@parallel
+@claimed_output("{number}")
+@retry_on(LookupError, WorkerDied, attempts=2, wait=0)
+def written_again(number: int, array: np.ndarray, marks: str, output: Path = OUTPUT) -> None:
+    """As ``in_second_attempt``, in a file."""
+    output.write_text(f"{number} {in_second_attempt(array, marks)}")
 
 
 @parallel

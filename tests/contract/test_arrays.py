@@ -766,6 +766,34 @@ def test_the_next_attempt_after_a_death_has_the_original(pool: Controller, tmp_p
     assert names(tmp_path) == ["died"]
 
 
+@pytest.mark.parametrize("size", [100, 100 * KIB])
+@pytest.mark.parametrize("way", ["plain", "checked", "star", "keywords", "claimed"])
+def test_the_next_attempt_has_what_was_drawn(
+    pool: Controller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, size: int
+) -> None:
+    """Though the input uses one array for all its items."""
+    monkeypatch.chdir(tmp_path)
+    marks = tmp_path / "marks"
+    marks.mkdir()
+
+    def items() -> Iterator[Any]:
+        array = numbered(0, size)
+        for number in range(40):
+            array[...] = number
+            yield {"star": (array,), "keywords": {"array": array}, "claimed": (number, array)}.get(way, array)
+        array[...] = 77
+
+    expected = [checksum(numbered(number, size)) for number in range(40)]
+    rules = {"star": {"star": True}, "keywords": {"star": None, "kwstar": True}, "claimed": {"star": True}}
+    functions = {"checked": array_tasks.looked_at, "claimed": array_tasks.written_again}
+    function, rule = functions.get(way, array_tasks.tried_again), rules.get(way, {})
+    found = list(function.map(items(), kwargs={"marks": str(marks)}, backend=pool, **rule))
+    if way == "claimed":
+        found = [int(path.read_text().split()[1]) for path in found]
+    assert found == expected
+    at_rest(pool)
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_worker_that_is_killed_as_it_sends(stage: str) -> None:
     """Wherever it was with its result: that item fails, others don't, and the pool goes on."""

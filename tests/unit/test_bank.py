@@ -447,6 +447,17 @@ def test_what_was_given_back_is_fresh_again(bank: Bank, monkeypatch: pytest.Monk
     assert [read(bank, stored.place) for stored in (second, third)] == 2 * [[PATTERN[:PAGE]]]
 
 
+def test_copies(bank: Bank) -> None:
+    """They stay when the slot is used for something else, and can be written to."""
+    stored = bank.store(seen([PATTERN[: 2 * PAGE], b"", PATTERN[:7]]))
+    assert stored
+    parts = bank.copy(stored)
+    del stored
+    bank.store(seen([b"x" * 3 * PAGE]))
+    assert parts == [PATTERN[: 2 * PAGE], b"", PATTERN[:7]]
+    assert not any(part.readonly for part in parts)
+
+
 def test_warm_is_where_others_have_lain(bank: Bank) -> None:
     """As long as that is free, and was not given back."""
     assert not bank.is_warm(PAGE)

@@ -29,13 +29,16 @@ class AnyOrder(RuleBasedStateMachine):
         self.starts: list[int] = []
         self.runs: list[Run] = []
         self.lives: dict[int, weakref.ref[Thing]] = {}
+        self.held: dict[int, weakref.ref[Thing]] = {}
 
-    @rule(count=st.integers(1, 6), gap=st.integers(0, 2))
-    def add(self, count: int, gap: int) -> None:
-        """A block is sent; there may be items in no block before it."""
+    @rule(count=st.integers(1, 6), gap=st.integers(0, 2), holds=st.booleans())
+    def add(self, count: int, gap: int, holds: bool) -> None:
+        """A block is sent; there may be items in no block before it. Something may be kept of its items."""
         self.next += gap
         items = [Thing() for _ in range(count)]
-        self.blocks.add(self.next, items)
+        held = [Thing() for _ in range(count)] if holds else None
+        self.blocks.add(self.next, items, held)
+        self.held.update({index: weakref.ref(thing) for index, thing in enumerate(held or [], self.next)})
         self.starts.append(self.next)
         for index, item in enumerate(items, self.next):
             self.items[index] = item
@@ -72,7 +75,9 @@ class AnyOrder(RuleBasedStateMachine):
     def single_out(self, data: st.DataObject) -> None:
         """One that is out leaves its block."""
         index = data.draw(st.sampled_from(sorted(self.out)))
-        assert self.blocks.single_out(index) is self.items.pop(index)
+        item, held = self.blocks.single_out(index)
+        assert item is self.items.pop(index)
+        assert held is (self.held[index]() if index in self.held else None)
         self.out.remove(index)
 
     @precondition(lambda self: self.runs)
@@ -114,6 +119,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert set(self.lives) - set(gone) == set(self.items)
         for index in gone:
             del self.lives[index]
+        assert {index for index, held in self.held.items() if held() is not None} == self.held.keys() & self.out
 
 
 AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
@@ -135,7 +141,7 @@ def test_a_finished_block_is_forgotten() -> None:
     del items, others
     blocks.taken(blocks.returned(0, ["a", "b"], 0.0, 0.0, ""))
     assert lives[0]() is not None
-    assert blocks.single_out(2) is single
+    assert blocks.single_out(2) == (single, None)
     assert lives[0]() is None and lives[1]() is not None
     assert not blocks.is_out(2) and blocks.is_out(3) and blocks.is_out(4)
     with pytest.raises(WrongState, match="item 2 is in no block"):

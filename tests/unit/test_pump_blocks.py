@@ -89,6 +89,9 @@ class Player:
     def hold(self, item: Any) -> Any:
         return Held(item, self.chance.random() < 0.2) if item % 3 else item
 
+    def opened(self, held: Held) -> Any:
+        return held.packed
+
     def submit_held(self, ticket: int, held: list[Any]) -> None:
         items = [one.packed if isinstance(one, Held) else one for one in held]
         assert not any(isinstance(one, Held) and one.large for one in held[:-1]), "drawn beyond a large one"

@@ -168,6 +168,13 @@ class Session:
         packed = self._pack(item)
         return Held(packed, isinstance(packed, Stored))
 
+    def opened(self, held: Held) -> Any:
+        """The item as it was when it was held; raises what unpickling it raises."""
+        packed = held.packed
+        if isinstance(packed, Stored):
+            return payload.loads_parts(self._dispatcher.memory.bank.copy(packed))
+        return payload.loads(packed)
+
     def submit_held(self, ticket: int, held: Sequence[Any]) -> None:
         """Hands items to the pool that were held; those that could not be pickled come back at once."""
         if atomic(held):

@@ -42,6 +42,7 @@ class Run:
 class _Block:
     start: int
     items: list[Any] | range
+    held: list[Any] | None
     out: bytearray  # 1 for each item that is out
     pending: int  # items neither taken nor treated on their own
 
@@ -53,10 +54,16 @@ class Blocks:
         self._blocks: dict[int, _Block] = {}
         self._starts: list[int] = []
 
-    def add(self, index: int, items: Sequence[Any]) -> None:
-        """A block is sent whose first item has this index."""
+    def add(self, index: int, items: Sequence[Any], held: list[Any] | None = None) -> None:
+        """A block is sent whose first item has this index.
+
+        Args:
+            index: of the first item.
+            items: these.
+            held: for each what is kept of it until it comes back; None: nothing.
+        """
         kept = items if isinstance(items, list | range) else list(items)
-        self._blocks[index] = _Block(index, kept, bytearray(b"\1") * len(items), len(items))
+        self._blocks[index] = _Block(index, kept, held, bytearray(b"\1") * len(items), len(items))
         insort(self._starts, index)
 
     def returned(self, index: int, values: list[Any], seconds: float, last: float, worker: str) -> Run:
@@ -66,17 +73,21 @@ class Blocks:
         if not values or stop > len(block.items) or block.out.count(1, first, stop) != len(values):
             raise WrongState(f"items {index} to {index + len(values) - 1} are not all out")
         block.out[first:stop] = bytes(len(values))
+        if block.held is not None:
+            block.held[first:stop] = [None] * len(values)
         return Run(index, block.items[first:stop], values, seconds, last, worker)
 
-    def single_out(self, index: int) -> Any:
-        """The item, which was out, is treated on its own from now on; returns it."""
+    def single_out(self, index: int) -> tuple[Any, Any]:
+        """The item, which was out, is treated on its own from now on; returns it, and what was kept of it."""
         block, first = self._find(index)
         if not block.out[first]:
             raise WrongState(f"item {index} is not out")
         block.out[first] = 0
-        item = block.items[first]
+        item, held = block.items[first], None
+        if block.held is not None:
+            held, block.held[first] = block.held[first], None
         self._forget(block, first, 1)
-        return item
+        return item, held
 
     def is_out(self, index: int) -> bool:
         """Whether the item belongs to a block, and is out."""

@@ -43,6 +43,7 @@ class Item:
         item: itself.
         arguments: what its call was made of: the item, or what stands in its place since it was tried again.
         call: None for one that was sent in a block.
+        held: what the runner holds of it, if it may have changed since it was drawn; None: it is as it was.
         looks: how many times in a row it came back with nothing decided.
         spent: for each budget, by number, how many attempts have failed at its cost.
         begun: when the first of them began.
@@ -54,6 +55,7 @@ class Item:
     item: Any
     arguments: Any
     call: Call | None
+    held: Any = None
     state: State = State.WAITING
     looks: int = 0
     spent: dict[int, int] = field(default_factory=dict)
@@ -116,9 +118,14 @@ class Item:
             result = Discarded(error_text(answer.error), self.index, self.item)
         else:
             result = self.failure(answer, worker)
-        self.state, self.last = State.ENDED, None
+        self.state, self.last, self.held = State.ENDED, None, None
         self.outcome = Outcome(self.index, self.item, result, tuple(self.attempts), seconds, worker)
         return self.outcome
+
+    @property
+    def was_out(self) -> bool:
+        """Whether it was handed to the runner before."""
+        return bool(self.looks or self.attempts)
 
     def failure(self, failed: Failed, worker: str) -> Failure:
         """What the user is told of a failed attempt."""

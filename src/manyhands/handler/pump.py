@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from itertools import islice
+from operator import is_
 from typing import Any, Final, Protocol
 
-from manyhands.calls import Call, Done, Failed, Later
+from manyhands.calls import Call, Done, Failed, Later, traceback_text
 from manyhands.errors import PoolClosed, TaskTimeout, WorkerDied
 from manyhands.handler.blocks import Run
-from manyhands.handler.gate import Away, Gate, Pass
+from manyhands.handler.gate import Away, Gate, OpenGate, Pass
+from manyhands.handler.item import Item
 from manyhands.handler.runner import Runner, takes_blocks
 from manyhands.handler.stream import Ended, Question, Stream
 from manyhands.outcome import Answered, Cancelled, Died, Event, Held, Outcome, Returned
@@ -131,6 +133,8 @@ class Pump:
         self._remake = remake or prepare
         self._sifted: list[Failed | Call | None] = []  # of a source that is ready, the items to be drawn next
         self._blocks = runner if plain is not None and takes_blocks(runner) else None
+        may_repeat = stream.may_repeat or not isinstance(gate, OpenGate)
+        self._holder = runner if takes_blocks(runner) and may_repeat and not self._ready else None
         self._adapts = adapts
         self._clock = clock
         self._gave = 0
@@ -312,7 +316,7 @@ class Pump:
                 items = items[:taken]
         else:
             for item in items:
-                self.add(item)
+                self._hold(self.add(item), item)
             self._send_due()  # so that the runner knows of them before it is asked for room again
         if self._source_ended:
             self.stream.close_input()
@@ -358,7 +362,8 @@ class Pump:
             items = items[:taken]
         else:
             self._blocks.submit_held(self.stream.added, items if held is None else held)
-        self.stream.send_block(items)
+        # What could not be pickled has failed by that, and is not tried again.
+        self.stream.send_block(items, held and [_kept(one) for one in held])
         return len(items)
 
     def _next_items(self, most: int) -> Sequence[Any]:
@@ -392,11 +397,8 @@ class Pump:
         item = items[-1]
         if self._blocks is None:
             return False
-        try:
-            if self._held is None and _is_fixed(item):
-                return False
-        except Exception:  # noqa: S110  # the hash of a type is its metaclass's, which may be the user's
-            pass
+        if self._held is None and _is_fixed(item):
+            return False
         if self._plain is None or not self._plain([item]):
             return True  # it goes alone
         held = self._blocks.hold(item)
@@ -416,7 +418,10 @@ class Pump:
         for index in self._gate.order(self._due()):
             # What was in a block has no call yet; it goes round on its own now.
             item = self.stream.item(index)
-            call = item.call or self._remake(index, item.arguments)
+            if item.held is not None and item.was_out:
+                call = self._call_again(item)
+            else:
+                call = item.call or self._remake(index, item.arguments)
             if isinstance(call, Failed):
                 self._tell(index, self.stream.end(index, call))
                 continue
@@ -432,6 +437,28 @@ class Pump:
                 raise Halted(admitted)
             else:
                 self._tell(index, self.stream.end(index, admitted))
+
+    def _hold(self, index: int, item: Any) -> None:
+        """Has an item held that goes alone and may be sent again: the input may change it before."""
+        holder = self._holder
+        if holder is None or not self.stream.is_waiting(index) or _is_fixed(item) or hasattr(item, "__next__"):
+            return
+        entry, again = self.stream.item(index), self._remake(index, item)
+        # Arguments that were made of it when it was checked are nobody else's.
+        if entry.call is not None and isinstance(again, Call) and _same(entry.call, again):
+            entry.held = _kept(holder.hold(item))
+
+    def _call_again(self, item: Item) -> Call | Failed:
+        """The call of an item as it was when it was drawn."""
+        holder, memo = self._holder, None if item.call is None else item.call.memo
+        assert holder is not None
+        try:
+            item.arguments = holder.opened(item.held)
+        except Exception as error:
+            return Failed(error, traceback_text(error))
+        item.held = None
+        call = self._remake(item.index, item.arguments)
+        return call if isinstance(call, Failed) else Call(call.args, call.kwargs, memo)
 
     def _absorb(self, events: list[Event]) -> None:
         halting: Failed | None = None
@@ -507,9 +534,27 @@ class Pump:
             self._observer.ended(ended)
 
 
+def _kept(held: Any) -> Held | None:
+    """What is to be kept of an item, that was held, for its next attempts."""
+    return held if type(held) is Held and not isinstance(held.packed, Failed) else None
+
+
+def _same(call: Call, other: Call) -> bool:
+    """Whether two calls have the very same arguments."""
+    return (
+        len(call.args) == len(other.args)
+        and all(map(is_, call.args, other.args))
+        and call.kwargs.keys() == other.kwargs.keys()
+        and all(other.kwargs[name] is value for name, value in call.kwargs.items())
+    )
+
+
 def _is_fixed(item: Any) -> bool:
     """Whether nothing can happen to an item until it is sent, nor is it large."""
     kind = type(item)
-    if kind is tuple:
-        return _FIXED.issuperset(map(type, item)) or all(map(_is_fixed, item))
-    return kind in _FIXED or ((kind is str or kind is bytes) and len(item) < _SHORT)
+    try:
+        if kind is tuple:
+            return _FIXED.issuperset(map(type, item)) or all(map(_is_fixed, item))
+        return kind in _FIXED or ((kind is str or kind is bytes) and len(item) < _SHORT)
+    except Exception:  # the hash of a type is its metaclass's, which may be the user's
+        return False

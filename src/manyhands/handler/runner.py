@@ -94,6 +94,10 @@ class BlockRunner(Runner, Protocol):
         """The item as it is now, whatever is done to it later: itself if it can't change, else a ``Held``."""
         ...
 
+    def opened(self, held: Any) -> Any:
+        """The item that a ``Held`` holds, as it was, nobody else's; raises what unpickling it raises."""
+        ...
+
     def submit_held(self, ticket: int, held: Sequence[Any]) -> None:
         """As ``submit_block``, of what ``hold`` gave for each item; takes all."""
         ...

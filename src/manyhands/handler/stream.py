@@ -81,6 +81,11 @@ class Stream:
         self._next_taken = 0  # ordered
         self._ended: deque[int] = deque()  # unordered: in the order of ending, items and runs
 
+    @property
+    def may_repeat(self) -> bool:
+        """Whether there are attempts after the first."""
+        return bool(self._budgets)
+
     # -- in -------------------------------------------------------------------------------------------------
 
     @property
@@ -101,14 +106,19 @@ class Stream:
         self._wait(index, now)
         return index
 
-    def send_block(self, items: Sequence[Any]) -> int:
-        """Takes items in that are handed to the runner together, at once; returns the index of the first."""
+    def send_block(self, items: Sequence[Any], held: list[Any] | None = None) -> int:
+        """Takes items in that are handed to the runner together, at once; returns the index of the first.
+
+        Args:
+            items: these.
+            held: as they are now, for those that are tried again; None: they stay so.
+        """
         if not items or len(items) > self.room:
             raise WrongState(f"no room for {len(items)} items: {self!r}")
         index = self.added
         self.added += len(items)
         self.in_flight += len(items)
-        self._blocks.add(index, items)
+        self._blocks.add(index, items, held if self.may_repeat else None)
         return index
 
     def close_input(self) -> None:
@@ -242,7 +252,7 @@ class Stream:
                 if isinstance(call, Failed):
                     return self._end(item, call, seconds, worker)
                 if arguments is not SAME:
-                    item.arguments, item.call = arguments, call
+                    item.arguments, item.call, item.held = arguments, call, None
                 item.retry()
                 self._wait(index, now + allowed)
                 return None
@@ -326,8 +336,8 @@ class Stream:
     def _back(self, index: int) -> Item:
         """The item was out, and is not any more."""
         if index not in self._items and self._blocks.is_out(index):
-            item = self._blocks.single_out(index)
-            self._items[index] = Item(index, item, item, None, State.SENT)
+            item, held = self._blocks.single_out(index)
+            self._items[index] = Item(index, item, item, None, held, State.SENT)
         item = self.item(index)
         item.check(State.SENT)
         self.in_flight -= 1

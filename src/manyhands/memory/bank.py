@@ -104,6 +104,19 @@ class Bank:
             return None
         return stored
 
+    def copy(self, stored: Stored) -> list[memoryview]:
+        """The parts of a value that is stored here, in private memory."""
+        place = stored.place
+        with self._lock:
+            segment = self._segments[place.segment]
+        offsets, _ = layout(place.lengths)
+        begins = [place.offset + at for at in offsets]
+        with memoryview(segment.memory) as memory:
+            return [
+                memoryview(bytearray(memory[begin : begin + length]))
+                for begin, length in zip(begins, place.lengths, strict=True)
+            ]
+
     def is_warm(self, size: int) -> bool:
         """Whether a value of so many bytes would lie where others have lain before."""
         with self._lock:
