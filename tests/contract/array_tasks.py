@@ -387,6 +387,13 @@ def wrong_once(block: np.ndarray, kind: str, at: int, marks: str) -> np.ndarray:
     return block * 2
 
 
+@parallel
+def described_view(view: memoryview) -> tuple[str, tuple[int, ...] | None, bool]:
+    """Its format and shape, and whether it can't be written to."""
+    assert type(view) is memoryview
+    return view.format, view.shape, view.readonly
+
+
 def in_second_attempt(array: np.ndarray, marks: str) -> int:
     """Its checksum; the first attempt at each number fails, or ends the worker, or spoils the array and fails."""
     mark = Path(marks) / f"mark {array[0]}"

@@ -189,6 +189,44 @@ def test_maps_of_a_controller(pool: Controller, chunksize: int) -> None:
     assert list(map(seen, pairs)) == expected
 
 
+VIEWS = {
+    "bytes": memoryview(b"abc"),
+    "writable": memoryview(bytearray(b"abc")),
+    "of an array": memoryview(machine_array("h", [1, -2])),
+    "large": memoryview(np.arange(9.0 * KIB)),
+    "rows": memoryview(np.arange(18.0 * KIB).reshape(2, -1)),
+    "columns": memoryview(np.arange(18.0 * KIB).reshape(2, -1).T),
+    "large columns, read-only": memoryview(np.arange(18.0 * KIB).reshape(2, -1).T).toreadonly(),
+    "strided": memoryview(np.arange(12)[::2]),
+    "no axis": memoryview(np.array(3.0)),
+    "empty": memoryview(b""),
+    "no rows": memoryview(np.zeros((0, 3))),
+    "a foreign order": memoryview(np.arange(12.0).astype(">f8")),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_views_of_memory(pool: Controller, name: str) -> None:
+    """Arrive and come back with their format and shape, as far as Python can have it, writable or not."""
+    view = VIEWS[name]
+    form, shape, here = array_tasks.described_view.map([view], backend=pool).collect()[0][0]
+    (back,) = array_tasks.same.map([[view]], backend=pool)
+    assert type(back[0]) is memoryview
+    assert (back[0].format, back[0].shape, back[0].readonly, back[0].tobytes()) == (
+        form,
+        shape,
+        here,
+        view.tobytes(),
+    )
+    assert here == view.readonly
+    if name == "no rows":
+        assert (form, shape) == ("d", (0,))
+    elif name == "a foreign order":
+        assert (form, shape) == ("B", (96,))
+    else:
+        assert (form, shape) == (view.format, view.shape)
+
+
 def test_an_array_that_comes_twice_is_one_array(pool: Controller) -> None:
     """What is one object in a value is one object in its copy, as in any pickle."""
     array = np.arange(50_000.0)

@@ -13,7 +13,7 @@ from typing import Any, Self
 import pytest
 
 import manyhands.controller
-from manyhands import Controller
+from manyhands import Controller, parallel
 from tests.contract import tasks
 from tests.helpers import descendants, until
 
@@ -24,6 +24,13 @@ FILES = {
 }
 
 
+PUMP = {str(_ROOM.parent / "handler" / "pump.py"), str(_ROOM / "session.py")}
+
+
+class Alarm(Exception):
+    """What a handler of a signal may raise instead."""
+
+
 class Interrupt:
     """While it is entered, raises KeyboardInterrupt in this thread at the n-th line of these files.
 
@@ -31,9 +38,13 @@ class Interrupt:
     interrupt never comes between its end and the release of what it holds.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(
+        self, number: int, kind: type[BaseException] = KeyboardInterrupt, files: set[str] = FILES
+    ) -> None:
         self.lines = 0
         self._number = number
+        self._kind = kind
+        self._files = files
         self.at = ""
 
     def __enter__(self) -> Self:
@@ -45,7 +56,7 @@ class Interrupt:
         sys.settrace(self._before)
 
     def _call(self, frame: FrameType, event: str, argument: object) -> Callable[..., Any] | None:
-        return self._line if frame.f_code.co_filename in FILES else None
+        return self._line if frame.f_code.co_filename in self._files else None
 
     def _line(self, frame: FrameType, event: str, argument: object) -> Callable[..., Any] | None:
         if event == "line" and not text_of(frame).startswith("with "):
@@ -53,7 +64,7 @@ class Interrupt:
             if self.lines == self._number:
                 self.at = f"{frame.f_code.co_qualname}, line {frame.f_lineno}"
                 sys.settrace(None)
-                raise KeyboardInterrupt
+                raise self._kind
         return self._line
 
 
@@ -70,6 +81,12 @@ def mapped(pool: Controller) -> None:
     assert list(tasks.double.map(range(40), backend=pool)) == [2 * x for x in range(40)]
     with tasks.double.map(iter(range(6)), backend=pool, chunksize=1) as results:
         assert list(results) == [2 * x for x in range(6)]
+
+
+def drawn(pool: Controller) -> None:
+    """Takes items from a generator that may change them."""
+    with parallel(list).map(([x] for x in range(20)), backend=pool) as results:
+        assert list(results) == [[x] for x in range(20)]
 
 
 def failing(pool: Controller) -> None:
@@ -130,6 +147,26 @@ def test_interrupts_at_every_line(
         where = f"after an interrupt at {interrupt.at}"
         assert list(tasks.double.map(range(30), backend=pool)) == [2 * x for x in range(30)], where
         assert pool.submit(pow, 2, 5).result(60) == 32, where
+
+
+def test_alarms_at_every_line(pool: Controller, ignored: list[str]) -> None:
+    """An ordinary exception that comes between any two lines is raised too, or does no harm; nothing waits for ever."""
+    with Interrupt(NEVER, files=PUMP) as whole:
+        drawn(pool)
+    step = max(1, whole.lines // 200)
+    swallowed = []
+    for number in range(1, whole.lines, step):
+        alarm = Interrupt(number, Alarm, PUMP)
+        try:
+            with alarm:
+                drawn(pool)
+        except Alarm:
+            pass
+        else:
+            swallowed += [alarm.at] if alarm.at and not ignored else []
+        ignored.clear()
+        assert list(tasks.double.map(range(30), backend=pool)) == [2 * x for x in range(30)], alarm.at
+    assert swallowed == []
 
 
 def test_interrupts_at_every_line_of_the_first_map() -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from manyhands.calls import Answer, Call, Done, Failed, Later
 from manyhands.errors import RemoteError
+from manyhands.workers import payload
 from manyhands.workers.payload import carried, dumps, loads, packed_answer
 
 plain = st.recursive(
@@ -221,3 +222,29 @@ def test_carried_errors_travel() -> None:
     """The stand-in itself survives pickling with its fields."""
     back = loads(dumps(carried(NeedsTwo("a", 1))))
     assert type(back) is RemoteError and back.type_name.endswith("NeedsTwo")
+
+
+class Alarm(Exception):
+    """Raised by a handler of a signal, say."""
+
+
+class Interrupted:
+    """Pickled at the second try."""
+
+    tries = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        Interrupted.tries += 1
+        if Interrupted.tries == 1:
+            raise Alarm
+        return Interrupted, ()
+
+
+@pytest.mark.parametrize("dump", [payload.dumps, payload.packed])
+def test_other_errors_are_not_taken_for_pickles(dump: Any) -> None:
+    """Only what pickle says makes another try: an alarm that comes meanwhile is not lost."""
+    Interrupted.tries = 0
+    with pytest.raises(Alarm):
+        dump([Interrupted()])
+    assert Interrupted.tries == 1
+    assert type(payload.loads(dump([Interrupted()]))[0]) is Interrupted

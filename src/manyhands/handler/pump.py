@@ -379,15 +379,19 @@ class Pump:
             return stretch
         items: list[Any] = []
         self._held = None
+        begin, asks = self._clock(), True
         try:
-            begin = self._clock()
             for item in islice(source, most):
+                asks = False
                 items.append(item)
                 if (type(item) is not int or self._held is not None) and self._is_large(items):
                     return items
                 if self._clock() - begin > _DRAW_SECONDS:
                     return items
+                asks = True
         except Exception as error:
+            if not asks:
+                raise  # it is not the input's: a signal's handler raised it here
             self._source_error = error
         self._source_ended = len(items) < most
         return items

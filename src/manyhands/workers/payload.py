@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 _pickler: Callable[..., pickle.Pickler] | None = None
 
 
+_NOT_BY_NAME: Final = (pickle.PicklingError, AttributeError, TypeError, RecursionError)
+"""What pickle raises of what it can't do. Anything else is an object's own, or that of a handler of a signal."""
+
+
 LARGE: Final = 1 << 16
 """Buffers, and pickles, of so many bytes go through shared memory."""
 
@@ -61,7 +65,7 @@ def dumps(value: object) -> bytes:
     """Pickles ``value`` for another process; raises what pickling it raises."""
     try:
         data = pickle.dumps(value, protocol=5)
-    except Exception:
+    except _NOT_BY_NAME:
         return _dumps_by_value(value)  # which raises if it can't either
     return _dumps_by_value(value) if _is_bound(data) else data
 
@@ -87,7 +91,7 @@ def packed(value: object) -> bytes | Large:
             if not buffers and len(data) < LARGE and not _is_bound(data):
                 return data  # as nearly all do
             pieces.append(data)
-    except Exception:
+    except _NOT_BY_NAME:
         pieces.clear()
     # A piece that is large by itself is the user's own bytes.
     if not pieces or any(_is_bound(piece) for piece in pieces if len(pieces) == 1 or len(piece) < _LONGEST):
@@ -182,6 +186,8 @@ def _make_pickler() -> Callable[..., pickle.Pickler]:
                 return namespaces.reduced(obj)
             if type(obj) is ContextVar:
                 return contexts.reduced(obj)
+            if type(obj) is memoryview:
+                return _reduced_view(obj)
             by_value = getattr(type(obj), "_reduce_by_value", None)
             if by_value is not None and getattr(obj, "__module__", None) in ("__main__", "__mp_main__"):
                 return by_value(obj)
@@ -191,6 +197,23 @@ def _make_pickler() -> Callable[..., pickle.Pickler]:
             return reduced
 
     return ByValue
+
+
+def _reduced_view(view: memoryview) -> tuple[Any, ...]:
+    """How to make a view again: of the same bytes, in order of rows."""
+    whole: Any = view
+    if not view.c_contiguous:
+        whole = view.tobytes() if view.readonly else bytearray(view.tobytes())
+    return viewed, (pickle.PickleBuffer(whole), view.format, view.shape)
+
+
+def viewed(buffer: Any, form: Any, shape: Any) -> memoryview[Any]:
+    """A view of these bytes, in this format and of this shape; of single bytes, where Python can't make such a one."""
+    view = memoryview(buffer).cast("B")
+    try:
+        return view.cast(form, shape) if view.nbytes else view.cast(form)
+    except ValueError:  # structures, complex numbers, a foreign order of bytes
+        return view
 
 
 def packed_answer(answer: Answer) -> bytes | Large:
