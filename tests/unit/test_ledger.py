@@ -377,7 +377,8 @@ class AnyOrder(RuleBasedStateMachine):
         """One may get calls before it says that it is set up, if no other has; or it was told to end meanwhile."""
         number = self.pick(data, "starting")
         self.living[number].runs = True
-        self.living[number].ready = not any(each.held and not each.proven for each in self.living.values())
+        going = [each for each in self.living.values() if not each.ending and not each.lost]
+        self.living[number].ready = not any(each.held and not each.proven for each in going)
         self.act(self.ledger.worker_started(number))
 
     @precondition(lambda self: self.those("unproven"))

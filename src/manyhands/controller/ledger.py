@@ -262,7 +262,7 @@ class Ledger:
         if worker is None:
             return []
         worker.runs = True
-        if any(each.held and not each.proven for each in self._workers.values()):
+        if any(self._workers[other].held for other in self.unproven):
             return []
         return self._admit(number, worker)
 
