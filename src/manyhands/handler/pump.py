@@ -445,7 +445,12 @@ class Pump:
     def _hold(self, index: int, item: Any) -> None:
         """Has an item held that goes alone and may be sent again: the input may change it before."""
         holder = self._holder
-        if holder is None or not self.stream.is_waiting(index) or _is_fixed(item) or hasattr(item, "__next__"):
+        if (
+            holder is None
+            or not self.stream.is_waiting(index)
+            or _is_fixed(item)
+            or hasattr(type(item), "__next__")
+        ):
             return
         entry, again = self.stream.item(index), self._remake(index, item)
         # Arguments that were made of it when it was checked are nobody else's.
