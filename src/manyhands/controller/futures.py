@@ -125,7 +125,7 @@ class PoolFuture(CallFuture[T]):
     def _open(self) -> None:
         with self._condition:
             if self._news is not None:
-                self._result, self._exception = _opened(*self._news, f"in a submitted call of {self._called}")
+                self._result, self._exception = _opened(*self._news, self._called)
                 self._news = None
 
     # -- the desk's side --------------------------------------------------------------------------------------
@@ -325,8 +325,8 @@ class Desk:
         return [(0, 1)] if ticket in self._futures else []
 
 
-def _opened(news: News, worker: str, where: str) -> tuple[Any, BaseException | None]:
-    """Result and exception of a call, one of them None."""
+def _opened(news: News, worker: str, called: object) -> tuple[Any, BaseException | None]:
+    """Result and exception of a call, one of them None; ``called`` tells what was called, if that matters."""
     match news:
         case Frame(kind=kind) if kind == RETURNED:
             try:
@@ -350,5 +350,5 @@ def _opened(news: News, worker: str, where: str) -> tuple[Any, BaseException | N
             failed = news
         case Dropped():
             raise AssertionError("what was cancelled has no result")
-    explain(failed.error, failed.traceback, placed(where, (), worker))
+    explain(failed.error, failed.traceback, placed(f"in a submitted call of {called}", (), worker))
     return None, failed.error
