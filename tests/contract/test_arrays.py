@@ -832,6 +832,18 @@ def test_the_next_attempt_has_what_was_drawn(
     at_rest(pool)
 
 
+def test_a_pool_that_is_closed_before_the_next_attempt(tmp_path: Path) -> None:
+    """Is the error, wherever what was drawn lies."""
+    for size in (100, 100 * KIB):
+        own = Controller(1)
+        items = iter([numbered(size % 7, size)])
+        results = array_tasks.tried_again.map(items, args=(str(tmp_path),), backend=own)
+        until(lambda size=size: f"mark {size % 7}" in names(tmp_path), "it was tried")
+        own.close()
+        with pytest.raises(PoolClosed):
+            list(results)
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_worker_that_is_killed_as_it_sends(stage: str) -> None:
     """Wherever it was with its result: that item fails, others don't, and the pool goes on."""

@@ -57,8 +57,10 @@ MOST_BYTES: Final = 1 << 28
 the same time; of the second, if there is one. Few slots that are used in turn stay warm."""
 
 _TOUCH_SECONDS: Final = 2**-32
-_MOST_PATIENCE: Final = 0.02
 """A byte of memory that is touched for the first time takes about so long, four times what copying it does."""
+
+_MOST_PATIENCE: Final = 0.02
+"""Seconds that an item waits for memory that was used before, at most."""
 
 
 class Session:
@@ -170,10 +172,12 @@ class Session:
 
     def opened(self, held: Held) -> Any:
         """The item as it was when it was held; raises what unpickling it raises."""
-        packed = held.packed
-        if isinstance(packed, Stored):
-            return payload.loads_parts(self._dispatcher.memory.bank.copy(packed))
-        return payload.loads(packed)
+        packed, bank = held.packed, self._dispatcher.memory.bank
+        if not isinstance(packed, Stored):
+            return payload.loads(packed)
+        if not bank.has(packed.place.segment):
+            raise self._dispatcher.broken.error  # the pool was closed meanwhile
+        return payload.loads_parts(bank.copy(packed))
 
     def submit_held(self, ticket: int, held: Sequence[Any]) -> None:
         """Hands items to the pool that were held; those that could not be pickled come back at once."""

@@ -362,8 +362,8 @@ class Pump:
             items = items[:taken]
         else:
             self._blocks.submit_held(self.stream.added, items if held is None else held)
-        # What could not be pickled has failed by that, and is not tried again.
-        self.stream.send_block(items, held and [_kept(one) for one in held])
+        kept = None if held is None or self._holder is None else [_kept(one) for one in held]
+        self.stream.send_block(items, kept)
         return len(items)
 
     def _next_items(self, most: int) -> Sequence[Any]:
@@ -544,7 +544,7 @@ class Pump:
 
 
 def _kept(held: Any) -> Held | None:
-    """What is to be kept of an item, that was held, for its next attempts."""
+    """What is to be kept, for its next attempts, of an item that was held; one that can't be pickled has failed."""
     return held if type(held) is Held and not isinstance(held.packed, Failed) else None
 
 

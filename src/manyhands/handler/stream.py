@@ -111,14 +111,14 @@ class Stream:
 
         Args:
             items: these.
-            held: as they are now, for those that are tried again; None: they stay so.
+            held: as they are now, for those that are tried again; None: they stay so, or none is.
         """
         if not items or len(items) > self.room:
             raise WrongState(f"no room for {len(items)} items: {self!r}")
         index = self.added
         self.added += len(items)
         self.in_flight += len(items)
-        self._blocks.add(index, items, held if self.may_repeat else None)
+        self._blocks.add(index, items, held)
         return index
 
     def close_input(self) -> None:

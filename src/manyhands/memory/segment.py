@@ -120,7 +120,7 @@ class Segment:
                 offset += done
                 part = part[done:]
         with self._lock:
-            if begin <= -(-self._warm // mmap.PAGESIZE) * mmap.PAGESIZE:
+            if self.is_warm(begin):
                 self._warm = max(self._warm, end)  # there is no hole before it, which nobody has touched
                 if self._is_reused and end - begin <= _FEW:
                     self._map(end)
