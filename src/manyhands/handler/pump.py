@@ -561,9 +561,7 @@ def _same(call: Call, other: Call) -> bool:
 def _is_fixed(item: Any) -> bool:
     """Whether nothing can happen to an item until it is sent, nor is it large."""
     kind = type(item)
-    try:
-        if kind is tuple:
-            return _FIXED.issuperset(map(type, item)) or all(map(_is_fixed, item))
-        return kind in _FIXED or ((kind is str or kind is bytes) and len(item) < _SHORT)
-    except Exception:  # the hash of a type is its metaclass's, which may be the user's
-        return False
+    if kind is tuple:
+        return all(map(_is_fixed, item))
+    # The hash of a type is its metaclass's, which may be the user's.
+    return (type(kind) is type and kind in _FIXED) or ((kind is str or kind is bytes) and len(item) < _SHORT)
