@@ -9,11 +9,10 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cache
-from pathlib import Path
 from typing import Any, Final, Literal, Protocol, get_args
 
 from manyhands.calls import short_repr
@@ -185,46 +184,18 @@ class MapOptions:
     readonly: bool = False
 
     def __post_init__(self) -> None:
-        if self.workers is not None:
-            resolve_workers(self.workers)
-        check_backend(self.backend)
-        check_positive("threads", self.threads)
-        for name in ("max_tasks_per_worker", "max_memory_per_worker"):
-            if getattr(self, name) is not None:
-                check_positive(name, getattr(self, name))
-        for name in ("ordered", "readonly", "worker_bars"):
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name} must be True or False, not {short_repr(getattr(self, name))}")
-        if self.max_shared_memory is not None:
-            check_positive("max_shared_memory", self.max_shared_memory, least=0)
-        if self.timeout is not None:
-            check_seconds("timeout", self.timeout)
-            if isinstance(self.backend, str) and self.backend in ("inline", "threads"):
-                raise ValueError(
-                    f"timeout needs worker processes, which can be ended; backend={self.backend!r} has none"
-                )
-        if self.chunksize != "auto":
-            check_positive("chunksize", self.chunksize)
-        if self.buffersize is not None:
-            check_positive("buffersize", self.buffersize)
-        check_progress(self.progress)
-        self._check_records()
-        _check_choice("on_error", self.on_error, get_args(OnError))
-        if self.start_method is not None:
-            _check_choice("start_method", self.start_method, get_args(StartMethod))
-        for name in ("initializer", "finalizer"):
-            if getattr(self, name) is not None and not callable(getattr(self, name)):
-                raise TypeError(
-                    f"{name} must be a function without arguments, not {short_repr(getattr(self, name))}"
-                )
+        self._check(vars(self))
+
+    def _check(self, given: Mapping[str, Any]) -> None:
+        """Raises TypeError or ValueError, which name the option, for what is wrong with these of its options."""
+        for name, value in given.items():
+            _CHECKS[name](name, value)
+        if self.timeout is not None and isinstance(self.backend, str) and self.backend in ("inline", "threads"):
+            raise ValueError(
+                f"timeout needs worker processes, which can be ended; backend={self.backend!r} has none"
+            )
         if is_foreign(self.backend):
             self._check_foreign()
-
-    def _check_records(self) -> None:
-        if not isinstance(self.record, bool | str | os.PathLike) or self.record == "":
-            raise TypeError(f"record must be True, False or the path of a directory, not {self.record!r}")
-        if not isinstance(self.trace, str | os.PathLike | None) or self.trace == "":
-            raise TypeError(f"trace must be the path of a file, or None; not {self.trace!r}")
 
     def __repr__(self) -> str:
         return f"MapOptions({self.changes_text()})"
@@ -255,7 +226,11 @@ class MapOptions:
         if not changes:
             return self
         check_names(changes, option_names().union(own), who)
-        return replace(self, **changes)
+        changed = object.__new__(MapOptions)  # every map makes one: what has been checked is not checked again
+        vars(changed).update(vars(self))
+        vars(changed).update(changes)
+        changed._check(changes)
+        return changed
 
     def pool(self) -> PoolSettings:
         """The settings of the shared pool that these options ask for."""
@@ -445,8 +420,8 @@ def available_cores() -> int:
     return max(1, min(cores, math.ceil(quota))) if quota else cores
 
 
-_CGROUPS: Final = Path("/sys/fs/cgroup")
-_OWN_CGROUP: Final = Path("/proc/self/cgroup")
+_CGROUPS = "/sys/fs/cgroup"
+_OWN_CGROUP = "/proc/self/cgroup"
 
 
 def _cgroup_cores() -> float | None:
@@ -454,7 +429,7 @@ def _cgroup_cores() -> float | None:
     quotas = []
     for files in _quota_files(_CGROUPS, _OWN_CGROUP):
         try:
-            limit, period = " ".join([file.read_text() for file in files]).split()
+            limit, period = " ".join(map(_read, files)).split()
             if limit != "max" and int(limit) > 0:
                 quotas.append(int(limit) / int(period))
         except (OSError, ValueError):
@@ -463,7 +438,7 @@ def _cgroup_cores() -> float | None:
 
 
 @cache
-def _quota_files(top: Path, membership: Path) -> list[tuple[Path, ...]]:
+def _quota_files(top: str, membership: str) -> list[tuple[str, ...]]:
     """The files that may set a quota, a limit and its period each: every map asks, and most machines have few.
 
     Args:
@@ -471,15 +446,20 @@ def _quota_files(top: Path, membership: Path) -> list[tuple[Path, ...]]:
         membership: says which of them is this process's.
     """
     try:
-        own = membership.read_text()
+        own = _read(membership)
     except OSError:
         return []
     group = next((line.partition("::")[2] for line in own.splitlines() if line.startswith("0::")), "/")
-    path = top / group.lstrip("/")
-    above = [directory for directory in (path, *path.parents) if directory.is_relative_to(top)]
-    found: list[tuple[Path, ...]] = [(directory / "cpu.max",) for directory in above]  # any may set the limit
-    found.append((top / "cpu/cpu.cfs_quota_us", top / "cpu/cpu.cfs_period_us"))
-    return [files for files in found if all(file.exists() for file in files)]
+    names = [name for name in group.split("/") if name]
+    above = ["/".join((top, *names[:depth])) for depth in range(len(names), -1, -1)]
+    found: list[tuple[str, ...]] = [(f"{directory}/cpu.max",) for directory in above]  # any may set the limit
+    found.append((f"{top}/cpu/cpu.cfs_quota_us", f"{top}/cpu/cpu.cfs_period_us"))
+    return [files for files in found if all(map(os.path.exists, files))]
+
+
+def _read(file: str) -> str:
+    with open(file) as stream:  # noqa: PTH123  # every map asks, and a Path takes longer
+        return stream.read()
 
 
 def check_positive(name: str, value: object, least: int = 1) -> None:
@@ -504,3 +484,56 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise ValueError(
             f"{name} must be one of {', '.join(map(repr, choices))}, not {short_repr(value)}{near}"
         )
+
+
+def _check_chunksize(name: str, value: object) -> None:
+    if value != "auto":
+        check_positive(name, value)
+
+
+def _check_flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {short_repr(value)}")
+
+
+def _check_function(name: str, value: object) -> None:
+    if not callable(value):
+        raise TypeError(f"{name} must be a function without arguments, not {short_repr(value)}")
+
+
+def _check_record(name: str, value: object) -> None:
+    if not isinstance(value, bool | str | os.PathLike) or value == "":
+        raise TypeError(f"{name} must be True, False or the path of a directory, not {value!r}")
+
+
+def _check_trace(name: str, value: object) -> None:
+    if not isinstance(value, str | os.PathLike) or value == "":
+        raise TypeError(f"{name} must be the path of a file, or None; not {value!r}")
+
+
+def _optional(check: Callable[[str, Any], object]) -> Callable[[str, object], object]:
+    return lambda name, value: value is None or check(name, value)
+
+
+_CHECKS: Final[dict[str, Callable[[str, Any], object]]] = {
+    "workers": _optional(lambda name, value: resolve_workers(value, name)),
+    "threads": check_positive,
+    "backend": lambda _, value: check_backend(value),
+    "chunksize": _check_chunksize,
+    "buffersize": _optional(check_positive),
+    "ordered": _check_flag,
+    "timeout": _optional(check_seconds),
+    "progress": lambda _, value: check_progress(value),
+    "worker_bars": _check_flag,
+    "record": _check_record,
+    "trace": _optional(_check_trace),
+    "on_error": lambda name, value: _check_choice(name, value, get_args(OnError)),
+    "start_method": _optional(lambda name, value: _check_choice(name, value, get_args(StartMethod))),
+    "initializer": _optional(_check_function),
+    "finalizer": _optional(_check_function),
+    "max_tasks_per_worker": _optional(check_positive),
+    "max_memory_per_worker": _optional(check_positive),
+    "max_shared_memory": _optional(lambda name, value: check_positive(name, value, least=0)),
+    "readonly": _check_flag,
+}
+"""What is to hold of each option of a map, whatever the others are."""

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from manyhands import Controller, PoolBroken, WorkerDied, parallel
+from manyhands.controller import caretaker
 from tests.contract import executor_tasks as tasks
 from tests.contract.executors import EXECUTOR, STANDARD, held, make, ours, works
 from tests.helpers import DEADLINE, Fifo, ends_of, lines, until
@@ -88,6 +89,17 @@ def test_no_more_workers_than_asked_for(method: str, begun: Fifo, gate: Fifo) ->
         assert [future.result(DEADLINE) for future in futures] == list(range(30))
         pids |= {begun.line().split()[1] for _ in range(28)}
     assert len(pids) == 2
+
+
+@ours
+def test_the_first_fork_goes_first(monkeypatch: pytest.MonkeyPatch, begun: Fifo, gate: Fifo) -> None:
+    """Others are forked when it has begun and calls wait still; for quick ones it is enough."""
+    monkeypatch.setattr(caretaker, "_FIRST_SECONDS", 2 * DEADLINE)
+    with Controller(4, start_method="fork") as pool:
+        assert len(set(pool.map(tasks.pid, range(20)))) == 1
+        assert len(pool.dispatcher.handles) == 1
+        with held(pool, begun, gate, 4):
+            assert len(pool.dispatcher.handles) == 4
 
 
 def test_an_idle_worker_is_used_again(method: str) -> None:

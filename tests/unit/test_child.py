@@ -6,6 +6,8 @@ import os
 import sys
 from typing import Any, cast
 
+import pytest
+
 from manyhands.workers.channel import RUN, TOLD, Frame, message_of
 from manyhands.workers.child import Child
 from manyhands.workers.messages import Forget, Forgotten, Load
@@ -26,6 +28,8 @@ class Stub:
 
     threads = 2
     limit = 0
+    guarded = True
+    is_left = False
 
     def __init__(self) -> None:
         self.sent: list[object] = []
@@ -66,6 +70,47 @@ def test_it_says_so_when_nobody_uses_it_any_more() -> None:
 
     child.run(cast("Any", Lane(answered)), Frame(RUN, work=7))
     assert work.closed and stub.sent == [Forgotten(7)]
+
+
+class Unguarded(Stub):
+    """One that is guarded, or whose parent is gone, once it was asked so often."""
+
+    def __init__(self, looks: int, parent_lives: bool) -> None:
+        super().__init__()
+        self.looks = looks
+        self.parent_lives = parent_lives
+        self.loaded: list[object] = []
+
+    @property
+    def guarded(self) -> bool:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether it may begin."""
+        self.looks -= 1
+        return self.looks < 0 and self.parent_lives
+
+    @property
+    def is_left(self) -> bool:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether nobody is there who could have it guarded."""
+        return self.looks < 0 and not self.parent_lives
+
+    def get(self, blob: object, kept: bool) -> object:
+        """Notes that the user's code was loaded."""
+        self.loaded.append(blob)
+        assert self.looks < 0
+        return blob
+
+
+@pytest.mark.parametrize("looks", [0, 1, 5])
+def test_nothing_is_loaded_before_it_is_guarded(looks: int) -> None:
+    """The user's code may start what only a guard would end. Without a parent, nobody will ever guard it."""
+    stub, work = Unguarded(looks, parent_lives=True), Work()
+    child = Child(cast("Any", stub), cast("Any", stub), cast("Any", stub))
+    child.take(Load(7, os.getcwd(), list(sys.path), cast("Any", work)))
+    assert stub.loaded == [work]
+    left = Unguarded(looks, parent_lives=False)
+    child = Child(cast("Any", left), cast("Any", left), cast("Any", left))
+    with pytest.raises(EOFError):
+        child.take(Load(7, os.getcwd(), list(sys.path), cast("Any", work)))
+    assert left.loaded == []
 
 
 def test_it_says_so_at_once_if_nobody_uses_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import pickle
 import socket
 import sys
@@ -958,8 +959,17 @@ def test_the_flusher_takes_while_the_lane_goes_on(
     raise AssertionError("a look has no end")
 
 
-def flushers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "manyhands-flusher"]
+class Ending(Flusher):
+    """One whose thread says when it ends; and whether there was any."""
+
+    ended: threading.Event | None = None
+
+    def _serve(self) -> None:
+        self.ended = threading.Event()
+        try:
+            super()._serve()
+        finally:
+            self.ended.set()
 
 
 def test_the_flusher_is_a_thread() -> None:
@@ -974,14 +984,13 @@ def test_the_flusher_is_a_thread() -> None:
             sent.set()
             raise BrokenPipeError
 
-    flusher = Flusher(list, send)
+    flusher = Ending(list, send)
     lane = Lane(0, bench.marker, send, flusher)
     flusher.watch(lane)
-    assert flushers() == []
+    assert flusher.ended is None
     lane.run(piece([0, 1, 2], WATCH), Task(lambda item: item if item < 2 else sent.wait(60)))
     lane.push()
-    for thread in flushers():
-        thread.join()
+    assert flusher.ended is not None and flusher.ended.wait(60)
     assert bench.values() == {0: 0, 1: 1, 2: True}
     bench.close()
 
@@ -989,13 +998,13 @@ def test_the_flusher_is_a_thread() -> None:
 def test_a_lane_does_without_a_flusher(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no thread can be started, calls run, and the next piece tries again."""
 
-    def never(self: threading.Thread) -> None:
+    def never(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threading.Thread, "start", never)
+    monkeypatch.setattr(_thread, "start_new_thread", never)
     bench.flusher.attend()
     bench.flusher.attend()
-    assert bench.flusher._thread is None and not bench.flusher._awake
+    assert not bench.flusher._runs and not bench.flusher._awake
 
 
 def test_a_flusher_that_rested_is_there_again() -> None:
@@ -1004,7 +1013,7 @@ def test_a_flusher_that_rested_is_there_again() -> None:
     bench.in_look = True
     sent, rested = threading.Event(), threading.Event()
 
-    class Watched(Flusher):
+    class Watched(Ending):
         def look(self, now: float) -> bool:
             runs = super().look(now)
             if not runs:
@@ -1027,7 +1036,6 @@ def test_a_flusher_that_rested_is_there_again() -> None:
         lane.run(piece(list(range(begin, begin + 3)), WATCH, begin=begin), step)
         lane.push()
         assert begin or rested.wait(60)
-    for thread in flushers():
-        thread.join()
+    assert flusher.ended is not None and flusher.ended.wait(60)
     assert bench.values() == {0: 0, 1: 1, 2: True, 3: 3, 4: 4, 5: True}
     bench.close()

@@ -222,6 +222,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def those(self, which: str) -> list[int]:
         wanted = {
+            "unborn": lambda worker: not worker.ready and not worker.runs,
             "starting": lambda worker: not worker.ready,
             "unproven": lambda worker: not worker.proven,
             "ready": lambda worker: worker.ready,
@@ -381,6 +382,16 @@ class AnyOrder(RuleBasedStateMachine):
         self.living[number].ready = not any(each.held and not each.proven for each in going)
         self.act(self.ledger.worker_started(number))
 
+    @precondition(lambda self: self.those("unborn"))
+    @rule(data=st.data())
+    def withdraw(self, data: st.DataObject) -> None:
+        """One whose process was not started yet is not needed any more, if nothing waits."""
+        number = self.pick(data, "unborn")
+        needless = not self.waiting() and not self.living[number].ending
+        assert self.ledger.withdraw(number) is needless
+        if needless:
+            del self.living[number]
+
     @precondition(lambda self: self.those("unproven"))
     @rule(data=st.data())
     def worker_ready(self, data: st.DataObject) -> None:
@@ -505,6 +516,8 @@ class AnyOrder(RuleBasedStateMachine):
         first = mine[0]
         if (LOADING, 0) in running and first == worker.held[0]:
             return [first], []
+        if not worker.proven:
+            return [], []
         self.in_vain[first] += 1  # who has been sent in vain too often is taken for the cause
         return ([first], []) if self.in_vain[first] >= START_ATTEMPTS else ([], [])
 
@@ -528,6 +541,9 @@ class AnyOrder(RuleBasedStateMachine):
             assert worker.ending or (ledger.workers[number] is WorkerState.LOST) == worker.lost
             suspects = [key for key in worker.held if self.calls[key].suspect]
             assert not suspects or len(worker.held) == 1
+        assert ledger.has_proven == any(
+            worker.proven and not worker.ending and not worker.lost for worker in self.living.values()
+        )
         assert set(ledger.unproven) == {
             number
             for number, worker in self.living.items()

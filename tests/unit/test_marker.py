@@ -52,6 +52,18 @@ def test_the_parent_reads_what_the_worker_notes(sides: tuple[Marker, Marker]) ->
     assert parent.running() == []
 
 
+def test_the_worker_sees_that_it_is_guarded(sides: tuple[Marker, Marker]) -> None:
+    """Not at first; then for good, whatever else is noted."""
+    parent, worker = sides
+    assert not worker.guarded
+    note(worker, 0, -1, -1)
+    parent.recall()
+    worker.loads(True)
+    assert not worker.guarded
+    parent.guarded = True
+    assert worker.guarded and worker.running() == [(LOADING, 0)]
+
+
 def test_the_first_note_of_all_is_no_recall(sides: tuple[Marker, Marker]) -> None:
     """The epoch is 0 until the parent recalls, and each recall raises it where the worker sees it."""
     parent, worker = sides

@@ -81,10 +81,10 @@ def test_quotas_of_control_groups(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: str, quotas: dict[str, str], cores: float | None
 ) -> None:
     """The least of the process's own group and of those above it; read anew each time."""
-    monkeypatch.setattr(settings, "_CGROUPS", tmp_path / "groups")
-    monkeypatch.setattr(settings, "_OWN_CGROUP", tmp_path / "own")
+    monkeypatch.setattr(settings, "_CGROUPS", str(tmp_path / "groups"))
+    monkeypatch.setattr(settings, "_OWN_CGROUP", str(tmp_path / "own"))
     assert settings._cgroup_cores() is None
-    monkeypatch.setattr(settings, "_OWN_CGROUP", tmp_path / "mine")
+    monkeypatch.setattr(settings, "_OWN_CGROUP", str(tmp_path / "mine"))
     (tmp_path / "mine").write_text(f"{group}\n")
     for name, text in quotas.items():
         (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)

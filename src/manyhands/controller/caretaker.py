@@ -28,7 +28,15 @@ from manyhands.memory.exchange import Exchange, sockets
 from manyhands.shutdown import at_end, ends_by_error
 from manyhands.workers.channel import ParentChannel
 from manyhands.workers.guard import guard
-from manyhands.workers.launch import LAUNCHERS, Ended, Started, end_group, fork_server, forks_for_itself
+from manyhands.workers.launch import (
+    LAUNCHERS,
+    Ended,
+    Started,
+    end_group,
+    fork_server,
+    forks_bare,
+    forks_for_itself,
+)
 from manyhands.workers.marker import send_marker
 
 if TYPE_CHECKING:
@@ -52,6 +60,9 @@ DOZE_SECONDS: Final = 1.0
 START_SECONDS: Final = 30.0
 """A worker that was forked, has nothing of the user's to do first, and says nothing for so long is stuck."""
 
+_FIRST_SECONDS: Final = 0.004
+"""So long other forks wait for the first worker of a pool to begin."""
+
 _REAP_SECONDS: Final = 0.02
 
 
@@ -62,6 +73,7 @@ class Caretaker:
         self._dispatcher = dispatcher
         self._idle_seconds = idle_seconds
         self._ends_when_idle = ends_when_idle
+        self._forks = dispatcher.settings.start_method == "fork"
         self._launcher = LAUNCHERS[dispatcher.settings.start_method]()
         self._orders: deque[Callable[[], list[Action]]] = deque()
         self._callbacks: deque[Callable[[], object]] = deque()
@@ -225,8 +237,10 @@ class Caretaker:
             handle.channel.at_end or handle.pid is None or handle.doomed
             for handle in dispatcher.handles.values()
         )
-        if self._orders or self._callbacks or self._starts:
+        if self._orders or self._callbacks:
             return 0.0
+        if self._starts:
+            return self._held_back()
         if dispatcher.ledger.state is PoolState.CLOSED or unreaped:
             return _REAP_SECONDS
         if leads and dispatcher.expects:
@@ -330,10 +344,26 @@ class Caretaker:
 
     def _start_workers(self) -> int:
         done = 0
-        while self._starts:
-            self._start(self._starts.popleft())
+        while True:
+            with self._dispatcher.lock:
+                if not self._starts or self._held_back():
+                    return done
+                number = self._starts.popleft()
+            self._start(number)
             done += 1 + self._reap()
-        return done
+
+    def _held_back(self) -> float:
+        """For how many seconds no further worker is to be started: the first one that is forked goes first.
+
+        A fork holds the interpreter, and whoever writes to memory afterwards copies it: both would be in the way of the
+        first call, and of its answer. Under the lock.
+        """
+        dispatcher = self._dispatcher
+        unproven = dispatcher.ledger.unproven if self._forks else []
+        if not unproven or dispatcher.ledger.has_proven:
+            return 0.0
+        since = min(dispatcher.handles[number].since for number in unproven)
+        return max(0.0, since + _FIRST_SECONDS - time.monotonic())
 
     def _start(self, number: int) -> None:
         dispatcher = self._dispatcher
@@ -345,25 +375,34 @@ class Caretaker:
                 their_side.close()
                 side.setblocking(False)
                 channel = ParentChannel(ours)
+                exchange = Exchange(side, dispatcher.memory.bank, dispatcher.shared_by_worker // 2)
+                handle = Handle(channel, marker, exchange, since=time.monotonic())
                 with dispatcher.lock:
-                    if dispatcher.ledger.workers.get(number) is not WorkerState.STARTING:
-                        self._not_wanted(number)
-                        return
-                    exchange = Exchange(side, dispatcher.memory.bank, dispatcher.shared_by_worker // 2)
-                    dispatcher.add_worker(number, Handle(channel, marker, exchange))
+                    dispatcher.begin()
+                    wanted = self._is_wanted(number)
+                    if wanted:
+                        dispatcher.add_worker(number, handle)
+                        dispatcher.set_up(number, handle)
+                        if self._forks:  # not afterwards, when what is written to must be copied first
+                            dispatcher.admit(number)
+                    dispatcher.end()
+                if not wanted:
+                    return
                 undo.pop_all()
                 with theirs:
                     self._launcher.launch(number, theirs)
             except (OSError, RuntimeError) as error:  # at its very end a program can't start anything
                 self._not_started(number, error)
 
-    def _not_wanted(self, number: int) -> None:
-        """The worker was told to end before it began. Under the lock."""
-        dispatcher = self._dispatcher
-        if number in dispatcher.ledger.workers:
-            dispatcher.begin()
-            dispatcher.act(dispatcher.ledger.worker_ended(number))
-            dispatcher.end()
+    def _is_wanted(self, number: int) -> bool:
+        """Whether a worker that was to be started still is. Under the lock, in a change."""
+        ledger = self._dispatcher.ledger
+        if ledger.withdraw(number):
+            return False
+        state = ledger.workers.get(number)
+        if state not in (None, WorkerState.STARTING):  # it was told to end before it began
+            self._dispatcher.act(ledger.worker_ended(number))
+        return state is WorkerState.STARTING
 
     def _not_started(self, number: int, error: OSError | RuntimeError) -> None:
         dispatcher = self._dispatcher
@@ -412,20 +451,18 @@ class Caretaker:
     def _started(self, number: int, handle: Handle, pid: int) -> None:
         """A worker's process runs; of the user's code nothing does before it is guarded. Under the lock."""
         dispatcher = self._dispatcher
-        handle.pid, handle.since = pid, time.monotonic()
-        if not (dispatcher.settings.sets_up or handle.doomed):
-            dispatcher.set_up(number, handle, pid)  # meanwhile a guard is started, if there is none
+        handle.pid, handle.since, handle.name = pid, time.monotonic(), dispatcher.name_of(pid)
         self._have_guarded(handle, pid)
         if handle.doomed:
             end_group(pid)
             return
-        if dispatcher.settings.sets_up:
-            dispatcher.set_up(number, handle, pid)
-        dispatcher.admit(number)
+        handle.marker.guarded = True
+        if not self._forks:
+            dispatcher.admit(number)
 
     def _have_guarded(self, handle: Handle, pid: int) -> None:
         try:
-            guard.watch(pid, fork=self._dispatcher.settings.start_method == "fork")
+            guard.watch(pid, self._forks)
         except OSError as error:
             handle.doomed = True
             handle.ended_by = f"was ended, since no guard can be started for it: {error}"
@@ -514,6 +551,8 @@ def close_all() -> None:
 
 def _disown_all() -> None:
     global _living_lock
+    if forks_bare():
+        return
     _living_lock = threading.Lock()
     for dispatcher in list(_living):
         dispatcher.disown(silently=forks_for_itself())

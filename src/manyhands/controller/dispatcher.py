@@ -127,7 +127,6 @@ class Dispatcher:
             finalizer=payload.dumps(settings.finalizer) if settings.finalizer else b"",
             max_memory=settings.max_memory or 0,
             max_shared=self.shared_by_worker,
-            environment=settings.environment(),
         )
         self.memory = PoolMemory(settings.shared_bytes())
         self.reader = Reader(self)
@@ -185,9 +184,12 @@ class Dispatcher:
             self.end()
         self.caretaker.start()
 
-    def set_up(self, number: int, handle: Handle, pid: int) -> None:
-        """A worker's process runs: it is told what it is. Under the lock."""
-        handle.name = f"{_host()}:{pid}"
+    def name_of(self, pid: int) -> str:
+        """The name of the worker with this process id."""
+        return f"{_host()}:{pid}"
+
+    def set_up(self, number: int, handle: Handle) -> None:
+        """A worker is told what it is. Under the lock."""
         self._write(handle, [control(self._setup_of(number))])
 
     def admit(self, number: int) -> None:
@@ -204,7 +206,11 @@ class Dispatcher:
         except OSError:
             directory = "/"  # where this process was is gone
         return self._setup(
-            number=number, variables=variables, directory=directory, sys_path=list(search_path())
+            number=number,
+            variables=variables,
+            directory=directory,
+            sys_path=list(search_path()),
+            environment=self.settings.environment(),
         )
 
     def new_ticket(self) -> int:

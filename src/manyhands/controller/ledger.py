@@ -11,7 +11,7 @@ is a *piece*: a stretch of one ticket. Its guarantees, whatever the order of eve
    has handed it back;
 3. when a worker ends, only the call it was at is told dead or, if it was killed for calls, only those; what else
    it had not answered goes first again. Where several ran at once, each goes again with nothing beside it. A call
-   that no worker began before it ended is at fault once START_ATTEMPTS workers have ended so;
+   that no worker began before it ended is at fault once START_ATTEMPTS workers that were set up have ended so;
 4. the calls of a group are sent in the order of their submission, except for those; groups take turns;
 5. no more than ``limit`` workers live at once, not counting those that are ending or finish abandoned calls.
 """
@@ -43,6 +43,9 @@ from manyhands.workers.marker import LOADING
 
 START_ATTEMPTS: Final = 3
 """After so many workers in a row that ended before they were ready, the pool gives up."""
+
+
+_ENDS: Final = (WorkerState.LOST, WorkerState.ENDING)
 
 
 class PoolState(Enum):
@@ -115,12 +118,16 @@ class Ledger:
     @property
     def unproven(self) -> list[int]:
         """The workers that should soon say that they are set up."""
-        ends = (WorkerState.LOST, WorkerState.ENDING)
         return [
             number
             for number, worker in self._workers.items()
-            if worker.runs and not worker.proven and worker.state not in ends
+            if worker.runs and not worker.proven and worker.state not in _ENDS
         ]
+
+    @property
+    def has_proven(self) -> bool:
+        """Whether a worker has said that it is set up, and is not about to end."""
+        return any(worker.proven and worker.state not in _ENDS for worker in self._workers.values())
 
     def knows(self, ticket: int) -> bool:
         """Whether calls of the ticket have not ended."""
@@ -252,6 +259,14 @@ class Ledger:
         return actions
 
     # -- what happens to workers ----------------------------------------------------------------------------
+
+    def withdraw(self, number: int) -> bool:
+        """The worker's process was not started yet. If nothing waits any more, it is not to be; returns whether so."""
+        worker = self._workers.get(number)
+        if worker is None or worker.state is not WorkerState.STARTING or self._queues.waiting:
+            return False
+        del self._workers[number]
+        return True
 
     def worker_started(self, number: int) -> list[Action]:
         """The worker's process runs, and none of the user's code has to before the first call: it may get that.
@@ -494,6 +509,8 @@ class Ledger:
         guilty = [call for call in running if any(piece.has(*call) for piece in pieces)]
         if guilty or not pieces:
             return guilty
+        if not worker.proven:
+            return []  # it never came to that
         first = pieces[0].ticket, pieces[0].begin
         if any(ticket == LOADING for ticket, _ in running) and worker.pieces[0] is pieces[0]:
             return [first]

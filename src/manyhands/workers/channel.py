@@ -7,6 +7,7 @@ the socket does not take waits in an outbox, and what has arrived in part waits 
 
 from __future__ import annotations
 
+import mmap
 import pickle
 import select
 import socket
@@ -97,7 +98,8 @@ class Inbox:
     """Puts frames together from bytes as they arrive. A large body is read into its place, and never copied."""
 
     def __init__(self) -> None:
-        self._buffer = memoryview(bytearray(_READ))  # fresh memory for each read would cost more than the read
+        # Fresh memory for each read would cost more than the read; and this is there only when something is read.
+        self._buffer = memoryview(mmap.mmap(-1, _READ, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         self._rest = b""
         self._head: tuple[Any, ...] = ()
         self._body: bytearray | None = None
@@ -199,6 +201,13 @@ class WorkerChannel:
                 if self._frames:
                     return self._frames.popleft()
                 self._frames.extend(self._inbox.receive(self._end))
+
+    @property
+    def is_left(self) -> bool:
+        """Whether the parent has closed its end."""
+        poll = select.poll()
+        poll.register(self._end, 0)
+        return bool(poll.poll(0))
 
     def _has_come(self) -> bool:
         try:

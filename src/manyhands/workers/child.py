@@ -11,9 +11,10 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections import deque
 from importlib import _bootstrap
-from typing import Any
+from typing import Any, Final
 
 from manyhands.calls import Failed, add_note, traceback_text
 from manyhands.workers import namespaces, payload, place, pulse
@@ -26,6 +27,9 @@ from manyhands.workers.messages import Beat, Forget, Forgotten, Full, Load, Mess
 from manyhands.workers.outlet import Outlet
 from manyhands.workers.shared import SharedMemory
 from manyhands.workers.tether import tether
+
+_GUARD_SECONDS: Final = 0.0001
+"""Between two looks whether a guard is there: mostly it is before it is asked for."""
 
 
 def main(descriptor: int) -> None:
@@ -185,6 +189,7 @@ class Child:
         """Does what the parent says; returns whether to go on."""
         match message:
             case Load(number):
+                self._await_guard()
                 self._marker.loads(True)
                 self._outlet.adopt(message.levels)
                 self._works[number] = _Opened(message, _loaded(message, self._shared))
@@ -241,6 +246,8 @@ class Child:
                 _go_to(setup)
             except OSError:
                 pass  # the caller's directory is gone; an initializer may not need it
+            if setup.initializer or setup.finalizer:
+                self._await_guard()
             end = payload.loads(setup.finalizer) if setup.finalizer else None
             if setup.initializer:
                 payload.loads(setup.initializer)()
@@ -253,6 +260,13 @@ class Child:
             self._memory = MemoryWatch(setup.max_memory)
         self._send(Ready())
         return end
+
+    def _await_guard(self) -> None:
+        """What comes next runs the user's code, which may start anything: somebody must be there to end that."""
+        while not self._marker.guarded:
+            if self._channel.is_left:
+                raise EOFError("the parent is gone")
+            time.sleep(_GUARD_SECONDS)
 
     def look_at_memory(self) -> None:
         """Tells the parent once when it is too much."""

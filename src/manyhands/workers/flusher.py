@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
 import time
 from collections.abc import Callable
@@ -36,7 +37,7 @@ class Flusher:
         self._unbegun = unbegun
         self._send = send
         self._lanes: list[Lane] = []
-        self._thread: threading.Thread | None = None
+        self._runs = False
         self._wanted = threading.Event()
         self._awake = False
         self._seen: dict[Lane, _Seen] = {}
@@ -50,14 +51,14 @@ class Flusher:
         if self._awake:
             return
         self._awake = True
-        if self._thread is None:
-            thread = threading.Thread(target=self._serve, name="manyhands-flusher", daemon=True)
+        if not self._runs:
             try:
-                thread.start()
+                # No ``Thread``: that would wait for the other to begin, and the first call with it.
+                _thread.start_new_thread(self._serve, ())
             except RuntimeError:  # no more threads: what waits behind a slow call waits for it, then
                 self._awake = False
                 return
-            self._thread = thread
+            self._runs = True
         self._wanted.set()
 
     def look(self, now: float) -> bool:

@@ -132,7 +132,7 @@ def _start(fork: bool) -> tuple[int, int]:
     theirs, ours = os.pipe()
     os.set_blocking(ours, False)
     try:
-        pid = launch.fork(partial(guard_process.become, os.getpid(), theirs)) if fork else None
+        pid = launch.fork(partial(guard_process.become, os.getpid(), theirs), bare=True) if fork else None
         return (_start_program(theirs) if pid is None else pid), ours
     except BaseException:
         os.close(ours)

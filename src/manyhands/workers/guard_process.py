@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _QUIET_SECONDS = 0.5
+_NAP_SECONDS = 0.005
 _RECORD, _RELEASED = b".claim-record", b".released-record"  # as ``claims.names`` has it
 
 
@@ -249,6 +250,9 @@ def _become_program(parent: int, text: bytes) -> None:
 
 def become(parent: int, end: int) -> None:
     """The whole life of a process that was forked to be the guard, told what to do through the descriptor ``end``."""
+    time.sleep(
+        _NAP_SECONDS
+    )  # what it is told waits; and so does the first call for its worker, which begins now too
     os.setsid()  # a session of its own keeps Ctrl-C and a closing terminal away from it
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():

@@ -30,16 +30,21 @@ and who waits for their end would wait for it."""
 
 
 _forking = 0
+_bare = False
 
 
-def fork(body: Callable[[], object]) -> int | None:
+def fork(body: Callable[[], object], bare: bool = False) -> int | None:
     """Forks this process; the child calls ``body`` and ends. Returns its process id.
 
     None: there is no child. Once the main thread has ended, Python forks no more (from 3.12 on).
+
+    Args:
+        body: what the child does.
+        bare: it uses nothing of the library, and closes all that is open by itself.
     """
-    global _forking
+    global _forking, _bare
     with starting, _signals_held():
-        _forking = threading.get_ident()
+        _forking, _bare = threading.get_ident(), bare
         try:
             pid = os.fork()
         except RuntimeError:
@@ -57,6 +62,11 @@ def fork(body: Callable[[], object]) -> int | None:
 def forks_for_itself() -> bool:
     """In a child that was just forked: whether it is the library's, not the user's."""
     return _forking == threading.get_ident()
+
+
+def forks_bare() -> bool:
+    """In a child that was just forked: whether it will use nothing of the library."""
+    return _bare and forks_for_itself()
 
 
 @contextmanager

@@ -4,8 +4,9 @@ A note costs a worker some 25 ns. The parent reads it while the worker runs (is 
 it is dead (which call killed it?). The memory has no name that could be left behind: its descriptor travels over
 the worker's channel, before the first frame, and with it the socket for those of other shared memory.
 
-It holds whole numbers of 8 bytes: how often its work was recalled; whether the worker is loading a function; and two
-for each of its threads: ticket and position.
+It holds whole numbers of 8 bytes: how often its work was recalled; whether the worker is loading a function; two for
+each of its threads: ticket and position; and whether a guard knows of the worker, which runs nothing of the user's
+before.
 """
 
 from __future__ import annotations
@@ -48,6 +49,15 @@ class Marker:
         """The worker begins or ends to load a function."""
         self.numbers[1] = loading
 
+    @property
+    def guarded(self) -> bool:
+        """Whether the worker's end is seen to, so that it may begin."""
+        return bool(self.numbers[-1])
+
+    @guarded.setter
+    def guarded(self, guarded: bool) -> None:
+        self.numbers[-1] = guarded
+
     def recall(self) -> int:
         """Tells the worker to hand back what it has not begun; returns the new epoch."""
         self.numbers[0] += 1
@@ -85,4 +95,4 @@ def receive_marker(end: socket.socket) -> tuple[Marker, socket.socket]:
 
 
 def _size(threads: int) -> int:
-    return 8 * (2 * threads + 2)
+    return 8 * (2 * threads + 3)

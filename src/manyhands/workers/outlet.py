@@ -13,6 +13,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from functools import cached_property
 from types import ModuleType
 from typing import Any, Final, NamedTuple, cast
 
@@ -61,7 +62,7 @@ class Outlet:
 
     def open(self) -> None:
         """From now on."""
-        self._streams = (Lines(self, STDOUT, _anew(sys.stdout)), Lines(self, STDERR, _anew(sys.stderr)))
+        self._streams = (Lines(self, STDOUT, sys.stdout), Lines(self, STDERR, sys.stderr))
         sys.stdout, sys.stderr = self._streams
         warnings.showwarning = self._warn
         if "logging" in sys.modules:
@@ -140,14 +141,18 @@ class Lines(io.TextIOBase):
     Args:
         outlet: takes it.
         what: names the stream.
-        real: what it stands for, and where a process that was forked from the worker writes.
+        stream: what it stands for, and where a process that was forked from the worker writes.
     """
 
-    def __init__(self, outlet: Outlet, what: int, real: Any) -> None:
+    def __init__(self, outlet: Outlet, what: int, stream: Any) -> None:
         self._outlet = outlet
         self._what = what
-        self._real = real
+        self._stream = stream
         self._begun = threading.local()
+
+    @cached_property
+    def _real(self) -> Any:
+        return _anew(self._stream)
 
     def write(self, text: str, /) -> int:
         """Takes text; of each thread lines stay whole."""
