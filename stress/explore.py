@@ -35,7 +35,9 @@ LARGE = {
     "torn slots, and a crash": lambda: Explorer(
         faults=Faults(torn=1, crashes=1), knobs=BARE, clocks=True, quick=True
     ),
-    "three, one of which dies": lambda: Explorer(workers=3, faults=Faults(crashes=1), quick=True),
+    "three, one of which dies": lambda: Explorer(
+        workers=3, faults=Faults(crashes=1), program=compute(moves=True), quick=True
+    ),
     "late effects, and a crash": lambda: Explorer(
         faults=Faults(delays=1, crashes=1, suspicions=1), quick=True, liveness=True
     ),
@@ -93,6 +95,7 @@ def world(seed: int, workers: int) -> Wanderer:
         attempts=draw.randint(2, 3),
         reopen=draw.choice([-1, -1, 3]),
         durable=volatile,
+        moves=knobs.links and knobs.moves and not knobs.caches and draw.random() < 0.7,  # as on local disks
     )
     others = (collect(),) if draw.random() < 0.4 else ()
     return Wanderer(

@@ -532,15 +532,10 @@ def test_the_disk_is_asked_in_order(tmp_path: Path) -> None:
             assert not any(sync in disk.operations for sync in syncs)
             continue
         commit = next(each for each in disk.operations if isinstance(each, Link) and each.target == log.slot(1))
-        steps: list[Operation] = [
-            syncs[0],
-            commit,
-            Link(mine.staging, log.final),
-            syncs[1],
-            filesystem.Remove(mine.staging),
-        ]
+        steps: list[Operation] = [syncs[0], commit, RenameNew(mine.staging, log.final), syncs[1]]
         places = [disk.operations.index(step) for step in steps]
         assert places == sorted(places)
+        assert filesystem.Remove(mine.staging) not in disk.operations
 
 
 def test_a_committed_staging_beside_its_output_goes(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ STRESSED = Faults(crashes=2, suspicions=2, lost_replies=1, stale_looks=1)
 NO_LINKS = Knobs(links=False)
 NFS = Knobs(caches=True)
 SSHFS = Knobs(moves=False, taken=errno.EPERM)
+MOVING = compute(moves=True)
 WHOLE_SECONDS = Knobs(grain=2, skews=(0, 3600), by_client=True)
 
 
@@ -39,10 +40,11 @@ WHOLE_SECONDS = Knobs(grain=2, skews=(0, 3600), by_client=True)
     [
         pytest.param(Explorer(), id="no faults"),
         pytest.param(Explorer(faults=EVERYTHING, liveness=True), id="one of each"),
-        pytest.param(Explorer(faults=STRESSED), id="two crashes and suspicions"),
+        pytest.param(Explorer(faults=EVERYTHING, program=MOVING, liveness=True), id="one of each, local"),
+        pytest.param(Explorer(faults=STRESSED, program=MOVING), id="two crashes and suspicions"),
         pytest.param(Explorer(faults=EVERYTHING, knobs=NO_LINKS), id="no hard links"),
         pytest.param(
-            Explorer(faults=Faults(1, 1, 0, 1), program=compute(first="fail"), liveness=True),
+            Explorer(faults=Faults(1, 1, 0, 1), program=compute(first="fail", moves=True), liveness=True),
             id="failing first",
         ),
         pytest.param(
@@ -52,18 +54,28 @@ WHOLE_SECONDS = Knobs(grain=2, skews=(0, 3600), by_client=True)
         pytest.param(
             Explorer(faults=Faults(2, 1, 1, 1), program=compute(max_crashes=2)), id="two crashes are too many"
         ),
-        pytest.param(Explorer(faults=Faults(1, 1, 0, 0), logs=SEVERAL, liveness=True), id="two files"),
+        pytest.param(
+            Explorer(faults=Faults(1, 1, 0, 0), program=MOVING, logs=SEVERAL, liveness=True), id="two files"
+        ),
         pytest.param(
             Explorer(faults=Faults(1, 0, 0, 1), logs=SEVERAL, knobs=NO_LINKS), id="two files without links"
         ),
-        pytest.param(Explorer(workers=3), id="three workers"),
+        pytest.param(Explorer(workers=3, program=MOVING), id="three workers"),
         pytest.param(
             Explorer(faults=Faults(stale_looks=2, suspicions=1), knobs=NFS, liveness=True),
             id="clients that remember names",
         ),
         pytest.param(Explorer(faults=Faults(delays=1, suspicions=1), quick=True), id="late effects"),
         pytest.param(
-            Explorer(faults=Faults(errors=1), errnos=(errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EPERM)),
+            Explorer(faults=Faults(delays=1, suspicions=1), program=MOVING, quick=True),
+            id="late effects, local",
+        ),
+        pytest.param(
+            Explorer(
+                faults=Faults(errors=1),
+                program=MOVING,
+                errnos=(errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EPERM),
+            ),
             id="errors",
         ),
         pytest.param(
@@ -76,7 +88,8 @@ WHOLE_SECONDS = Knobs(grain=2, skews=(0, 3600), by_client=True)
             id="leases, by clocks that disagree",
         ),
         pytest.param(
-            Explorer(workers=1, others=(collect(),), faults=Faults(crashes=1)), id="gc beside one that dies"
+            Explorer(workers=1, others=(collect(),), faults=Faults(crashes=1), program=MOVING),
+            id="gc beside one that dies",
         ),
     ],
 )
@@ -120,7 +133,9 @@ def drop_what_is_committed(me: Claimant, mine: Mine, record: Fail | Release) -> 
     return Recorded() if won else Fenced()
 
 
-def publish_without_commit(me: Claimant, mine: Mine, *, durable: bool = True) -> fs.Steps[Any]:
+def publish_without_commit(
+    me: Claimant, mine: Mine, *, durable: bool = True, moves: bool = False
+) -> fs.Steps[Any]:
     """Publish when no slot above mine is taken, without taking it."""
     if (yield from protocol.look(mine.log.slot(mine.slot + 1))) is not None:
         return Fenced()
@@ -270,7 +285,7 @@ def all_are_dead(collector: _Collector, token: str) -> fs.Steps[bool]:
     yield
 
 
-def last_file_first(log: Log, stagings: Any, *, durable: bool = True) -> fs.Steps[bool]:
+def last_file_first(log: Log, stagings: Any, *, durable: bool = True, moves: bool = False) -> fs.Steps[bool]:
     """Publish the file that tells of all before the others."""
     published = yield from published_as_it_is(replace(log, parts=()), stagings[-1:], durable=durable)
     return published and (yield from protocol.publish_parts(log, list(stagings[:-1]), durable=durable))
@@ -280,14 +295,14 @@ published_as_it_is = protocol.publish
 committed_as_it_is = protocol.commit
 
 
-def not_synced(me: Claimant, mine: Mine, *, durable: bool) -> fs.Steps[Any]:
+def not_synced(me: Claimant, mine: Mine, *, durable: bool, moves: bool) -> fs.Steps[Any]:
     """Bring nothing to the disk."""
-    return committed_as_it_is(me, mine, durable=False)
+    return committed_as_it_is(me, mine, durable=False, moves=moves)
 
 
-def names_not_synced(log: Log, stagings: Any, *, durable: bool = True) -> fs.Steps[bool]:
+def names_not_synced(log: Log, stagings: Any, *, durable: bool = True, moves: bool = False) -> fs.Steps[bool]:
     """Bring the bytes to the disk, and not the name."""
-    return published_as_it_is(log, stagings, durable=False)
+    return published_as_it_is(log, stagings, durable=False, moves=moves)
 
 
 def parts_linked(log: Log, stagings: list[Any], *, durable: bool) -> fs.Steps[bool]:
@@ -311,9 +326,9 @@ def tidy_by_what_was_seen(log: Log, me: Claimant) -> fs.Steps[None]:
         yield from protocol.drop(*log.stagings(len(slots) - 2, slots[-1].token))
 
 
-def stagings_not_synced(me: Claimant, mine: Mine, *, durable: bool) -> fs.Steps[Any]:
+def stagings_not_synced(me: Claimant, mine: Mine, *, durable: bool, moves: bool) -> fs.Steps[Any]:
     """Commit several files whose names are not on the disk."""
-    steps = committed_as_it_is(me, mine, durable=durable)
+    steps = committed_as_it_is(me, mine, durable=durable, moves=moves)
     operation = next(steps)
     is_decided = False
     try:
@@ -357,7 +372,10 @@ SEARCHES: dict[str, Callable[[], Explorer]] = {
     "two outputs": lambda: Explorer(logs=TWO),
     "a full disk": lambda: Explorer(faults=Faults(errors=1), errnos=(errno.ENOSPC,)),
     "the power fails": lambda: Explorer(
-        faults=Faults(powers=1), knobs=Knobs(volatile=True), program=compute(durable=True), quick=True
+        faults=Faults(powers=1),
+        knobs=Knobs(volatile=True),
+        program=compute(durable=True, moves=True),
+        quick=True,
     ),
     "two files, and the power fails": lambda: Explorer(
         faults=Faults(powers=1),

@@ -54,7 +54,7 @@ def test_no_way_breaks_a_promise(seed: int) -> None:
         faults=ALL,
         knobs=Knobs(links=seed % 3 > 0, moves=seed % 2 > 0, caches=seed > 2),
         logs=LOGS,
-        program=compute(first=("commit", "fail", "release")[seed % 3]),
+        program=compute(first=("commit", "fail", "release")[seed % 3], moves=seed == 1),
         others=(collect(),) * (seed % 2),
         errnos=(errno.EIO, errno.ENOSPC, errno.ESTALE, errno.EPERM, errno.EDQUOT),
         rarely=8,

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from manyhands.claims.checkup import Check, mounted
+from manyhands.claims.checkup import Check
+from manyhands.claims.directory import mounted
 from manyhands.claims.dry import DryFileSystem
 from manyhands.claims.gc import gc
 from manyhands.claims.mounts import Mount

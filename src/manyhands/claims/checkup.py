@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from manyhands.claims import filesystem as fs
-from manyhands.claims.mounts import Mount, Verdict, known_of, mount_of
+from manyhands.claims.directory import mounted
+from manyhands.claims.mounts import Verdict, known_of
 from manyhands.claims.names import TOKEN_LENGTH
 
 SKEW: Final = 2.0
@@ -69,17 +69,6 @@ def examine(directory: Path) -> Iterator[Check]:
         shutil.rmtree(probe, ignore_errors=True)
     yield from _guarded("sharing", _sharing, directory)
     yield from _guarded("space", _space, directory)
-
-
-def mounted(directory: Path) -> Mount | None:
-    """Of which mount it is; None where the system does not tell."""
-    if sys.platform != "linux":
-        return None
-    try:
-        table = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:
-        return None
-    return mount_of(os.path.realpath(directory), table)
 
 
 def _guarded(name: str, check: Callable[[Path], Check], path: Path) -> Iterator[Check]:

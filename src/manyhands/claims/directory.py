@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from manyhands.claims import liveness, protocol
 from manyhands.claims.filesystem import LocalFileSystem, read, run
+from manyhands.claims.mounts import Mount, mount_of
 from manyhands.claims.names import TOKEN_LENGTH, RecordName, SlotName, is_plain, parse, record_file
 from manyhands.claims.record import SIZE_MAX, Claim, Fingerprint, Unreadable, decode, encode
 from manyhands.errors import FingerprintMismatch, OutputDirectoryError
@@ -35,6 +37,17 @@ def check_directory(directory: str | os.PathLike[str]) -> None:
         except OSError:
             pass
         unusable(path, error, tells_file=False)
+
+
+def mounted(directory: Path) -> Mount | None:
+    """Of which mount it is; None where the system does not tell."""
+    if sys.platform != "linux":
+        return None
+    try:
+        table = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return None
+    return mount_of(os.path.realpath(directory), table)
 
 
 def failures_before(directory: str | os.PathLike[str]) -> dict[str, int]:

@@ -24,7 +24,7 @@ from manyhands.claims.decisions import (
     Recorded,
     Seen,
 )
-from manyhands.claims.directory import unusable
+from manyhands.claims.directory import mounted, unusable
 from manyhands.claims.filesystem import Exists, FileSystem, Link, LocalFileSystem, Operation, Steps, run
 from manyhands.claims.names import Log
 from manyhands.claims.record import Claimant, Fail
@@ -72,6 +72,7 @@ class Claims:
         self._claimants = Claimants(self._filesystem, lease)
         self._unknown = 0
         self._published: set[Path] = set()
+        self._moves: dict[Path, bool] = {}
 
     def __repr__(self) -> str:
         return f"<Claims of {self._claimants!r}>"
@@ -145,7 +146,8 @@ class Claims:
                 ``fail`` or ``release`` it.
         """
         try:
-            answer = self._settle(protocol.commit(self.claimant, mine, durable=self._durable))
+            moves = self._moves_in(mine.log.directory)
+            answer = self._settle(protocol.commit(self.claimant, mine, durable=self._durable, moves=moves))
         except OSError as error:
             self._given_up(mine, error)
             return Fenced()
@@ -212,6 +214,13 @@ class Claims:
     def close(self) -> None:
         """Give up every claim that is still held and remove this claimant's files; it may be used again."""
         self._claimants.close()
+
+    def _moves_in(self, directory: Path) -> bool:
+        moves = self._moves.get(directory)
+        if moves is None:
+            mount = mounted(directory)
+            moves = self._moves[directory] = mount is not None and mount.is_local
+        return moves
 
     def _renew(self, log: Log) -> None:
         """Become somebody new where the old token would not do."""

@@ -31,6 +31,11 @@ class Mount:
         return self.type in ("nfs", "nfs4")
 
     @property
+    def is_local(self) -> bool:
+        """Whether it is this machine's own, and a rename that is not to replace never does."""
+        return self.type in _FINE
+
+    @property
     def believes(self) -> float:
         """Seconds for which old attributes may be shown, as far as that is known."""
         if not self.is_nfs:

@@ -45,6 +45,7 @@ class compute:  # noqa: N801  # a function with options
         max_crashes: as ``Claims`` has it.
         reopen: failures up to this slot are tried again.
         durable: whether bytes and names are brought to the disk.
+        moves: whether the owner trusts renames that are not to replace, as on local disks.
         looked: looks for the output before it asks, as maps do, and then takes the log for empty.
     """
 
@@ -53,6 +54,7 @@ class compute:  # noqa: N801  # a function with options
     max_crashes: int = MAX_CRASHES
     reopen: int = -1
     durable: bool = False
+    moves: bool = False
     looked: bool = False
 
     def __call__(self, log: Log, me: Claimant, watch: Watch | None = None) -> Round:
@@ -96,7 +98,7 @@ class compute:  # noqa: N801  # a function with options
         else:
             yield from self.write(log, me, mine)
             try:
-                answer = yield from protocol.commit(me, mine, durable=self.durable)
+                answer = yield from protocol.commit(me, mine, durable=self.durable, moves=self.moves)
             except OutputMissing:  # it was taken away, which only happens to the superseded
                 answer = yield from protocol.release(me, mine)
         if isinstance(answer, GaveUp):
