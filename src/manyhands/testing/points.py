@@ -173,7 +173,7 @@ class AtPoint:
         return point
 
     def _concerns(self, operation: Operation) -> bool:
-        values = [getattr(operation, name) for name in operation.__slots__]
+        values = [getattr(operation, name) for name in operation.__match_args__]
         return not self._output or any(
             self._output in value.name for value in values if isinstance(value, Path)
         )

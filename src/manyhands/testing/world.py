@@ -714,5 +714,5 @@ class World:
 
 
 def _told(operation: fs.Operation | Write) -> str:
-    values = [getattr(operation, name) for name in operation.__slots__]
+    values = [getattr(operation, name) for name in operation.__match_args__]
     return " ".join([type(operation).__name__, *(value.name for value in values if isinstance(value, Path))])

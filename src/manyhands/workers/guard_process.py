@@ -23,13 +23,15 @@ import _thread
 import errno
 import os
 import select
-import signal
 import sys
 import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from typing import Any
+else:
+    import _signal as signal  # the same without names for numbers, which take as long to make as Python to start
 
 _QUIET_SECONDS = 0.5
 _NAP_SECONDS = 0.005
