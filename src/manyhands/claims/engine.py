@@ -71,7 +71,7 @@ class Claims:
         self._filesystem = _Watched(filesystem or LocalFileSystem())
         self._claimants = Claimants(self._filesystem, lease)
         self._unknown = 0
-        self._published: set[Path] = set()
+        self._published: set[str] = set()
         self._moves: dict[Path, bool] = {}
 
     def __repr__(self) -> str:
@@ -153,7 +153,7 @@ class Claims:
             return Fenced()
         self._claimants.held.pop(mine.log, None)
         if isinstance(answer, Published):
-            self._published.add(mine.log.final)
+            self._published.add(str(mine.log.final))
         return answer
 
     def fail(
@@ -227,7 +227,7 @@ class Claims:
         worn = self._filesystem.worn  # the record has as many links as a file can have
         # An output that I published and swept has gone: a helper that still holds my COMMIT would take my next
         # staging in slot 0 for the one that was committed.
-        removed = log.final in self._published and not self._filesystem.perform(Exists(log.final))
+        removed = str(log.final) in self._published and not self._filesystem.perform(Exists(log.final))
         if worn or removed or len(self._published) > _PUBLISHED_MAX:
             self._filesystem.worn = False
             self._published.clear()
@@ -265,7 +265,7 @@ class Claims:
         self._unknown += 1
         if error.errno not in protocol.UNSETTLED or self._unknown > _UNKNOWN_MAX:
             self._unknown = 0
-            unusable(log.directory if log.final.parent.is_dir() else log.final.parent, error)
+            unusable(log.directory if log.home.is_dir() else log.home, error)
 
 
 class _Watched:

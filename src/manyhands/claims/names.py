@@ -16,7 +16,7 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, get_args
@@ -173,9 +173,9 @@ class Log:
         parts: of an output of several files those that are published before the last one, ``final``; absolute.
     """
 
-    final: Path
+    final: Path = field(hash=False)
     prefix: Path
-    parts: tuple[Path, ...] = ()
+    parts: tuple[Path, ...] = field(default=(), hash=False)
 
     @classmethod
     def of(
@@ -192,8 +192,9 @@ class Log:
         Raises:
             TemplateError: the name of ``final`` or ``temp`` would be taken for a file of a claim.
         """
-        if temp is None and not parts and type(final) is str and (quick := _quick(final)):
-            return cls(Path(final), Path(quick))
+        if temp is None and not parts and type(final) is str and _is_quick(final):
+            home, own = os.path.split(final)
+            return cls(_directory(home) / own, _directory(home) / f".{own}{_MARK}")
         path = Path(os.path.abspath(final))
         mark = _MARK_OF_SEVERAL if parts else _MARK
         if temp is None:
@@ -227,7 +228,12 @@ class Log:
     @cached_property
     def directory(self) -> Path:
         """Where the slots, the stagings and the claimants' records are."""
-        return self.prefix.parent
+        return _directory(os.path.dirname(self.prefix))
+
+    @cached_property
+    def home(self) -> Path:
+        """Where ``final`` is."""
+        return _directory(os.path.dirname(self.final))
 
     def slot(self, number: int) -> Path:
         """The path of slot ``number``."""
@@ -252,22 +258,29 @@ class Log:
 
     def _staging(self, claim: str, final: Path) -> Path:
         name = final.name
-        fits = len(os.fsencode(f"{self.prefix.name}-{claim}-{name}")) <= NAME_MAX
-        return Path(f"{self.prefix}-{claim}-{name if fits else _short(name)}")
+        whole = f"{self.prefix.name}-{claim}-{name}"
+        if len(whole) > NAME_MAX // 4 and len(os.fsencode(whole)) > NAME_MAX:
+            whole = f"{self.prefix.name}-{claim}-{_short(name)}"
+        return self.directory / whole
 
 
-# One who is at an output comes back to its slots, and to make a Path takes longer than a stat.
+# One who is at an output comes back to its slots, and to its directory for each of them: to make a Path takes longer
+# than a stat, and to make it of a Path and a name half of that.
 @lru_cache(maxsize=64)
 def _slot(prefix: str, number: int) -> Path:
-    return Path(f"{prefix}-{number}")
+    directory, name = os.path.split(prefix)
+    return _directory(directory) / f"{name}-{number}"
 
 
-def _quick(final: str) -> str | None:
-    """The prefix for most absolute paths; None for those that must be looked at closely."""
-    directory, slash, name = final.rpartition("/")
-    if not slash or not name or not _NORMAL.match(final) or _SUSPECT.search(name) or len(name) >= _BODY_MAX:
-        return None
-    return f"{directory}/.{name}{_MARK}"
+@lru_cache(maxsize=64)
+def _directory(path: str) -> Path:
+    return Path(path)
+
+
+def _is_quick(final: str) -> bool:
+    """Whether this is an absolute path of the usual kind; others must be looked at closely."""
+    name = final.rpartition("/")[2]
+    return len(name) < _BODY_MAX and _NORMAL.match(final) is not None and _SUSPECT.search(name) is None
 
 
 def _hash(text: str) -> str:

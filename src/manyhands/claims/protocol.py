@@ -235,7 +235,7 @@ def confirm(log: Log, me: Claimant, question: Question, slots: Slots) -> Steps[D
     if (yield from second_look(log)):
         yield from withdraw(log, me, k)
         return Finished()
-    if head is not None and log.directory != log.final.parent:
+    if head is not None and log.directory != log.home:
         yield fs.RefreshDirectory(log.directory)
     if head is not None and (below := (yield from look(log.slot(k - 1)))) != head:
         # The log was swept since it was read, and this is another one. Its COMMIT must not be buried.
@@ -372,7 +372,7 @@ def unless_failed(slots: Slots, question: Question) -> FailedBefore | Literal["f
 
 def second_look(log: Log) -> Steps[bool]:
     """Is final there after all? A log that was swept looks like a new one to whoever looked too early."""
-    yield fs.RefreshDirectory(log.final.parent)
+    yield fs.RefreshDirectory(log.home)
     return bool((yield fs.Exists(log.final)))
 
 
@@ -405,7 +405,7 @@ def publish(log: Log, stagings: tuple[Path, ...], *, durable: bool = True, moves
             return False
         raise problem
     if durable:
-        yield fs.SyncDirectory(log.final.parent)
+        yield fs.SyncDirectory(log.home)
     if is_left:
         yield from drop(*stagings)
     return True

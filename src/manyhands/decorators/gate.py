@@ -265,7 +265,7 @@ class ClaimGate:
 
     def _ready(self, log: Log) -> None:
         """The log's directories can be written, and are on one filesystem."""
-        directories = (log.directory, *(path.parent for path in log.finals))
+        directories = (log.directory, log.home, *(path.parent for path in log.parts))
         if directories not in self._same_device:
             for directory in directories:
                 self._prepare(directory)
