@@ -17,6 +17,7 @@ import pytest
 
 from manyhands import Controller, PoolBroken, WorkerDied, parallel
 from manyhands.controller import caretaker
+from manyhands.controller.caretaker import Caretaker
 from tests.contract import executor_tasks as tasks
 from tests.contract.executors import EXECUTOR, STANDARD, held, make, ours, works
 from tests.helpers import DEADLINE, Fifo, ends_of, lines, until
@@ -93,13 +94,20 @@ def test_no_more_workers_than_asked_for(method: str, begun: Fifo, gate: Fifo) ->
 
 @ours
 def test_the_first_fork_goes_first(monkeypatch: pytest.MonkeyPatch, begun: Fifo, gate: Fifo) -> None:
-    """Others are forked when it has begun and calls wait still; for quick ones it is enough."""
+    """Others are forked when it is ready, or has taken too long, and calls wait still."""
+    starts, start = [], Caretaker._start
+
+    def noted(self: Caretaker, number: int) -> None:
+        starts.append((number, self._dispatcher.ledger.has_proven))
+        start(self, number)
+
+    monkeypatch.setattr(Caretaker, "_start", noted)
     monkeypatch.setattr(caretaker, "_FIRST_SECONDS", 2 * DEADLINE)
-    with Controller(4, start_method="fork") as pool:
-        assert len(set(pool.map(tasks.pid, range(20)))) == 1
-        assert len(pool.dispatcher.handles) == 1
-        with held(pool, begun, gate, 4):
-            assert len(pool.dispatcher.handles) == 4
+    with Controller(3, start_method="fork") as pool, held(pool, begun, gate, 3):
+        assert starts == [(0, False), (1, True), (2, True)]
+    monkeypatch.setattr(caretaker, "_FIRST_SECONDS", 0.0)
+    with Controller(3, start_method="fork") as pool, held(pool, begun, gate, 3):
+        assert {number for number, _ in starts[3:]} == {0, 1, 2}
 
 
 def test_an_idle_worker_is_used_again(method: str) -> None:

@@ -122,7 +122,7 @@ class AnyOrder(RuleBasedStateMachine):
         for action in actions:
             match action:
                 case StartWorker(number):
-                    assert self.is_open and number not in self.ever
+                    assert self.is_open and number not in self.ever and number <= len(self.ever)
                     self.ever.add(number)
                     self.living[number] = Worker()
                 case SendCalls():
@@ -391,6 +391,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.ledger.withdraw(number) is needless
         if needless:
             del self.living[number]
+            self.ever.remove(number)  # the next one may be called so: workers are numbered in the order they start
 
     @precondition(lambda self: self.those("unproven"))
     @rule(data=st.data())

@@ -18,6 +18,7 @@ is a *piece*: a stretch of one ticket. Its guarantees, whatever the order of eve
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -84,6 +85,7 @@ class Ledger:
         self.max_tasks = max_tasks
         self.state = PoolState.OPEN
         self._numbers = count() if numbers is None else numbers
+        self._spare: deque[int] = deque()  # numbers that were given, and to no process
         self._workers: dict[int, Hand] = {}
         self._queues = Queues()
         self._tickets: dict[int, _Ticket] = {}
@@ -266,6 +268,7 @@ class Ledger:
         if worker is None or worker.state is not WorkerState.STARTING or self._queues.waiting:
             return False
         del self._workers[number]
+        self._spare.append(number)
         return True
 
     def worker_started(self, number: int) -> list[Action]:
@@ -446,7 +449,7 @@ class Ledger:
         if queues.waiting:
             starting = sum(worker.state is WorkerState.STARTING for worker in self._workers.values())
             for _ in range(min(queues.waiting - starting, self.limit - self._active())):
-                number = next(self._numbers)
+                number = self._spare.popleft() if self._spare else next(self._numbers)
                 self._workers[number] = Hand()
                 actions.append(StartWorker(number))
         return actions
