@@ -152,7 +152,7 @@ class Lines(io.TextIOBase):
 
     @cached_property
     def _real(self) -> Any:
-        return _anew(self._stream)
+        return _anew(self._stream)  # when it is needed, which is seldom
 
     def write(self, text: str, /) -> int:
         """Takes text; of each thread lines stay whole."""
@@ -170,8 +170,9 @@ class Lines(io.TextIOBase):
     def flush(self) -> None:
         """Sends what this thread has begun."""
         self.send()
-        if self._real is not None:
-            self._real.flush()
+        real = vars(self).get("_real")  # if it was never needed, nothing is in it
+        if real is not None:
+            real.flush()
 
     def send(self) -> None:
         """As ``flush``, but for what others may have written to the real one."""
