@@ -391,7 +391,9 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.ledger.withdraw(number) is needless
         if needless:
             del self.living[number]
-            self.ever.remove(number)  # the next one may be called so: workers are numbered in the order they start
+            self.ever.remove(
+                number
+            )  # the next one may be called so: workers are numbered in the order they start
 
     @precondition(lambda self: self.those("unproven"))
     @rule(data=st.data())

@@ -31,7 +31,7 @@ POINTS: Final[dict[str, str]] = {
     "commit": "the COMMIT is made in the next slot: from now on the output is decided",
     "publish": "the staging gets the output's name",
     "sync directory": "the output's name goes to the disk",
-    "drop staging": "a staging is removed: published, failed, or of an owner that was taken over",
+    "drop staging": "a staging is removed: published by a link, failed, or of an owner that was taken over",
     "sweep": "a slot is removed: 1 and then 0 of a log that nobody contested, or the CLAIM of who came too late",
     "write verdict": "what a FAIL, RELEASE or REOPEN says is written, whole",
     "verdict": "the FAIL, RELEASE or REOPEN is made in the next slot",
