@@ -30,6 +30,7 @@ from manyhands.claims import (
     Recorded,
     Wait,
     check_directory,
+    engine,
     failures_before,
     filesystem,
     gc,
@@ -38,6 +39,7 @@ from manyhands.claims import (
 )
 from manyhands.claims.decisions import GaveUp
 from manyhands.claims.filesystem import Link, LocalFileSystem, Now, Operation, RenameNew, WriteNew
+from manyhands.claims.mounts import Mount
 from manyhands.claims.names import TOKEN_LENGTH
 from manyhands.claims.record import Claim, Claimant, Commit, Fail, Release, encode
 from manyhands.claims.watch import Moment
@@ -536,6 +538,36 @@ def test_the_disk_is_asked_in_order(tmp_path: Path) -> None:
         places = [disk.operations.index(step) for step in steps]
         assert places == sorted(places)
         assert filesystem.Remove(mine.staging) not in disk.operations
+
+
+@pytest.mark.parametrize(
+    ("kind", "moves"),
+    [("ext4", True), ("tmpfs", True), ("nfs4", False), ("fuse.sshfs", False), ("cifs", False), (None, False)],
+)
+def test_an_output_is_moved_where_that_is_sure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str | None, moves: bool
+) -> None:
+    """Some filesystems take a rename that is not to replace for one that does; the mounts are read once."""
+    asked: list[Path] = []
+
+    def mounted(directory: Path) -> Mount | None:
+        asked.append(directory)
+        return None if kind is None else Mount("/", kind, "source", frozenset())
+
+    monkeypatch.setattr(engine, "mounted", mounted)
+    disk = Failing(0, 0)
+    with Claims(filesystem=disk) as claims:
+        for place in ("a", "a", "b"):
+            log = Log.of(tmp_path / place / f"{len(disk.operations)}.csv")
+            log.home.mkdir(exist_ok=True)
+            mine = claimed(claims, log)
+            mine.staging.write_text("whole")
+            assert claims.commit(mine) == Published()
+            way = (RenameNew if moves else Link)(mine.staging, log.final)
+            assert way in disk.operations
+            assert moves or RenameNew(mine.staging, log.final) not in disk.operations
+            assert log.final.read_text() == "whole" and not mine.staging.exists()
+    assert asked == [tmp_path / "a"]
 
 
 def test_a_committed_staging_beside_its_output_goes(tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ class Claims:
         self._unknown = 0
         self._published: set[str] = set()
         self._moves: dict[Path, bool] = {}
+        self._locals: dict[int, bool] = {}
 
     def __repr__(self) -> str:
         return f"<Claims of {self._claimants!r}>"
@@ -216,11 +217,18 @@ class Claims:
         self._claimants.close()
 
     def _moves_in(self, directory: Path) -> bool:
+        """Whether a rename there that is not to replace surely never does. The mounts are read once for each device."""
         moves = self._moves.get(directory)
-        if moves is None:
+        if moves is not None:
+            return moves
+        try:
+            device = os.stat(directory).st_dev
+        except OSError:
+            return False
+        if device not in self._locals:
             mount = mounted(directory)
-            moves = self._moves[directory] = mount is not None and mount.is_local
-        return moves
+            self._locals[device] = mount is not None and mount.is_local
+        return self._moves.setdefault(directory, self._locals[device])
 
     def _renew(self, log: Log) -> None:
         """Become somebody new where the old token would not do."""
