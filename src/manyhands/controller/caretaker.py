@@ -397,7 +397,7 @@ class Caretaker:
     def _is_wanted(self, number: int) -> bool:
         """Whether a worker that was to be started still is. Under the lock, in a change."""
         ledger = self._dispatcher.ledger
-        if self._forks and ledger.withdraw(number):  # it has waited for the first one, which has done all meanwhile
+        if self._forks and ledger.withdraw(number):  # the first one has done all meanwhile
             return False
         state = ledger.workers.get(number)
         if state not in (None, WorkerState.STARTING):  # it was told to end before it began
