@@ -63,6 +63,9 @@ START_SECONDS: Final = 30.0
 _FIRST_SECONDS: Final = 0.004
 """So long other forks wait for the first worker of a pool to begin."""
 
+_VERDICT_SECONDS: Final = 0.25
+"""Time for who has an item to say what is to be said of it, before the guard says that its worker has ended."""
+
 _REAP_SECONDS: Final = 0.02
 
 
@@ -78,6 +81,9 @@ class Caretaker:
         self._orders: deque[Callable[[], list[Action]]] = deque()
         self._callbacks: deque[Callable[[], object]] = deque()
         self._starts: deque[int] = deque()
+        self._left: deque[tuple[float, int]] = (
+            deque()
+        )  # workers of whose claims the guard is to be told, and since when
         self._woken, self._wake_end = os.pipe()
         for end in (self._woken, self._wake_end):
             os.set_blocking(end, False)
@@ -197,6 +203,7 @@ class Caretaker:
         dispatcher, reader = self._dispatcher, self._dispatcher.reader
         self._run_callbacks()
         done = self._run_orders() + self._start_workers() + self._reap()
+        self._forget_left(_VERDICT_SECONDS)
         if done:
             reader.ring()
         with dispatcher.lock:
@@ -223,6 +230,8 @@ class Caretaker:
             reader.led = self._hurried = False
             leads = reader.leader == CARETAKER
             seconds = self._seconds_to_sleep(dispatcher.ledger.expects, leads)
+            if self._left:
+                seconds = MOST_NAP_SECONDS if seconds is None else min(seconds, MOST_NAP_SECONDS)
             self.sleeps = not (leads and expects) and (seconds is None or seconds > MOST_NAP_SECONDS)
         return seconds, leads
 
@@ -433,10 +442,19 @@ class Caretaker:
                                 if exitcode is None:
                                     end_group(handle.pid)  # nobody saw it end
                                 # A claim that it held speaks against the item, unless it was asked to end.
-                                guard.forget(handle.pid, handle.doomed or exitcode in (0, -signal.SIGTERM))
+                                if handle.doomed or exitcode in (0, -signal.SIGTERM):
+                                    guard.forget(handle.pid, blameless=True)
+                                else:
+                                    guard.left(handle.pid)
+                                    self._left.append((time.monotonic(), handle.pid))
                             dispatcher.bury(number, exitcode)
                 dispatcher.end()
         return len(reports)
+
+    def _forget_left(self, patience: float) -> None:
+        """What the guard says of a claim lets others go on, so the verdict of who has the item comes first."""
+        while self._left and time.monotonic() - self._left[0][0] >= patience:
+            guard.forget(self._left.popleft()[1])
 
     def _end_who_does_not_begin(self) -> None:
         """A fork of a process with threads may wait for ever for what one of those had locked. Under the lock."""
@@ -472,6 +490,7 @@ class Caretaker:
     def _release(self) -> None:
         dispatcher = self._dispatcher
         _unregister(dispatcher)
+        self._forget_left(0.0)
         self._launcher.close()
         with dispatcher.lock:
             dispatcher.fail_all()
@@ -496,6 +515,7 @@ class Caretaker:
         self._ended = True
         self._orders.clear()
         self._callbacks.clear()
+        self._left.clear()
         self._launcher.disown()
         self._close_pipe()
 

@@ -59,6 +59,13 @@ class Guard:
                 self._beats_max = max(_BEATS_LEAST, 2 * len(self._beats))
             self._have_told(guard_process.beat_line(pid, path, seconds))
 
+    def left(self, group: int) -> None:
+        """The process group has ended; ``forget`` follows when this process has had time for a verdict of its own."""
+        with self._lock:
+            self._groups.discard(group)
+            if self._end >= 0:
+                self._tell(b"!%d\n" % group)
+
     def forget(self, group: int, blameless: bool = False) -> None:
         """The process group has ended; ``blameless``: it was asked to, so that it speaks against nothing it was at."""
         with self._lock:

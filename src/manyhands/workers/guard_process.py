@@ -9,6 +9,7 @@ a line each:
     +<group>                          watch this process group
     -<group>                          it has ended by itself
     ~<group>                          it has ended, because it was asked to
+    !<group>                          it has ended; what is to be said of its claims follows
     .                                 the parent lives, and needs no guard any more
     *<pid> <milliseconds> <path>      touch this file so often while that process lives; % and newline as %25 and %0A
 
@@ -214,6 +215,8 @@ def _heed(line: bytes, groups: set[int], beats: Beats) -> None:
         return
     if kind == b"+":
         groups.add(int(rest))
+    elif kind == b"!":
+        groups.discard(int(rest))
     elif kind == b"*":
         pid, milliseconds, path = rest.split(b" ", 2)
         beats.add(int(pid), int(milliseconds) / 1000, path.replace(b"%0A", b"\n").replace(b"%25", b"%"))
