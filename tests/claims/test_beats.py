@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -240,3 +241,21 @@ def test_what_may_pass_is_ridden_out(number: int, goes_on: bool, monkeypatch: py
 
     monkeypatch.setattr(os, "utime", fail)
     assert guard_process.touch(b"a") is goes_on
+
+
+def test_who_ended_just_before_its_parent_is_marked_too(tmp_path: Path) -> None:
+    """The guard had heard that the worker has ended, and not yet what that means for its claims."""
+    record = tmp_path / ".manyhands-x.claim-record"
+    record.touch()
+    worker = subprocess.Popen(["sleep", "60"])
+    guard = subprocess.Popen(guard_process.command(os.getpid()), stdin=subprocess.PIPE)
+    try:
+        told = guard_process.beat_line(worker.pid, os.fsencode(record), 60.0)
+        worker.kill()
+        worker.wait()
+        guard.communicate(b"+%d\n%s!%d\n" % (worker.pid, told, worker.pid), timeout=60)
+        assert guard.returncode == 0 and not record.exists()
+    finally:
+        for process in (worker, guard):
+            process.kill()
+            process.wait()

@@ -81,9 +81,7 @@ class Caretaker:
         self._orders: deque[Callable[[], list[Action]]] = deque()
         self._callbacks: deque[Callable[[], object]] = deque()
         self._starts: deque[int] = deque()
-        self._left: deque[tuple[float, int]] = (
-            deque()
-        )  # workers of whose claims the guard is to be told, and since when
+        self._left: deque[tuple[float, int]] = deque()  # when workers ended, of which the guard is to hear more
         self._woken, self._wake_end = os.pipe()
         for end in (self._woken, self._wake_end):
             os.set_blocking(end, False)

@@ -35,7 +35,7 @@ else:
     import _signal as signal  # the same without names for numbers, which take as long to make as Python to start
 
 _QUIET_SECONDS = 0.5
-_NAP_SECONDS = 0.005
+_NAP_SECONDS = 0.005  # so long a fork lets the first worker begin; what it is told waits
 _RECORD, _RELEASED = b".claim-record", b".released-record"  # as ``claims.names`` has it
 
 
@@ -56,6 +56,11 @@ class Beats:
         """What told of these files."""
         with self._lock:
             return b"".join(beat_line(beat[0], path, beat[2]) for path, beat in self._files.items())
+
+    def pids(self) -> set[int]:
+        """The processes that files are touched for."""
+        with self._lock:
+            return {beat[0] for beat in self._files.values()}
 
     def add(self, pid: int, seconds: float, path: bytes) -> None:
         """Touches the file from now on."""
@@ -207,6 +212,8 @@ def main(parent: int, text: bytes, forked: bool = False) -> None:
     for group in groups:
         beats.end(group, blameless=True)  # they ended with their parent
     beats.end(parent, blameless)
+    for pid in beats.pids():  # of these it was about to be told more
+        beats.end(pid, blameless=False)
 
 
 def _heed(line: bytes, groups: set[int], beats: Beats) -> None:
@@ -255,9 +262,7 @@ def _become_program(parent: int, text: bytes) -> None:
 
 def become(parent: int, end: int) -> None:
     """The whole life of a process that was forked to be the guard, told what to do through the descriptor ``end``."""
-    time.sleep(
-        _NAP_SECONDS
-    )  # what it is told waits; and so does the first call for its worker, which begins now too
+    time.sleep(_NAP_SECONDS)
     os.setsid()  # a session of its own keeps Ctrl-C and a closing terminal away from it
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
