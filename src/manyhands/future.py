@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future
 from types import TracebackType
 from typing import TypeVar
 
 from manyhands.traces import hide_frames
+from manyhands.waiting import NOTICE_SECONDS, noticing
 
 T = TypeVar("T")
 
@@ -33,6 +35,17 @@ class CallFuture(Future[T]):
         if not self.done():
             return "running" if self.running() else "pending"
         return "failed" if self._exception is not None else "finished"
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What the call raised, or None; raises TimeoutError after ``timeout`` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = None if deadline is None else deadline - time.monotonic()
+            try:
+                return super().exception(noticing(left))
+            except TimeoutError:
+                if left is not None and left <= NOTICE_SECONDS:
+                    raise
 
     def result(self, timeout: float | None = None) -> T:
         """What the call returned; raises what it raised, or TimeoutError after ``timeout`` seconds."""

@@ -20,7 +20,7 @@ LAYERS = (
     {"reporting"},
     {"workers", "policies"},
     {"memory", "logs"},
-    {"settings", "outcome", "calls", "errors", "shutdown", "traces", "future", "spelling"},
+    {"settings", "outcome", "calls", "errors", "shutdown", "traces", "future", "spelling", "waiting"},
 )
 """From the top down, as the design page has them: imports point down."""
 
@@ -106,6 +106,7 @@ def allowed(here: str, there: str) -> bool:
             ("calls", "traces"),
             ("outcome", "traces"),
             ("future", "traces"),
+            ("future", "waiting"),
             ("traces", "errors"),
             ("settings", "spelling"),
             ("settings", "calls"),

@@ -7,7 +7,8 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import CancelledError, Future, wait
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import wait as wait_for_futures
 from typing import Any, Self
 
 from manyhands import Controller, parallel
@@ -18,6 +19,7 @@ from manyhands.policies.parameters import name_of
 from manyhands.policies.star import StarRule
 from manyhands.settings import StartMethod
 from manyhands.shutdown import at_end
+from manyhands.waiting import wait
 
 _numbers = itertools.count(1)
 
@@ -94,7 +96,7 @@ class ReturnProcess:
         if self._owner != os.getpid():
             raise RuntimeError(f"{self!r} can be joined only in the process that made it")
         try:
-            ended = self._ended.wait(timeout)
+            ended = wait(self._ended, timeout)
         except BaseException:  # an interrupted user wants the cores back
             self.terminate()
             raise
@@ -135,7 +137,7 @@ class ReturnProcess:
         assert self._future is not None
         assert self._pool is not None
         try:
-            wait([self._future])
+            wait_for_futures([self._future])
             self._pool.close()
         finally:
             self._ended.set()

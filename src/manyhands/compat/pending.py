@@ -12,6 +12,7 @@ from typing import Any
 
 from manyhands import Controller
 from manyhands.compat.process_controller_logs import Messages
+from manyhands.waiting import join
 
 
 class Pending:
@@ -114,7 +115,7 @@ class SingleProcess:
 
     def join(self, timeout: float | None = None) -> None:
         """Waits for its end, up to ``timeout`` seconds."""
-        self._thread.join(timeout)
+        join(self._thread, timeout)
 
     def terminate(self) -> None:
         """Ends it as soon as can be, and does not wait for that."""

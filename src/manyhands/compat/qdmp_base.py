@@ -24,6 +24,7 @@ from manyhands.errors import PoolClosed, WorkerDied
 from manyhands.policies.parameters import name_of
 from manyhands.settings import resolve_workers
 from manyhands.shutdown import at_end, ends_by_error
+from manyhands.waiting import wait_for
 
 
 class _Outcome(NamedTuple):
@@ -152,7 +153,7 @@ class BaseHandler(ABC):
         while True:
             with self._condition:
                 if wait:
-                    self._condition.wait_for(lambda: self._ended or self._has_come(last, most))
+                    wait_for(self._condition, lambda: self._ended or self._has_come(last, most))
                 if not self._ended or (most is not None and len(self._outcomes) >= most):
                     break
                 if glances <= 0 and not (wait and self._awaits(last)):
@@ -236,7 +237,7 @@ class BaseHandler(ABC):
         """Returns when all tasks that were added so far have ended; somebody may add more for ever."""
         with self._condition:
             tasks = list(self._pending.values())
-            self._condition.wait_for(lambda: self._have_ended(tasks))
+            wait_for(self._condition, lambda: self._have_ended(tasks))
 
     def _give_up(self) -> None:
         """Ends the workers at once, whatever they have to do."""
@@ -262,7 +263,7 @@ class BaseHandler(ABC):
         try:
             if not drop:
                 with self._condition:
-                    self._condition.wait_for(lambda: not self._unended)
+                    wait_for(self._condition, lambda: not self._unended)
             for task in list(self._pending.values()):
                 if self._mark(task) and not (patience != 0 and task.running()):
                     backend.cancel(task)

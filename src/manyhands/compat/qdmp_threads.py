@@ -12,6 +12,7 @@ from typing import Any
 
 from manyhands.compat.qdmp_tasks import PoolFuture
 from manyhands.errors import PoolClosed
+from manyhands.waiting import join
 
 Over = Callable[[PoolFuture], object]
 
@@ -75,7 +76,7 @@ class Threads:
                 self._tasks.put(None)
         deadline = None if patience is None else time.monotonic() + patience
         for thread in list(self._threads):
-            thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            join(thread, None if deadline is None else max(0.0, deadline - time.monotonic()))
         if patience is not None:
             with suppress(queue.Empty):
                 while (task := self._tasks.get_nowait()) is not None:

@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from manyhands.controller.poller import Poller
+from manyhands.waiting import noticing
 from manyhands.workers.inlet import inlet
 from manyhands.workers.spin import Spin
 
@@ -107,7 +108,7 @@ class Reader:
     def _lead(self, ready: Callable[[], bool], deadline: float | None) -> None:
         while not ready() and not self.closed:  # it may have become so just before this thread began to lead
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            self.step(left)
+            self.step(noticing(left))
             if left == 0:
                 return
 
@@ -118,7 +119,7 @@ class Reader:
             if self.leader in (None, CARETAKER):
                 return
             if not ready():
-                bell.wait(left)
+                bell.wait(noticing(left))
         finally:
             self._bells.discard(bell)
 

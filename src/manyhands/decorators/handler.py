@@ -44,6 +44,7 @@ from manyhands.policies.verdict import HandleError
 from manyhands.settings import current_clock, option_names
 from manyhands.shutdown import at_end, ends_by_error
 from manyhands.spelling import check_names, suggesting
+from manyhands.waiting import wait_for
 
 if TYPE_CHECKING:
     import asyncio
@@ -368,7 +369,7 @@ class _Flow:
                 f"take results first, or give a larger buffersize"
             )
         with self._condition:
-            self._condition.wait_for(self.has_room)
+            wait_for(self._condition, self.has_room)
 
     def _closed(self) -> PoolClosed:
         error = PoolClosed(f"the handler of {self.name} takes no more items: its input is closed")
@@ -392,7 +393,7 @@ class _Flow:
                 self._step()
                 continue
             with self._condition:
-                self._condition.wait_for(self.has_news)
+                wait_for(self._condition, self.has_news)
 
     def take_now(self) -> tuple[Outcome[Any] | None, bool]:
         """The next outcome, if there is one; else whether there will be none."""

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from manyhands.handler.blocks import Run
 from manyhands.handler.pump import Halted, Pump
 from manyhands.outcome import Outcome, explain
+from manyhands.waiting import join
 
 
 class Customer(Protocol):
@@ -92,7 +93,7 @@ class Driver:
         """Nothing more will be added: returns when all has ended."""
         self.end_soon()
         if self._thread is not None:
-            self._thread.join()
+            join(self._thread)
         elif self.open:
             self._serve()
         else:

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeGuard
 
 from manyhands.calls import Answer, Call
 from manyhands.outcome import Answered, Cancelled, Event
+from manyhands.waiting import noticing
 
 
 class Runner(Protocol):
@@ -122,7 +123,7 @@ class InlineRunner:
     ) -> None:
         self._work = work
         self._woken = threading.Event()
-        self._sleep = sleep or self._woken.wait
+        self._sleep = sleep or self._nap
         self._name = name
         self._calls: deque[tuple[int, Call]] = deque()
         self._cancelled: list[Event] = []
@@ -147,7 +148,7 @@ class InlineRunner:
         self.cancel(ticket)
 
     def events(self, timeout: float | None) -> list[Event]:
-        """Runs the next call, or sleeps until the time is over."""
+        """Runs the next call, or sleeps, until the time is over at most."""
         if self._cancelled:
             events, self._cancelled = self._cancelled, []
             return events
@@ -161,6 +162,9 @@ class InlineRunner:
         answer = self._work(call)
         end = time.perf_counter()
         return [Answered(ticket, answer, end - start, self._name, end)]
+
+    def _nap(self, seconds: float) -> None:
+        self._woken.wait(noticing(seconds))
 
     def wake(self) -> None:
         """Ends a sleep in ``events``: the thread's that asks for them, while others add or cancel."""

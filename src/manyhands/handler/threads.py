@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from manyhands.calls import Answer, Call, Failed, traceback_text
 from manyhands.outcome import Answered, Cancelled, Event
+from manyhands.waiting import join, noticing
 
 
 class ThreadRunner:
@@ -75,7 +76,7 @@ class ThreadRunner:
         """What has arrived; waits for the first up to ``timeout`` seconds."""
         events: list[Event] = []
         try:
-            arrived = self._arrived.get(timeout != 0, timeout)
+            arrived = self._arrived.get(timeout != 0, noticing(timeout))
             while arrived is not None:
                 events.append(arrived)
                 arrived = self._arrived.get_nowait()
@@ -98,7 +99,7 @@ class ThreadRunner:
                 self._close_work()
         if wait and idle:
             for thread in self._threads:
-                thread.join()
+                join(thread)
 
     def runs_here(self) -> bool:
         """Whether the thread that asks is one of these."""
