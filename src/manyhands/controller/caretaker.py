@@ -63,7 +63,7 @@ START_SECONDS: Final = 30.0
 _FIRST_SECONDS: Final = 0.004
 """So long other forks wait for the first worker of a pool to begin."""
 
-_VERDICT_SECONDS: Final = 0.25
+_VERDICT_SECONDS: Final = 2.0
 """Time for who has an item to say what is to be said of it, before the guard says that its worker has ended."""
 
 _REAP_SECONDS: Final = 0.02
