@@ -73,7 +73,7 @@ class Quick(LocalFileSystem):
     def perform(self, operation: Operation, /) -> object:
         """The reply; raises OSError."""
         reply = super().perform(operation)
-        self.helped += isinstance(operation, fs.Link) and operation.target.name == "out"
+        self.helped += isinstance(operation, fs.Link) and Path(operation.target).name == "out"
         return reply
 
 
@@ -227,7 +227,7 @@ def play_one(arena: Arena, room: Path, where: str, figures: Counter[str], inject
         if "SIGSTOP" in inject:
             os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
             work(log, told, heir)
-            stamp = log.final.stat().st_ino
+            stamp = Path(log.final).stat().st_ino
             os.kill(pid, signal.SIGCONT)
         status = ended(pid)
     is_hit = "INJECTED" in (trace := (room / "strace").read_text()) or "SIGKILL" in trace or "SIGSTOP" in trace
@@ -252,14 +252,14 @@ def play_one(arena: Arena, room: Path, where: str, figures: Counter[str], inject
 
 def check(arena: Arena, log: Log, where: str, figures: Counter[str], stamp: int | None) -> None:
     """One whole output of one writer, and nothing else after ``gc``."""
-    found = log.final.read_text() if log.final.exists() else None
+    found = Path(log.final).read_text() if Path(log.final).exists() else None
     if found is None:
         figures["missing"] += 1
         arena.wrong(f"{where}: there is no output")
     elif found != text(found.partition("\n")[0]):
         figures["torn"] += 1
         arena.wrong(f"{where}: the output is not whole")
-    elif stamp is not None and log.final.stat().st_ino != stamp:
+    elif stamp is not None and Path(log.final).stat().st_ino != stamp:
         figures["doubled"] += 1
         arena.wrong(f"{where}: the output was replaced after it was published")
     manyhands.gc(log.directory, now=True)

@@ -60,16 +60,16 @@ class Unlucky(LocalFileSystem):
             told("stands", -1)  # so that the nemesis knows whom to continue
             signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
         reply = super().perform(operation)
-        if isinstance(operation, fs.Link | fs.Rename) and parse(operation.target.name) is None:
-            staging = parse(operation.source.name)
+        if isinstance(operation, fs.Link | fs.Rename) and parse(Path(operation.target).name) is None:
+            staging = parse(Path(operation.source).name)
             if isinstance(staging, StagingName) and staging.token != self.claims.claimant.token:
-                told("helped", tasks.output_number(operation.target.name))
+                told("helped", tasks.output_number(Path(operation.target).name))
         return reply
 
 
 def was_taken_over(mine: Mine) -> bool:
     """Whether the slot below is a CLAIM, of somebody who was superseded."""
-    return mine.slot > 0 and json.loads(mine.log.slot(mine.slot - 1).read_bytes())["kind"] == "CLAIM"
+    return mine.slot > 0 and json.loads(Path(mine.log.slot(mine.slot - 1)).read_bytes())["kind"] == "CLAIM"
 
 
 def compute(claims: RecordedClaims, history: History, seed: int, number: int, mine: Mine) -> None:

@@ -83,9 +83,9 @@ def shown(error: BaseException | None) -> str:
     return "".join(traceback.format_exception(error))
 
 
-def names(directory: Path) -> list[str]:
+def names(directory: Path | str) -> list[str]:
     """What is in a directory, hidden or not, sorted."""
-    return sorted(os.listdir(directory)) if directory.exists() else []
+    return sorted(os.listdir(directory)) if os.path.exists(directory) else []
 
 
 # -- scripts --------------------------------------------------------------------------------------------------

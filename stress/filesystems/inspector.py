@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ class Watching(LocalFileSystem):
         reply = super().perform(operation)
         match operation:
             case Link(_, path) | RenameNew(_, path) | WriteNew(path):
-                self.by[path.name] = WORDS[type(operation)]
+                self.by[os.path.basename(path)] = WORDS[type(operation)]
         return reply
 
 
@@ -41,9 +42,9 @@ def probe(directory: Path) -> str:
         assert isinstance(mine, Mine), mine
         mine.staging.write_text("probe")
         claims.commit(mine)
-    log.final.unlink()
+    Path(log.final).unlink()
     gc(directory, now=True)
-    return filesystem.by[log.slot(0).name]
+    return filesystem.by[os.path.basename(log.slot(0))]
 
 
 def final(directory: Path) -> dict[str, str]:

@@ -265,8 +265,8 @@ def test_who_is_at_work(tmp_path: Path) -> None:
 def test_what_is_not_well(tmp_path: Path) -> None:
     """Stale claims, foreign files and leftovers are named, each with a cure."""
     here = Claim(Claimant("a" * 24, "here", "boot", 1, 1, 1))
-    Log.of(tmp_path / "stale.csv").slot(0).write_bytes(encode(here))
-    Log.of(tmp_path / "foreign.csv").slot(0).write_text("mine")
+    Path(Log.of(tmp_path / "stale.csv").slot(0)).write_bytes(encode(here))
+    Path(Log.of(tmp_path / "foreign.csv").slot(0)).write_text("mine")
     found = found_in(tmp_path)
     stale, foreign, left = (found[name] for name in ("stale claims", "foreign files", "leftovers"))
     assert stale.verdict == "warning" and "'stale.csv' (its record file is gone)" in stale.text
@@ -292,7 +292,7 @@ def test_owners_that_are_late(tmp_path: Path) -> None:
     """One that was not heard of for half its lease is told of before it is over."""
     me = liveness.identity("a" * 24)
     for path in (Log.of(tmp_path / "a").slot(0), record_file(tmp_path, me.token, "claim")):
-        path.write_bytes(encode(Claim(me)))
+        Path(path).write_bytes(encode(Claim(me)))
         os.utime(path, (time.time() - 70,) * 2)
     found = found_in(tmp_path)["leases"]
     assert found.verdict == "warning" and str(os.getpid()) in found.text

@@ -61,9 +61,9 @@ if sys.argv[2] == "zombie":
 
 
 @contextmanager
-def a_child_with_the_claim(final: Path, ending: str) -> Iterator[subprocess.Popen[str]]:
+def a_child_with_the_claim(final: str, ending: str) -> Iterator[subprocess.Popen[str]]:
     """A process that has claimed ``final`` and waits until its standard input is closed."""
-    command = [sys.executable, "-c", CHILD, str(final), ending]
+    command = [sys.executable, "-c", CHILD, final, ending]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None and child.stdin is not None
         try:
@@ -94,7 +94,7 @@ def test_claim_and_commit(tmp_path: Path) -> None:
         assert mine.attempt == 1
         mine.staging.write_text("whole")
         assert claims.commit(mine) == Published()
-        assert log.final.read_text() == "whole"
+        assert Path(log.final).read_text() == "whole"
         assert claims.acquire(log) == Finished()
     assert names(tmp_path) == ["a b {é}.tar.gz"]
 
@@ -128,7 +128,7 @@ def test_the_owner_that_was_taken_over_is_fenced(tmp_path: Path) -> None:
         assert not late.staging.exists()
         assert one.fail(late, type_name="ValueError") == Fenced()
         assert two.commit(mine) == Published()
-    assert log.final.read_text() == "mine"
+    assert Path(log.final).read_text() == "mine"
 
 
 @pytest.mark.parametrize("ending", ["killed", "zombie"])
@@ -148,7 +148,7 @@ def test_a_dead_process_is_taken_over_at_once(tmp_path: Path, ending: str) -> No
         mine = claimed(claims, log)
         assert mine.slot == 1
         assert len(list(tmp_path.glob(".manyhands-*"))) == 2, "the dead one's records are gone"
-        assert not log.staging(0, busy.claimant.token).exists()
+        assert not Path(log.staging(0, busy.claimant.token)).exists()
         mine.staging.write_text("whole")
         assert claims.commit(mine) == Published()
     gc(tmp_path)
@@ -157,8 +157,8 @@ def test_a_dead_process_is_taken_over_at_once(tmp_path: Path, ending: str) -> No
 
 def foreign_claim(log: Log, claimant: Claimant) -> None:
     """A CLAIM in slot 0, and its owner's record."""
-    log.slot(0).write_bytes(encode(Claim(claimant)))
-    os.link(log.slot(0), log.directory / f".manyhands-{claimant.token}.claim-record")
+    Path(log.slot(0)).write_bytes(encode(Claim(claimant)))
+    os.link(log.slot(0), Path(log.directory) / f".manyhands-{claimant.token}.claim-record")
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def looks(claims: Claims, log: Log, times: int) -> Decision:
 class Pausing(LocalFileSystem):
     """No way to create a file with what it holds; between the two steps for ``slot`` something happens."""
 
-    def __init__(self, slot: Path, meanwhile: Callable[[], object]) -> None:
+    def __init__(self, slot: str, meanwhile: Callable[[], object]) -> None:
         self.slot = slot
         self.meanwhile = meanwhile
 
@@ -216,7 +216,7 @@ class Pausing(LocalFileSystem):
             case WriteNew(path, data) if path == self.slot:
                 super().perform(WriteNew(path, data[: len(data) // 2]))
                 self.meanwhile()
-                path.write_bytes(data)
+                Path(path).write_bytes(data)
                 return None
         return super().perform(operation)
 
@@ -226,10 +226,10 @@ def test_a_slot_that_is_torn_is_waited_for(tmp_path: Path, torn: bytes) -> None:
     """It is a claim by somebody unknown: a lease ends it, or gc if it is told that nobody runs."""
     log, other = Log.of(tmp_path / "a.csv"), Log.of(tmp_path / "b.csv")
     for slot in (log.slot(0), other.slot(0)):
-        slot.write_bytes(torn)
+        Path(slot).write_bytes(torn)
     with Claims(filesystem=Clock(), lease=8.0) as claims:
         assert isinstance(looks(claims, log, 8), Busy)
-        assert gc(tmp_path) == [] and log.slot(0).exists()
+        assert gc(tmp_path) == [] and Path(log.slot(0)).exists()
         mine = looks(claims, log, 10)
         assert isinstance(mine, Mine) and mine.slot == 1
         claims.release(mine)
@@ -242,7 +242,7 @@ def test_a_slot_that_is_torn_is_waited_for(tmp_path: Path, torn: bytes) -> None:
 def test_what_was_seen_of_another_claim_does_not_count(tmp_path: Path, slot: int, token: str) -> None:
     """A torn slot is watched from its own beginning, however much it looks like what was watched before."""
     log = Log.of(tmp_path / "a.csv")
-    log.slot(0).touch()
+    Path(log.slot(0)).touch()
     with Claims(filesystem=Clock(), lease=8.0) as claims:
         own = claims.acquire(log)
         assert isinstance(own, Busy) and own.memo is not None
@@ -266,7 +266,7 @@ def test_a_writer_that_was_slow_is_fenced(tmp_path: Path) -> None:
         assert isinstance(got[0], Mine)
         got[0].staging.write_text("quick")
         assert other.commit(got[0]) == Published()
-    assert log.final.read_text() == "quick"
+    assert Path(log.final).read_text() == "quick"
 
 
 def test_a_commit_that_is_being_written_is_nobodys_to_pass(tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_a_commit_that_is_being_written_is_nobodys_to_pass(tmp_path: Path) -> No
         assert got == [Busy(None, 1)]
         log = Log.of(tmp_path / "b.csv")
         foreign_claim(log, replace(liveness.identity("f" * 24), start_ticks=1))
-        log.slot(1).touch()  # that one has died over it
+        Path(log.slot(1)).touch()  # that one has died over it
         after = looks(other, log, 10)
         assert isinstance(after, Mine) and after.slot == 2
         other.release(after)
@@ -293,11 +293,11 @@ def test_what_is_no_file_is_no_slot(tmp_path: Path, obstacle: str) -> None:
     log = Log.of(tmp_path / "a.csv")
     match obstacle:
         case "directory":
-            log.slot(0).mkdir()
+            Path(log.slot(0)).mkdir()
         case "link":
             (tmp_path / "elsewhere").mkdir()
             (tmp_path / "elsewhere" / "record").write_bytes(encode(Release("f" * 24)))
-            log.slot(0).symlink_to("elsewhere/record")
+            Path(log.slot(0)).symlink_to("elsewhere/record")
         case "fifo":
             os.mkfifo(log.slot(0))
     with Claims() as claims:
@@ -315,14 +315,14 @@ def test_a_final_failure_is_believed(tmp_path: Path) -> None:
     with Claims() as one, Claims() as two:
         before = failures_before(tmp_path)
         assert one.fail(claimed(one, log), type_name="ValueError", message="no", traceback="tb") == Recorded()
-        failed = two.acquire(log, reopen=before.get(log.prefix.name, -1))
+        failed = two.acquire(log, reopen=before.get(log.stem, -1))
         assert isinstance(failed, FailedBefore)
         assert (failed.record.type_name, failed.record.message, failed.record.traceback) == (
             "ValueError",
             "no",
             "tb",
         )
-        later = failures_before(tmp_path)[log.prefix.name]
+        later = failures_before(tmp_path)[log.stem]
         again = two.acquire(log, reopen=later)
         assert isinstance(again, Mine) and again.attempt == 1
         two.fail(again, type_name="KeyError")
@@ -394,7 +394,7 @@ def test_attempts_begin_anew_when_a_result_is_deleted(tmp_path: Path) -> None:
         mine = claimed(claims, log)
         mine.staging.write_text("whole")
         assert (mine.attempt, claims.commit(mine)) == (2, Published())
-        log.final.unlink()
+        Path(log.final).unlink()
         again = claimed(other, log)
         assert (again.slot, again.attempt) == (4, 1)
 
@@ -529,15 +529,16 @@ def test_the_disk_is_asked_in_order(tmp_path: Path) -> None:
             mine = claimed(claims, log)
             mine.staging.write_text("whole")
             claims.commit(mine)
-        syncs: list[Operation] = [filesystem.Sync(mine.staging), filesystem.SyncDirectory(tmp_path)]
+        (staging,) = mine.stagings
+        syncs: list[Operation] = [filesystem.Sync(staging), filesystem.SyncDirectory(str(tmp_path))]
         if not durable:
             assert not any(sync in disk.operations for sync in syncs)
             continue
         commit = next(each for each in disk.operations if isinstance(each, Link) and each.target == log.slot(1))
-        steps: list[Operation] = [syncs[0], commit, RenameNew(mine.staging, log.final), syncs[1]]
+        steps: list[Operation] = [syncs[0], commit, RenameNew(staging, log.final), syncs[1]]
         places = [disk.operations.index(step) for step in steps]
         assert places == sorted(places)
-        assert filesystem.Remove(mine.staging) not in disk.operations
+        assert filesystem.Remove(staging) not in disk.operations
 
 
 @pytest.mark.parametrize(
@@ -548,9 +549,9 @@ def test_an_output_is_moved_where_that_is_sure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str | None, moves: bool
 ) -> None:
     """Some filesystems take a rename that is not to replace for one that does; the mounts are read once."""
-    asked: list[Path] = []
+    asked: list[str] = []
 
-    def mounted(directory: Path) -> Mount | None:
+    def mounted(directory: str) -> Mount | None:
         asked.append(directory)
         return None if kind is None else Mount("/", kind, "source", frozenset())
 
@@ -559,15 +560,16 @@ def test_an_output_is_moved_where_that_is_sure(
     with Claims(filesystem=disk) as claims:
         for place in ("a", "a", "b"):
             log = Log.of(tmp_path / place / f"{len(disk.operations)}.csv")
-            log.home.mkdir(exist_ok=True)
+            Path(log.home).mkdir(exist_ok=True)
             mine = claimed(claims, log)
             mine.staging.write_text("whole")
             assert claims.commit(mine) == Published()
-            way = (RenameNew if moves else Link)(mine.staging, log.final)
+            (staging,) = mine.stagings
+            way = (RenameNew if moves else Link)(staging, log.final)
             assert way in disk.operations
-            assert moves or RenameNew(mine.staging, log.final) not in disk.operations
-            assert log.final.read_text() == "whole" and not mine.staging.exists()
-    assert asked == [tmp_path / "a"]
+            assert moves or RenameNew(staging, log.final) not in disk.operations
+            assert Path(log.final).read_text() == "whole" and not mine.staging.exists()
+    assert asked == [str(tmp_path / "a")]
 
 
 def test_a_committed_staging_beside_its_output_goes(tmp_path: Path) -> None:
@@ -575,13 +577,13 @@ def test_a_committed_staging_beside_its_output_goes(tmp_path: Path) -> None:
     log = Log.of(tmp_path / "a.csv")
     owner = replace(liveness.identity("f" * 24), start_ticks=1)
     foreign_claim(log, owner)
-    log.slot(1).write_bytes(encode(Commit(owner)))
-    log.final.write_text("whole")
-    log.staging(0, owner.token).write_text("whole")
+    Path(log.slot(1)).write_bytes(encode(Commit(owner)))
+    Path(log.final).write_text("whole")
+    Path(log.staging(0, owner.token)).write_text("whole")
     with Claims() as claims:
         assert claims.acquire(log) == Finished()
-        assert not log.staging(0, owner.token).exists()
-        log.final.unlink()
+        assert not Path(log.staging(0, owner.token)).exists()
+        Path(log.final).unlink()
         assert isinstance(claims.acquire(log), Mine)
 
 
@@ -590,11 +592,11 @@ def test_a_helper_publishes_what_was_committed(tmp_path: Path) -> None:
     log = Log.of(tmp_path / "a.csv")
     owner = replace(liveness.identity("f" * 24), start_ticks=1)
     foreign_claim(log, owner)
-    log.slot(1).write_bytes(encode(Commit(owner)))
-    log.staging(0, owner.token).write_text("whole")
+    Path(log.slot(1)).write_bytes(encode(Commit(owner)))
+    Path(log.staging(0, owner.token)).write_text("whole")
     with Claims() as claims:
         assert claims.acquire(log) == Finished()
-    assert log.final.read_text() == "whole" and not log.staging(0, owner.token).exists()
+    assert Path(log.final).read_text() == "whole" and not Path(log.staging(0, owner.token)).exists()
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS], ids=errno.errorcode.get)
@@ -606,12 +608,12 @@ def test_a_verdict_that_does_not_fit(tmp_path: Path, number: int) -> None:
         steps = protocol.fail(claims.claimant, mine, Fail(mine.token, "ValueError"))
         answer = filesystem.run(steps, Failing(3, number))
         assert isinstance(answer, GaveUp) and answer.error.errno == number
-        assert not log.slot(1).exists() and not list(tmp_path.glob("*.verdict-record"))
+        assert not Path(log.slot(1)).exists() and not list(tmp_path.glob("*.verdict-record"))
 
 
 def use(claims: Claims, log: Log) -> None:
     """All that can be done with claims, once, over two outputs."""
-    other = Log.of(log.final.with_name("b.csv"))
+    other = Log.of(Path(log.final).with_name("b.csv"))
     decision = claims.acquire(other)
     if isinstance(decision, Mine):
         claims.release(decision)
@@ -663,13 +665,13 @@ def test_an_error_at_every_operation(tmp_path: Path, number: int, lasting: bool,
                 use(claims, log)
             except OutputDirectoryError as error:
                 assert str(directory) in str(error)
-        if log.final.exists():
-            assert log.final.read_text() == "whole"
+        if Path(log.final).exists():
+            assert Path(log.final).read_text() == "whole"
         gc(directory, now=True)
         assert names(directory) in ([], ["a.csv"])
         with Claims() as claims:
             use(claims, log)
-        assert log.final.read_text() == "whole"
+        assert Path(log.final).read_text() == "whole"
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EACCES], ids=errno.errorcode.get)
@@ -685,7 +687,7 @@ def test_after_one_error_others_go_on(tmp_path: Path, number: int) -> None:
             except OutputDirectoryError:
                 pass
             use(claims, log)
-            assert log.final.read_text() == "whole", at
+            assert Path(log.final).read_text() == "whole", at
 
 
 class Without(LocalFileSystem):
@@ -731,7 +733,7 @@ def test_an_error_after_commit_does_not_cost_the_work(tmp_path: Path) -> None:
         mine.staging.write_text("whole")
         assert one.commit(mine) == Fenced()
         assert two.acquire(log) == Finished()
-    assert log.final.read_text() == "whole"
+    assert Path(log.final).read_text() == "whole"
 
 
 class Vague(Without):
@@ -743,10 +745,10 @@ class Vague(Without):
         self.left = left
 
     def perform(self, operation: Operation, /) -> Any:
-        if isinstance(operation, WriteNew) and operation.path.name.endswith(".claim-0") and self.times:
+        if isinstance(operation, WriteNew) and Path(operation.path).name.endswith(".claim-0") and self.times:
             self.times -= 1
             if self.left is not None:
-                operation.path.write_bytes(self.left)
+                Path(operation.path).write_bytes(self.left)
             raise OSError(errno.EPERM, os.strerror(errno.EPERM), str(operation.path))
         return super().perform(operation)
 
@@ -795,7 +797,7 @@ def test_an_output_that_was_removed_is_computed_by_somebody_new(tmp_path: Path) 
         first.staging.write_text("whole")
         assert claims.commit(first) == Published()
         assert claims.acquire(log) == Finished() and claims.claimant.token == first.token
-        log.final.unlink()
+        Path(log.final).unlink()
         assert claimed(claims, log).staging != first.staging
 
 

@@ -27,11 +27,11 @@ def somebody(token: str, *, alive: bool) -> Claimant:
 def write_log(log: Log, *records: Record, alive: bool = False) -> None:
     """A log, and the records of its claimants; a CLAIM at its head has a staging, as has a COMMIT."""
     for slot, record in enumerate(records):
-        log.slot(slot).write_bytes(encode(record))
+        Path(log.slot(slot)).write_bytes(encode(record))
         if isinstance(record, Claim):
-            path = log.directory / f".manyhands-{record.token}.claim-record"
+            path = Path(log.directory) / f".manyhands-{record.token}.claim-record"
             path.write_bytes(encode(record))
-            log.staging(slot, record.token).write_text("whole")
+            Path(log.staging(slot, record.token)).write_text("whole")
 
 
 DEAD = somebody("a", alive=False)
@@ -56,11 +56,11 @@ def test_now_leaves_outputs_only(tmp_path: Path, state: str) -> None:
     write_log(log, *LOGS[state])
     removed = gc(tmp_path, now=True)
     assert names(tmp_path) == (["a.csv"] if "committed" in state else [])
-    slots = [path for path in removed if path.name.startswith(f"{log.prefix.name}-") and path.name[-2] == "-"]
+    slots = [str(path) for path in removed if path.name.startswith(f"{log.stem}-") and path.name[-2] == "-"]
     assert slots == [log.slot(number) for number in range(len(LOGS[state]) - 1, -1, -1)], "highest first"
     assert len(set(removed)) == len(removed)
     if "committed" in state:
-        assert log.final.read_text() == "whole"
+        assert Path(log.final).read_text() == "whole"
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,10 @@ def test_otherwise_only_what_the_dead_left(tmp_path: Path, state: str, left: lis
     write_log(log, *LOGS[state])
     gc(tmp_path)
     slot = 0 if state == "claimed by the living" else 1
-    meant = {"record": f".manyhands-{ALIVE.token}.claim-record", "staging": log.staging(slot, ALIVE.token).name}
+    meant = {
+        "record": f".manyhands-{ALIVE.token}.claim-record",
+        "staging": Path(log.staging(slot, ALIVE.token)).name,
+    }
     assert names(tmp_path) == sorted(meant.get(name, name) for name in left)
 
 
@@ -88,8 +91,8 @@ def test_the_word_of_who_gave_up_stays(tmp_path: Path) -> None:
     """While a log stays in which it was at work, that it left is no crash; then it goes too."""
     log = Log.of(tmp_path / "a.csv")
     write_log(log, *LOGS["failed"], Claim(DEAD))
-    word = record_file(tmp_path, DEAD.token, "released")
-    record_file(tmp_path, DEAD.token, "claim").rename(word)
+    word = Path(record_file(str(tmp_path), DEAD.token, "released"))
+    os.rename(record_file(str(tmp_path), DEAD.token, "claim"), word)
     gc(tmp_path)
     assert word.exists()
     with Claims(max_crashes=1) as claims:
@@ -105,7 +108,7 @@ def test_failures_beside_an_output_go(tmp_path: Path) -> None:
     """When the output is there, what failed before is nobody's concern."""
     log = Log.of(tmp_path / "a.csv")
     write_log(log, Claim(DEAD), FAILED, Claim(DEAD))
-    log.final.write_text("whole")
+    Path(log.final).write_text("whole")
     gc(tmp_path)
     assert names(tmp_path) == ["a.csv"]
 
@@ -156,9 +159,9 @@ def test_a_commit_is_never_lost(tmp_path: Path, final: str, temp: str | None, no
     gc(log.directory, now=now)
     with Claims() as claims:
         assert claims.acquire(log) == Finished()
-    assert log.final.read_text() == "whole"
+    assert Path(log.final).read_text() == "whole"
     gc(log.directory, now=True)
-    assert not list(log.directory.glob(".*"))
+    assert not list(Path(log.directory).glob(".*"))
 
 
 def test_another_temp(tmp_path: Path) -> None:
@@ -194,13 +197,13 @@ def test_what_moved_during_gc_is_seen(tmp_path: Path, staging: bool, monkeypatch
     log = Log.of(tmp_path / "a.csv")
     write_log(log, Claim(DEAD), Release(DEAD.token))
     if not staging:
-        log.staging(0, DEAD.token).unlink()  # its owner is judged later then
+        Path(log.staging(0, DEAD.token)).unlink()  # its owner is judged later then
     judge = liveness.judge
 
-    def judge_after_a_claim(claimant: Claimant, directory: Path) -> str:
-        if not log.slot(2).exists():
+    def judge_after_a_claim(claimant: Claimant, directory: str) -> str:
+        if not Path(log.slot(2)).exists():
             write_log(Log.of(tmp_path / "b"), Claim(ALIVE))
-            log.slot(2).write_bytes(encode(Claim(ALIVE)))
+            Path(log.slot(2)).write_bytes(encode(Claim(ALIVE)))
         return judge(claimant, directory)
 
     monkeypatch.setattr(liveness, "judge", judge_after_a_claim)

@@ -100,6 +100,7 @@ class Claimant:
     held: dict[str, Mine] = field(default_factory=dict)
     memos: dict[str, Decision] = field(default_factory=dict)
     seen: dict[tuple[str, int], float] = field(default_factory=dict)
+    watched: dict[str, tuple[Claimant, int, float]] = field(default_factory=dict)  # whom, how often, since when
     tokens: set[str] = field(default_factory=set)
     published: set[str] = field(default_factory=set)
 
@@ -141,7 +142,7 @@ class Wire(LocalFileSystem):
                 return Moment("world", self._world.seconds)
             case fs.Sync() | fs.SyncDirectory():
                 return None
-            case fs.Judge(claimant, Path() as directory):
+            case fs.Judge(claimant, str() as directory):
                 here = names(directory)
                 if f".manyhands-{claimant.token}.released-record" in here:
                     return "released"
@@ -217,6 +218,11 @@ class ClaimsMachine(RuleBasedStateMachine):
             seen=last.memo if isinstance(last, Wait) else None,
             watch=last.memo if isinstance(last, Busy) else None,
         )
+        owner = self.outputs[name].owner
+        if isinstance(decision, Busy) and owner is not None:
+            whom, looks, since = who.watched.get(name, (None, 0, 0.0))
+            is_new = whom is not owner
+            who.watched[name] = owner, 1 if is_new else looks + 1, self.world.seconds if is_new else since
         who.memos[name] = decision
         who.tokens.add(who.claims.claimant.token)
         assert not who.held or not token or token == who.claims.claimant.token, "it still has its claims"
@@ -232,8 +238,12 @@ class ClaimsMachine(RuleBasedStateMachine):
             return
         owner = output.owner
         if owner is not None:
-            if owner.state == "works" or not (is_outlasted or owner.state == "ended here"):
+            must_be_over = is_outlasted or owner.state == "ended here"
+            may_be_over = must_be_over or self.is_long(who, name, owner)
+            if owner.state == "works" or not may_be_over:
                 assert isinstance(decision, Busy)
+                return
+            if not must_be_over and isinstance(decision, Busy):
                 return
             output.owner = None
             if (times := output.crashes + 1) >= MAX_CRASHES:
@@ -255,6 +265,11 @@ class ClaimsMachine(RuleBasedStateMachine):
         output.owner, output.wait = who, None
         who.held[name] = decision
         assert not decision.staging.exists()
+
+    def is_long(self, who: Claimant, name: str, owner: Claimant) -> bool:
+        """Whether it has looked so often, while time passed for others too, that it may go on."""
+        whom, looks, since = who.watched.get(name, (None, 0, 0.0))
+        return whom is owner and looks >= LOOKS_MIN and self.world.seconds - since >= LEASE
 
     @ASKING
     @rule(data=st.data(), seconds=st.sampled_from([0.1, 3.0, BACKOFF]), is_patient=st.booleans())
@@ -439,7 +454,7 @@ class ClaimsMachine(RuleBasedStateMachine):
         for name, output in self.outputs.items():
             if output.committed is not None and (self.directory / name).exists():
                 output.writer, output.committed = output.committed, None
-            if self.log(name).slot(0).exists():
+            if Path(self.log(name).slot(0)).exists():
                 continue
             is_held = output.owner is not None and output.owner.is_there
             assert not is_held, f"{name} is being computed"
@@ -485,7 +500,7 @@ class ClaimsMachine(RuleBasedStateMachine):
             failed = [
                 name for name, output in self.outputs.items() if output.has_failures and not output.writer
             ]
-            logs = tuple(self.log(name).prefix.name for name in failed)
+            logs = tuple(self.log(name).stem for name in failed)
             left = [
                 name
                 for name in names(self.directory)

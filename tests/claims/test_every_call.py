@@ -143,7 +143,7 @@ class Shape:
 
     def write(self, mine: Mine) -> None:
         """Compute the output: all that it is says who has written it."""
-        for staging in mine.stagings:
+        for staging in map(Path, mine.stagings):
             files = [staging / "one", staging / "two"] if self.is_directory else [staging]
             if self.is_directory:
                 staging.mkdir()
@@ -152,7 +152,11 @@ class Shape:
 
     def texts(self, log: Log) -> list[str]:
         """What is in all its files."""
-        files = [log.final / "one", log.final / "two"] if self.is_directory else log.finals
+        files = (
+            [Path(log.final) / "one", Path(log.final) / "two"]
+            if self.is_directory
+            else [*map(Path, log.finals)]
+        )
         return [file.read_text() for file in files]
 
 
@@ -232,8 +236,8 @@ def forked(body: Callable[[], object]) -> Iterator[int]:
 
 def head(log: Log) -> dict[str, Any]:
     """What stands in the last slot, read without the library; {} if there is no slot."""
-    slots = [log.slot(number) for number in range(20) if log.slot(number).exists()]
-    return dict(json.loads(slots[-1].read_bytes())) if slots else {}
+    slots = [log.slot(number) for number in range(20) if Path(log.slot(number)).exists()]
+    return dict(json.loads(Path(slots[-1]).read_bytes())) if slots else {}
 
 
 def fenced(history: History) -> list[str]:
@@ -277,7 +281,7 @@ def test_stopped_and_taken_over_at_every_call(shape: Shape, failures: int, tmp_p
         with forked(lambda: work(shape, log, history, stopped, failures)) as pid:  # noqa: B023
             status = os.waitpid(pid, os.WUNTRACED)[1]
             assert os.WIFSTOPPED(status), where
-            at, is_published = head(log), log.final.exists()
+            at, is_published = head(log), Path(log.final).exists()
             work(shape, log, history, Elsewhere(Disk(shape.missing)), failures)
             os.kill(pid, signal.SIGCONT)
             assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, where
@@ -329,7 +333,7 @@ def test_an_error_at_every_call(shape: Shape, number: int, tmp_path: Path) -> No
         except OutputDirectoryError as error:
             assert str(log.directory) in str(error), where
             told["told"] += 1
-        if log.final.exists():
+        if Path(log.final).exists():
             assert len(set(shape.texts(log))) == 1, where
         work(shape, log, history, Disk(shape.missing))
         assert_promises(shape, log, history, where)

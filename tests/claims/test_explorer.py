@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,7 +121,7 @@ def sweep_contested(mine: Mine) -> fs.Steps[None]:
 
 def unlink_on_release(me: Claimant, mine: Mine, record: Fail | Release) -> fs.Steps[Any]:
     """Give a claim up by freeing its slot."""
-    yield from protocol.drop(mine.staging)
+    yield from protocol.drop(*mine.stagings)
     yield from protocol.drop(mine.log.slot(mine.slot))
     return Recorded()
 
@@ -153,22 +153,22 @@ def kind_compare_only(found: Record | Unreadable, record: Record) -> bool:
     return not isinstance(found, Unreadable) and found.kind == record.kind
 
 
-def fixed_staging(log: Log, number: int, token: str) -> Path:
+def fixed_staging(log: Log, number: int, token: str) -> str:
     """One staging for all claimants."""
-    return log.prefix.with_name(f"{log.prefix.name}-staging")
+    return f"{log.prefix}-staging"
 
 
-def slots_of_all(log: Log, number: int) -> Path:
+def slots_of_all(log: Log, number: int) -> str:
     """One log for all outputs."""
-    return log.prefix.with_name(f".claim-{number}")
+    return os.path.join(log.directory, f".claim-{number}")
 
 
-def stagings_of_all(log: Log, number: int, token: str) -> Path:
+def stagings_of_all(log: Log, number: int, token: str) -> str:
     """One staging for all outputs of a claimant's slot."""
-    return log.prefix.with_name(f".claim-{number}-{token}-x")
+    return os.path.join(log.directory, f".claim-{number}-{token}-x")
 
 
-def one_token(directory: Path, token: str, kind: Any) -> Path:
+def one_token(directory: str, token: str, kind: Any) -> str:
     """The record files of one claimant for all, as if two threads shared a token."""
     return record_file(directory, f"{1:024x}", kind)
 
@@ -196,7 +196,7 @@ def commit_before_writing(log: Log, me: Claimant, watch: Watch | None) -> Round:
     decision = yield from protocol.acquire(log, me)
     if not isinstance(decision, Mine):
         return "done" if decision == Finished() else "busy"
-    yield Write(decision.staging, b"half")
+    yield Write(decision.stagings[-1], b"half")
     answer = yield from protocol.commit(me, decision, durable=False)
     return "done" if isinstance(answer, Published) else "again"
 
@@ -238,7 +238,7 @@ def taken_over(log: Log, me: Claimant, watch: Watch | None) -> Round:
         return "left"
     decision = yield from protocol.acquire(log, me)
     if isinstance(decision, Mine):
-        yield Write(decision.staging, whole(log, me, decision.slot))
+        yield Write(decision.stagings[-1], whole(log, me, decision.slot))
         try:
             yield from protocol.commit(me, decision, durable=False)
         except OutputMissing:

@@ -54,7 +54,8 @@ def test_processes_that_cant_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_who_was_marked_dead_leaves_nothing(tmp_path: Path) -> None:
     """A guard removes the record that counts; who finds that takes the others away."""
     me = liveness.identity("a" * 24)
-    for path in (record_file(tmp_path, me.token, "commit"), record_file(tmp_path, me.token, "verdict")):
-        path.touch()
-    assert liveness.judge(me, tmp_path) == "dead"
+    here = str(tmp_path)
+    for path in (record_file(here, me.token, "commit"), record_file(here, me.token, "verdict")):
+        Path(path).touch()
+    assert liveness.judge(me, here) == "dead"
     assert list(tmp_path.iterdir()) == []

@@ -34,7 +34,7 @@ def write(directory: Path, seed: int, was_seen: Event) -> None:
                 name = f"{draw.choice(sorted(ALLOWED))}-{draw.randrange(ITEMS)}"
                 log = Log.of(directory / name)
                 if draw.random() < 0.2:
-                    log.final.unlink(missing_ok=True)
+                    Path(log.final).unlink(missing_ok=True)
                 mine = claims.acquire(log)
                 if not isinstance(mine, Mine):
                     continue

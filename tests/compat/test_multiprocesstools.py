@@ -265,7 +265,7 @@ def test_finished_between_the_looks(
     final = tmp_path / "work" / "results" / "a.csv"
     take = files.take
 
-    def finish_first(path: Path, me: Claimant) -> Any:
+    def finish_first(path: str, me: Claimant) -> Any:
         final.touch()
         return (yield from take(path, me))
 
@@ -413,9 +413,9 @@ def test_unreadable_is_somebodys(
     temp = tmp_path / "work" / "results" / "a.tmp"
     temp.touch()
 
-    def refuse(path: Path) -> bytes:
-        if path == temp:
-            raise PermissionError(errno.EACCES, "refused", str(path))
+    def refuse(path: str) -> bytes:
+        if path == str(temp):
+            raise PermissionError(errno.EACCES, "refused", path)
         return read(path)
 
     read = fs.read

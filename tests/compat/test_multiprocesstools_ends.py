@@ -185,7 +185,7 @@ def test_a_race_for_temp_files(tmp_path: Path, begun: Fifo, gate: Fifo, again: F
                 if left != "free":
                     temp.write_bytes(stale)
                 if left == "stale with a stale lock":
-                    lock_of(temp).write_bytes(stale)
+                    Path(lock_of(str(temp))).write_bytes(stale)
             gate.let_go(racers)
             won = [int(number) for _ in programs for number in begun.line().split()]
             assert sorted(won) == list(range(30))

@@ -7,7 +7,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -18,7 +17,7 @@ from manyhands.claims.record import Claim, Claimant, decode, encode
 from manyhands.compat import multiprocesstools_files as files
 from manyhands.testing.model import Frozen, Knobs, ModelFileSystem, Write
 
-TEMP, FINAL = Path("/d/a.tmp"), Path("/d/a.csv")
+TEMP, FINAL = "/d/a.tmp", "/d/a.csv"
 
 
 class Inside:
@@ -92,7 +91,7 @@ class Search:
     programs: tuple[Program, ...] = (work, work)
     crashes: int = 0
     lost: int = 0
-    stale: tuple[Path, ...] = (TEMP,)
+    stale: tuple[str, ...] = (TEMP,)
     links: bool = True
 
     def __post_init__(self) -> None:
@@ -237,12 +236,12 @@ def test_every_order(search: Search) -> None:
 # -- variants that must be found ------------------------------------------------------------------------------
 
 
-def no_lock(path: Path, me: Claimant, steps: Any) -> Any:
+def no_lock(path: str, me: Claimant, steps: Any) -> Any:
     """Act on what was seen without having made the lock."""
     return (yield from steps)
 
 
-def lock_for_good(path: Path, me: Claimant, steps: Any) -> Any:
+def lock_for_good(path: str, me: Claimant, steps: Any) -> Any:
     """A lock that nobody takes over from a maker that is gone."""
     lock = files.lock_of(path)
     if not (yield from files.create(lock, me)):
@@ -252,20 +251,20 @@ def lock_for_good(path: Path, me: Claimant, steps: Any) -> Any:
     return answer
 
 
-def no_look_again(path: Path, left: Any, me: Claimant) -> Any:
+def no_look_again(path: str, left: Any, me: Claimant) -> Any:
     """Replace whatever is there once the lock is made."""
-    source = protocol.record_file(path.parent, me.token, "claim")
+    source = protocol.record_file(os.path.dirname(path), me.token, "claim")
     yield from protocol.write_private(source, encode(Claim(me)))
     yield fs.Rename(source, path)
     return "done"
 
 
-def rename_is_trusted(path: Path, left: Any, me: Claimant) -> Any:
+def rename_is_trusted(path: str, left: Any, me: Claimant) -> Any:
     """Take a lost reply for a failure."""
     found = yield from protocol.look(path)
     if found is None or found != left:
         return "missing" if found is None else "changed"
-    source = protocol.record_file(path.parent, me.token, "claim")
+    source = protocol.record_file(os.path.dirname(path), me.token, "claim")
     yield from protocol.write_private(source, encode(Claim(me)))
     yield fs.Rename(source, path)
     return "done"
@@ -283,13 +282,13 @@ def nobody_is_gone(content: Any) -> Any:
     yield
 
 
-def remove_unseen(path: Path, left: Any) -> Any:
+def remove_unseen(path: str, left: Any) -> Any:
     """Remove whatever is there once the lock is made."""
     yield from protocol.drop(path)
     return "done"
 
 
-def one_look_for_final(temp: Path, final: Path | None, me: Claimant) -> Any:
+def one_look_for_final(temp: str, final: str | None, me: Claimant) -> Any:
     """Look for the final file only before the temp file is made."""
     if final is not None and (yield fs.Exists(final)):
         return "finished"

@@ -296,9 +296,9 @@ def test_gc(some: Path) -> None:
 def test_gc_as_json(here: Path) -> None:
     """What is removed and, of a dry run, what would be published."""
     log, owner = Log.of(here / "a.csv"), liveness.identity("a" * 24)
-    log.slot(0).write_bytes(encode(Claim(owner)))
-    log.slot(1).write_bytes(encode(Commit(owner)))
-    log.staging(0, owner.token).write_text("whole")
+    Path(log.slot(0)).write_bytes(encode(Claim(owner)))
+    Path(log.slot(1)).write_bytes(encode(Commit(owner)))
+    Path(log.staging(0, owner.token)).write_text("whole")
     dry = json.loads(run("gc", "--now", "--dry-run", "--json").stdout)
     assert list(dry) == ["directory", "dry_run", "removed", "would_publish"]
     assert dry == {**dry, "directory": str(here), "dry_run": True, "would_publish": ["a.csv"]}

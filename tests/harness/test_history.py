@@ -84,7 +84,7 @@ def test_a_torn_line_is_left_out(tmp_path: Path) -> None:
 def test_a_body_tells_what_it_wrote(tmp_path: Path) -> None:
     """Its slot, token and output are in the staging's name; what it raises passes through."""
     history = History(tmp_path / "history")
-    staging = Log.of(tmp_path / "a.csv").staging(3, "0" * 24)
+    staging = Path(Log.of(tmp_path / "a.csv").staging(3, "0" * 24))
     with history.body(staging):
         staging.write_text("whole")
     with pytest.raises(ValueError, match="no"), history.body(staging, attempt=2):
@@ -100,7 +100,7 @@ def test_a_body_tells_what_it_wrote(tmp_path: Path) -> None:
 def test_a_body_whose_staging_tells_no_output(tmp_path: Path) -> None:
     """Where the name is too long to be in the staging's, it must be given."""
     history = History(tmp_path / "history")
-    staging = Log.of(tmp_path / ("a" * 240)).staging(0, "0" * 24)
+    staging = Path(Log.of(tmp_path / ("a" * 240)).staging(0, "0" * 24))
     with pytest.raises(ValueError, match="give output="), history.body(staging):
         pass
     with history.body(staging, output="long"):
@@ -136,7 +136,7 @@ class Refusing:
 def test_recorded_claims_tell_what_claims_answer(tmp_path: Path) -> None:
     """Claimed, failed, claimed again, missing, committed, published; then finished."""
     history, log = History(tmp_path / "history"), Log.of(tmp_path / "out" / "a.csv")
-    log.directory.mkdir()
+    Path(log.directory).mkdir()
     with RecordedClaims(history) as claims:
         mine = claims.acquire(log)
         assert isinstance(mine, Mine)
@@ -176,13 +176,13 @@ def test_recorded_claims_tell_what_claims_answer(tmp_path: Path) -> None:
 def test_a_commit_that_was_walked_away_from_is_unknown(tmp_path: Path, kind: str) -> None:
     """An I/O error says neither yes nor no, and ``Fenced`` then says nothing of the COMMIT."""
     history, log = History(tmp_path / "history"), Log.of(tmp_path / "out" / "a.csv")
-    log.directory.mkdir()
+    Path(log.directory).mkdir()
     plain = Claims()
     claims = RecordedClaims(history, plain)
     mine = claims.acquire(log)
     assert isinstance(mine, Mine)
     mine.staging.write_text("whole")
-    plain._filesystem._filesystem = Refusing(kind, errno.EIO)  # before the slot, and after the publication
+    plain._filesystem = Refusing(kind, errno.EIO)  # before the slot, and after the publication
     assert claims.commit(mine) == Fenced()
     assert told(history)[-1] == "unknown commit given up"
     claims.close()
@@ -191,7 +191,7 @@ def test_a_commit_that_was_walked_away_from_is_unknown(tmp_path: Path, kind: str
 def test_a_commit_of_who_was_taken_over_has_failed(tmp_path: Path) -> None:
     """That one is known not to have happened."""
     history, log = History(tmp_path / "history"), Log.of(tmp_path / "out" / "a.csv")
-    log.directory.mkdir()
+    Path(log.directory).mkdir()
     mine = None
     with RecordedClaims(history) as slow, RecordedClaims(history) as quick:
         mine = slow.acquire(log)

@@ -149,7 +149,7 @@ def log(tmp_path: Path) -> Log:
 def assert_promises(log: Log, history: History) -> None:
     """The history is valid, and the output and nothing else is there after ``gc``."""
     gc(log.directory, now=True)
-    verdict = check(read_histories(history.directory), listing(log.directory), [log.final.name])
+    verdict = check(read_histories(history.directory), listing(log.directory), [Path(log.final).name])
     assert verdict.valid, str(verdict)
 
 
@@ -180,7 +180,7 @@ def test_every_point_is_named(tmp_path: Path, history: History) -> None:
             assert ended(pid) == -signal.SIGKILL
         trace = Traced(FILESYSTEMS[kind]())
         work(log, history, trace, durable)
-        assert log.final.read_text().startswith("by ")
+        assert Path(log.final).read_text().startswith("by ")
         assert commit(Log.of(directory / "b.csv"), trace) == Published()
         with Claims() as other, Claims(filesystem=trace) as claims:
             other.acquire(Log.of(directory / "c.csv"))
@@ -266,7 +266,7 @@ def test_who_is_paused_and_taken_over_is_fenced(log: Log, history: History) -> N
         os.waitid(os.P_PID, pid, os.WSTOPPED)
         for name in names(log.directory):
             if name.endswith(".claim-record"):
-                (log.directory / name).unlink()  # as who watches its lease would
+                (Path(log.directory) / name).unlink()  # as who watches its lease would
         work(log, history, LocalFileSystem())
         os.kill(pid, signal.SIGCONT)
         assert ended(pid) == 0
@@ -281,11 +281,11 @@ def test_who_is_paused_and_taken_over_is_fenced(log: Log, history: History) -> N
 def test_an_error_before_and_after(log: Log) -> None:
     """Before, the operation was not done: it may be tried again. After, it was, and its reply was lost."""
     assert commit(log, fail_at("after commit", errno.EIO)) == Published()
-    log.final.unlink()
+    Path(log.final).unlink()
     assert commit(log, fail_at("before commit", errno.EIO)) == Published()
-    log.final.unlink()
+    Path(log.final).unlink()
     assert commit(log, fail_at("before commit", errno.EIO, nth=0)) == Fenced()
-    assert not log.final.exists()
+    assert not Path(log.final).exists()
 
 
 def test_a_hook_is_called_at_the_nth_time(log: Log) -> None:
@@ -296,7 +296,7 @@ def test_a_hook_is_called_at_the_nth_time(log: Log) -> None:
         commit(log, point)
         assert len(called) == calls
         assert point.seen == 2
-        log.final.unlink()
+        Path(log.final).unlink()
     assert repr(point) == "<AtPoint before sweep, seen 2 times>"
 
 
@@ -339,7 +339,7 @@ def test_points_are_the_same_without_links(log: Log) -> None:
         assert commit(log, filesystem) == Published()
         assert len(called) == 1
         assert ".a.csv.claim-1" in called[0]
-        log.final.unlink()
+        Path(log.final).unlink()
 
 
 def test_points_travel_to_other_processes(log: Log) -> None:

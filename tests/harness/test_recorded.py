@@ -135,7 +135,7 @@ def test_an_output_that_was_there_before_it_was_committed_is_wrong(recording: Re
             assert isinstance(mine, Mine)
             mine.staging.write_text("x")
             if is_wrong:
-                mine.log.final.write_text("x")
+                Path(mine.log.final).write_text("x")
             claims.commit(mine)
     problems = check(read_histories(recording.directory)).problems
     assert [(problem.rule, problem.message) for problem in problems] == [
@@ -152,7 +152,7 @@ def test_outputs_are_called_by_their_ways(recording: Recording) -> None:
             mine = claims.acquire(several)
             assert isinstance(mine, Mine)
             for staging in mine.stagings:
-                staging.write_text(folder)
+                Path(staging).write_text(folder)
             claims.commit(mine)
             assert isinstance(claims.acquire(several), Finished)
     listing = {f"{n}/b": digest(recording.root / n / "a", recording.root / n / "b") for n in ("1", "2")}

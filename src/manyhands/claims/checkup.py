@@ -92,7 +92,7 @@ _CURES: Final = {
 
 
 def _writing(probe: Path) -> Check:
-    path = probe / "written"
+    path = str(probe / "written")
     _files.perform(fs.WriteNew(path, b"whole"))
     same = fs.read(path) == b"whole"
     _files.perform(fs.Unlink(path))
@@ -104,10 +104,10 @@ def _writing(probe: Path) -> Check:
 def _creation(probe: Path) -> Check:
     """Which way to create a name is there, and whether a second one is refused."""
     for at, (way, create) in enumerate(_WAYS.items()):
-        sources = [probe / f"source-{at}-{each}" for each in range(2)]
+        sources = [str(probe / f"source-{at}-{each}") for each in range(2)]
         for source in sources:
             _files.perform(fs.WriteNew(source, b"whole"))
-        made = [_is_done(create(source, probe / f"target-{at}")) for source in sources]
+        made = [_is_done(create(source, str(probe / f"target-{at}"))) for source in sources]
         if all(made):
             text = f"a second {way} to the same name is not refused: two processes would both have a claim"
             return Check("creation", "problem", text, "do not use this filesystem")
@@ -124,7 +124,7 @@ def _is_done(operation: fs.Operation) -> bool:
     return True
 
 
-_WAYS: Final[dict[str, Callable[[Path, Path], fs.Operation]]] = {
+_WAYS: Final[dict[str, Callable[[str, str], fs.Operation]]] = {
     "hard link": fs.Link,
     "rename that does not replace": fs.RenameNew,
     "exclusive creation": lambda _, target: fs.WriteNew(target, b""),
@@ -141,7 +141,7 @@ _CREATION: Final[tuple[tuple[Verdict, str, str], ...]] = (
 
 
 def _syncing(probe: Path) -> Check:
-    path = probe / "synced"
+    path = str(probe / "synced")
     _files.perform(fs.WriteNew(path, b"whole"))
     begin = time.monotonic()
     _files.perform(fs.Sync(path))
@@ -166,7 +166,7 @@ def _sync_directory(path: Path) -> None:
 
 
 def _clock(probe: Path) -> Check:
-    path = probe / "clock"
+    path = str(probe / "clock")
     before = time.time()
     _files.perform(fs.WriteNew(path, b""))
     after = time.time()
@@ -192,10 +192,10 @@ def _names(probe: Path) -> Check:
         ("\u00e9", "e\u0301", "ways to write an accent"),
     ):
         try:
-            _files.perform(fs.WriteNew(probe / one, b""))
+            _files.perform(fs.WriteNew(str(probe / one), b""))
         except OSError:
             return Check("names", "warning", f"{one!r} can't be the name of a file", "use plain names")
-        if _files.perform(fs.Exists(probe / other)):
+        if _files.perform(fs.Exists(str(probe / other))):
             same.append(what)
     if same:
         text = f"{' and '.join(same)} are not told apart: items whose names differ in that only have one output"

@@ -16,7 +16,7 @@ from typing import Final
 from manyhands.claims import liveness
 from manyhands.claims.decisions import GaveUp, Mine
 from manyhands.claims.filesystem import FileSystem, Rename, Steps, Unlink, run
-from manyhands.claims.names import TOKEN_LENGTH, Log, RecordFile, record_file
+from manyhands.claims.names import TOKEN_LENGTH, RecordFile, record_file
 from manyhands.claims.protocol import release, write_private
 from manyhands.claims.record import Claim, Claimant, Commit, encode
 from manyhands.settings import LEASE
@@ -34,14 +34,15 @@ class Claimants:
     Not for use by two threads: they would share a token and take each other's claims for their own.
 
     Attributes:
-        held: the claims that are held. When they are given up, their logs say so or, if that can't be, a file does.
+        held: the claims that are held, by the prefixes of their logs. When they are given up, these say so or, if that
+            can't be, a file does.
     """
 
     def __init__(self, filesystem: FileSystem, lease: float = LEASE) -> None:
         self._filesystem = filesystem
         self._lease = lease
-        self._directories: set[Path] = set()
-        self.held: dict[Log, Mine] = {}
+        self._directories: set[str] = set()
+        self.held: dict[str, Mine] = {}
         self._begin()
 
     def __repr__(self) -> str:
@@ -55,7 +56,7 @@ class Claimants:
             self._begin()
         return self._me
 
-    def ready(self, directory: Path) -> Claimant:
+    def ready(self, directory: str) -> Claimant:
         """``me``, with its record files in ``directory`` written.
 
         Raises:
@@ -92,7 +93,7 @@ class Claimants:
         """The record files, by whose removal another process can mark this claimant dead."""
         me = self.me
         return [
-            record_file(directory, me.token, kind)
+            Path(record_file(directory, me.token, kind))
             for directory in sorted(self._directories)
             for kind in _LASTING
         ]
@@ -108,7 +109,7 @@ class Claimants:
 
 
 def _remove(
-    filesystem: FileSystem, pid: int, me: Claimant, directories: set[Path], held: dict[Log, Mine]
+    filesystem: FileSystem, pid: int, me: Claimant, directories: set[str], held: dict[str, Mine]
 ) -> None:
     if pid != os.getpid():
         return
@@ -117,7 +118,7 @@ def _remove(
     held.clear()
 
 
-def leave(me: Claimant, directories: Iterable[Path], held: Mapping[Log, Mine]) -> Steps[None]:
+def leave(me: Claimant, directories: Iterable[str], held: Mapping[str, Mine]) -> Steps[None]:
     """Give up the claims that are held, in their logs as far as that can be done, and remove the record files."""
     unsaid = set()
     for mine in held.values():

@@ -37,10 +37,10 @@ class Mine:
     @property
     def staging(self) -> Path:
         """Where the output is to be written; it does not exist yet."""
-        return self.stagings[-1]
+        return Path(self.stagings[-1])
 
     @cached_property
-    def stagings(self) -> tuple[Path, ...]:
+    def stagings(self) -> tuple[str, ...]:
         """Where its files are to be written, if it is several; the last one is ``staging``."""
         return self.log.stagings(self.slot, self.token)
 
@@ -56,7 +56,7 @@ class Orphan:
     crashes: int
 
     @property
-    def stagings(self) -> tuple[Path, ...]:
+    def stagings(self) -> tuple[str, ...]:
         """What the owner may have written."""
         return self.log.stagings(self.slot, self.token)
 

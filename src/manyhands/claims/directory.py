@@ -25,7 +25,7 @@ def check_directory(directory: str | os.PathLike[str]) -> None:
         OutputDirectoryError: it can't be; names the directory and the reason.
     """
     path = Path(directory)
-    probe = record_file(path, os.urandom(TOKEN_LENGTH // 2).hex(), "copy")
+    probe = record_file(str(path), os.urandom(TOKEN_LENGTH // 2).hex(), "copy")
     try:
         path.mkdir(parents=True, exist_ok=True)
         with open(probe, "xb") as file:
@@ -39,7 +39,7 @@ def check_directory(directory: str | os.PathLike[str]) -> None:
         unusable(path, error, tells_file=False)
 
 
-def mounted(directory: Path) -> Mount | None:
+def mounted(directory: str | os.PathLike[str]) -> Mount | None:
     """Of which mount it is; None where the system does not tell."""
     if sys.platform != "linux":
         return None
@@ -51,7 +51,7 @@ def mounted(directory: Path) -> Mount | None:
 
 
 def failures_before(directory: str | os.PathLike[str]) -> dict[str, int]:
-    """The highest slot of every log in ``directory``, by ``log.prefix.name``; empty if it does not exist.
+    """The highest slot of every log in ``directory``, by ``log.stem``; empty if it does not exist.
 
     Taken when a map starts and given to ``acquire`` as ``reopen``, it reopens once the failures that were
     recorded before, and believes those recorded since, without any clock.
@@ -80,7 +80,7 @@ def others_at_work(directory: str | os.PathLike[str], names: Iterable[str]) -> b
         found = parse(name)
         if isinstance(found, RecordName) and found.kind == "claim":
             try:
-                record = decode(read(Path(directory, name)))
+                record = decode(read(os.path.join(directory, name)))
             except OSError:
                 continue
             if not isinstance(record, Claim) or record.claimant.pid == os.getpid():
@@ -96,7 +96,7 @@ def is_one_name(directory: Path, one: str, other: str) -> bool:
     Raises:
         OutputDirectoryError: nothing can be written there.
     """
-    probe = record_file(directory, os.urandom(TOKEN_LENGTH // 2).hex(), "copy")
+    probe = Path(record_file(str(directory), os.urandom(TOKEN_LENGTH // 2).hex(), "copy"))
     try:
         probe.mkdir()  # in the directory, since it may be that alone which does not tell them apart
         (probe / one).touch()
@@ -142,7 +142,7 @@ def agree(directory: Path, template: str, text: str) -> None:
     me = liveness.identity(os.urandom(TOKEN_LENGTH // 2).hex())
     path = fingerprint_file(directory, template)
     try:
-        found = run(protocol.agree(me, path, Fingerprint(me.token, template, text)), LocalFileSystem())
+        found = run(protocol.agree(me, str(path), Fingerprint(me.token, template, text)), LocalFileSystem())
     except OSError as error:
         unusable(directory, error)
     if not isinstance(found, Fingerprint):
@@ -157,9 +157,9 @@ def agree(directory: Path, template: str, text: str) -> None:
         )
 
 
-def unusable(directory: Path, error: OSError, tells_file: bool = True) -> NoReturn:
+def unusable(place: str | os.PathLike[str], error: OSError, tells_file: bool = True) -> NoReturn:
     """Raises OutputDirectoryError, which names the directory, the reason, and the file if that ``tells`` anything."""
-    reason = error.strerror or str(error)
+    directory, reason = Path(place), error.strerror or str(error)
     if directory.is_symlink() and not directory.exists():
         reason = f"it is a symbolic link that leads nowhere ({reason})"
     elif os.path.lexists(directory) and not directory.is_dir():

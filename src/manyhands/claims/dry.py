@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
 from typing import Any
 
 from manyhands.claims import filesystem as fs
@@ -20,9 +19,9 @@ class DryFileSystem:
 
     def __init__(self) -> None:
         self.made: dict[
-            Path, Path | bytes
+            str, str | bytes
         ] = {}  # what stands there: what another name stands for, or these bytes
-        self.gone: set[Path] = set()
+        self.gone: set[str] = set()
         self._real = fs.LocalFileSystem()
 
     def perform(self, operation: fs.Operation, /) -> Any:
@@ -52,22 +51,22 @@ class DryFileSystem:
                 return self._real.perform(operation)
         return None
 
-    def _read(self, path: Path) -> bytes:
+    def _read(self, path: str) -> bytes:
         found = self._found(path)
         return found if isinstance(found, bytes) else fs.read_record(found)
 
-    def _found(self, path: Path) -> Path | bytes:
+    def _found(self, path: str) -> str | bytes:
         if path in self.made:
             return self.made[path]
         if path in self.gone or not self._real.perform(fs.Exists(path)):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return path
 
-    def _make(self, path: Path, what: Path | bytes) -> None:
+    def _make(self, path: str, what: str | bytes) -> None:
         if self.perform(fs.Exists(path)):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
         self.made[path] = what
 
-    def _take(self, path: Path) -> None:
+    def _take(self, path: str) -> None:
         self.made.pop(path, None)
         self.gone.add(path)

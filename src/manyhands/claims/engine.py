@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import Final, Self, TypeVar
 
 from manyhands.claims import protocol
 from manyhands.claims.claimant import Claimants
@@ -68,11 +68,12 @@ class Claims:
     ) -> None:
         self._durable = durable
         self._max_crashes = max_crashes
-        self._filesystem = _Watched(filesystem or LocalFileSystem())
+        self._filesystem = filesystem or LocalFileSystem()
+        self._is_worn = False
         self._claimants = Claimants(self._filesystem, lease)
         self._unknown = 0
         self._published: set[str] = set()
-        self._moves: dict[Path, bool] = {}
+        self._moves: dict[str, bool] = {}
         self._locals: dict[int, bool] = {}
 
     def __repr__(self) -> str:
@@ -120,7 +121,7 @@ class Claims:
             try:
                 self._renew(log)
                 me = self._claimants.ready(log.directory)
-                decision = run(protocol.acquire(log, me, question), self._filesystem)
+                decision = run(protocol.acquire(log, me, question), self._filesystem, self._note)
             except OSError as error:
                 self._claimants.rotate()
                 if isinstance(error, FileNotFoundError) and not last:
@@ -134,7 +135,7 @@ class Claims:
                 or decision.claimant.token != me.token
             ):
                 if isinstance(decision, Mine):
-                    self._claimants.held[log] = decision
+                    self._claimants.held[log.prefix] = decision
                 return decision
             self._claimants.rotate()  # a claim that I gave up, or lost sight of
         return decision
@@ -152,9 +153,9 @@ class Claims:
         except OSError as error:
             self._given_up(mine, error)
             return Fenced()
-        self._claimants.held.pop(mine.log, None)
+        self._claimants.held.pop(mine.log.prefix, None)
         if isinstance(answer, Published):
-            self._published.add(str(mine.log.final))
+            self._published.add(mine.log.final)
         return answer
 
     def fail(
@@ -216,7 +217,7 @@ class Claims:
         """Give up every claim that is still held and remove this claimant's files; it may be used again."""
         self._claimants.close()
 
-    def _moves_in(self, directory: Path) -> bool:
+    def _moves_in(self, directory: str) -> bool:
         """Whether a rename there that is not to replace surely never does. The mounts are read once for each device."""
         moves = self._moves.get(directory)
         if moves is not None:
@@ -232,14 +233,17 @@ class Claims:
 
     def _renew(self, log: Log) -> None:
         """Become somebody new where the old token would not do."""
-        worn = self._filesystem.worn  # the record has as many links as a file can have
         # An output that I published and swept has gone: a helper that still holds my COMMIT would take my next
         # staging in slot 0 for the one that was committed.
-        removed = str(log.final) in self._published and not self._filesystem.perform(Exists(log.final))
-        if worn or removed or len(self._published) > _PUBLISHED_MAX:
-            self._filesystem.worn = False
+        removed = log.final in self._published and not self._filesystem.perform(Exists(log.final))
+        if self._is_worn or removed or len(self._published) > _PUBLISHED_MAX:
+            self._is_worn = False
             self._published.clear()
             self._claimants.rotate()
+
+    def _note(self, operation: Operation, error: OSError) -> None:
+        # The record has as many links as a file can have: there must be another.
+        self._is_worn = self._is_worn or (error.errno == errno.EMLINK and isinstance(operation, Link))
 
     def _end(self, mine: Mine, steps: Steps[Recorded | Fenced | GaveUp]) -> Recorded | Fenced:
         try:
@@ -250,44 +254,27 @@ class Claims:
         if isinstance(answer, GaveUp):
             self._given_up(mine, answer.error)
             return Fenced()
-        self._claimants.held.pop(mine.log, None)
+        self._claimants.held.pop(mine.log.prefix, None)
         return answer
 
     def _settle(self, steps: Steps[T]) -> T:
-        answer = run(steps, self._filesystem)
+        answer = run(steps, self._filesystem, self._note)
         self._unknown = 0
         return answer
 
     def _given_up(self, mine: Mine, error: OSError) -> None:
         """Rotate, and raise ours unless the error may pass."""
         self._claimants.rotate()
-        if not isinstance(error, FileNotFoundError) or not mine.log.directory.is_dir():
+        if not isinstance(error, FileNotFoundError) or not os.path.isdir(mine.log.directory):
             self._told(error, mine.log)
 
     def _told(self, error: OSError, log: Log) -> None:
         if error.errno in _IN_THE_WAY:
             place = os.fsdecode(error.filename2 or error.filename or log.final)
             raise ManyhandsError(
-                f"{place!r} is a directory in the place of a file of the output {str(log.final)!r}: move it away"
+                f"{place!r} is a directory in the place of a file of the output {log.final!r}: move it away"
             ) from error
         self._unknown += 1
         if error.errno not in protocol.UNSETTLED or self._unknown > _UNKNOWN_MAX:
             self._unknown = 0
-            unusable(log.directory if log.home.is_dir() else log.home, error)
-
-
-class _Watched:
-    """A filesystem that remembers whether a file ran out of links."""
-
-    def __init__(self, filesystem: FileSystem) -> None:
-        self._filesystem = filesystem
-        self.worn = False
-
-    def perform(self, operation: Operation, /) -> Any:
-        """The reply; raises OSError."""
-        try:
-            return self._filesystem.perform(operation)
-        except OSError as error:
-            if error.errno == errno.EMLINK and isinstance(operation, Link):
-                self.worn = True
-            raise
+            unusable(log.directory if os.path.isdir(log.home) else log.home, error)

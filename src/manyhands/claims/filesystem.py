@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, NoReturn, Protocol, TypeVar
 
 from manyhands.claims.record import NO_ACCESS, NO_FILE, SIZE_MAX, Claimant
@@ -33,13 +32,13 @@ Life = Literal["dead", "released", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class _OfPath:
-    path: Path
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
 class _OfTwo:
-    source: Path
-    target: Path
+    source: str
+    target: str
 
 
 class Exists(_OfPath):
@@ -64,7 +63,7 @@ class Read(_OfPath):
 class WriteNew:
     """Create the file, which must not exist, and write it; a failed write may leave a part of it."""
 
-    path: Path
+    path: str
     data: bytes
 
 
@@ -137,7 +136,7 @@ class Judge:
     """
 
     claimant: Claimant
-    directory: Path | None
+    directory: str | None
 
 
 class Pulse(_OfPath):
@@ -178,8 +177,13 @@ class FileSystem(Protocol):
         """The reply; raises OSError."""
 
 
-def run(steps: Steps[T], filesystem: FileSystem) -> T:
-    """Drives ``steps`` to their end and returns what they return; raises what they let through."""
+def run(
+    steps: Steps[T], filesystem: FileSystem, told: Callable[[Operation, OSError], object] = lambda *_: None
+) -> T:
+    """Drives ``steps`` to their end and returns what they return; raises what they let through.
+
+    ``told`` is called with each operation that fails, and why, before the steps hear of it.
+    """
     perform, send = filesystem.perform, steps.send
     try:
         operation = next(steps)
@@ -187,6 +191,7 @@ def run(steps: Steps[T], filesystem: FileSystem) -> T:
             try:
                 reply = perform(operation)
             except OSError as error:
+                told(operation, error)
                 failure = error  # it is thrown in out of here, or what comes of it would have it as its context
             else:
                 operation = send(reply)
@@ -206,7 +211,7 @@ class LocalFileSystem:
         return _PERFORMED[type(operation)](operation)
 
 
-def read(path: Path) -> bytes:
+def read(path: str) -> bytes:
     """The start of the regular file ``path``, ``NO_FILE`` for other kinds; never blocks, follows no link."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -225,7 +230,7 @@ def read(path: Path) -> bytes:
         os.close(descriptor)
 
 
-def read_record(path: Path) -> bytes:
+def read_record(path: str) -> bytes:
     """As ``read``; ``NO_ACCESS`` for a file that this user may not read: one such must not hold up all others."""
     try:
         return read(path)
@@ -234,7 +239,7 @@ def read_record(path: Path) -> bytes:
         return NO_ACCESS
 
 
-def _listed(path: Path) -> tuple[Entry, ...]:
+def _listed(path: str) -> tuple[Entry, ...]:
     with os.scandir(path) as entries:
         return tuple(
             Entry(entry.name, entry.is_dir(follow_symlinks=False))
@@ -243,7 +248,7 @@ def _listed(path: Path) -> tuple[Entry, ...]:
         )
 
 
-def _pulse(path: Path) -> Stamp:
+def _pulse(path: str) -> Stamp:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -258,7 +263,7 @@ def _pulse(path: Path) -> Stamp:
     return Stamp(found.st_mtime_ns, found.st_ctime_ns, found.st_size)
 
 
-def _exists(path: Path) -> bool:
+def _exists(path: str) -> bool:
     try:
         os.lstat(path)  # os.path.lexists would take an I/O error for absence
     except FileNotFoundError:
@@ -266,7 +271,7 @@ def _exists(path: Path) -> bool:
     return True
 
 
-def _write_new(path: Path, data: bytes) -> None:
+def _write_new(path: str, data: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
         while data:
@@ -275,7 +280,7 @@ def _write_new(path: Path, data: bytes) -> None:
         os.close(descriptor)
 
 
-def _is_written(path: Path) -> bool:
+def _is_written(path: str) -> bool:
     try:
         _check_kind(path, os.lstat(path).st_mode)
     except FileNotFoundError:
@@ -283,20 +288,20 @@ def _is_written(path: Path) -> bool:
     return True
 
 
-def _check_kind(path: Path, mode: int) -> None:
+def _check_kind(path: str, mode: int) -> None:
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise OutputMissing(f"{str(path)!r} is neither a file nor a directory")
+        raise OutputMissing(f"{path!r} is neither a file nor a directory")
 
 
-def _fsync(descriptor: int, path: Path) -> None:
+def _fsync(descriptor: int, path: str) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        error.filename = str(path)  # the call does not know it
+        error.filename = path  # the call does not know it
         raise
 
 
-def _sync(path: Path, flags: int) -> None:
+def _sync(path: str, flags: int) -> None:
     descriptor = os.open(path, flags | os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         _fsync(descriptor, path)
@@ -304,7 +309,7 @@ def _sync(path: Path, flags: int) -> None:
         os.close(descriptor)
 
 
-def _sync_all(path: Path) -> None:
+def _sync_all(path: str) -> None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -322,17 +327,17 @@ def _sync_all(path: Path) -> None:
         for name in files:
             # Links stay what they are; a FIFO or a socket has no bytes.
             if stat.S_ISREG(os.lstat(inside := os.path.join(root, name)).st_mode):
-                _sync(Path(inside), os.O_NOFOLLOW)
+                _sync(inside, os.O_NOFOLLOW)
         for name in directories:
             if not os.path.islink(inside := os.path.join(root, name)):
-                _sync_directory(Path(inside))
+                _sync_directory(inside)
 
 
 def _raise(error: OSError) -> NoReturn:
     raise error
 
 
-def _remove(path: Path) -> None:
+def _remove(path: str) -> None:
     try:
         os.unlink(path)
     except (IsADirectoryError, PermissionError):  # the latter is what macOS says
@@ -343,7 +348,7 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
 
 
-def _sync_directory(path: Path) -> None:
+def _sync_directory(path: str) -> None:
     try:
         _sync(path, os.O_DIRECTORY)
     except OSError as error:
@@ -367,15 +372,15 @@ def _renamer() -> Callable[[bytes, bytes], int] | None:
         return None
 
 
-def _rename_new(source: Path, target: Path) -> None:
+def _rename_new(source: str, target: str) -> None:
     import ctypes
 
     rename = _renamer()
     if rename is None:
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), str(source))
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), source)
     if rename(os.fsencode(source), os.fsencode(target)):
         number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), str(source), None, str(target))
+        raise OSError(number, os.strerror(number), source, None, target)
 
 
 def _judge(operation: Judge) -> Life:
@@ -392,7 +397,7 @@ def _now(_: Now) -> Moment:
     return Moment(liveness.boot_id(), time.monotonic())
 
 
-def _refresh(path: Path) -> None:
+def _refresh(path: str) -> None:
     os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
 
 

@@ -47,10 +47,11 @@ def gc(
 ) -> list[Path]:
     """As ``manyhands.gc``, which says what it does; on another ``filesystem`` than the real one, if given."""
     token = os.urandom(TOKEN_LENGTH // 2).hex()
-    return run(collect(Path(directory), token, now=now), filesystem or LocalFileSystem())
+    removed = run(collect(str(Path(directory)), token, now=now), filesystem or LocalFileSystem())
+    return [Path(path) for path in removed]
 
 
-def collect(directory: Path, token: str, *, now: bool = False) -> Steps[list[Path]]:
+def collect(directory: str, token: str, *, now: bool = False) -> Steps[list[str]]:
     """What ``gc`` does; ``token`` names the files by which it tries whether there are hard links."""
     found = yield from _scan(directory)
     collector = _Collector(directory, token, now, found)
@@ -59,7 +60,7 @@ def collect(directory: Path, token: str, *, now: bool = False) -> Steps[list[Pat
     for owner, paths in sorted(found.records.items()):
         if (yield from collector.is_dead(owner)):
             for path in paths:
-                if path.name.endswith(".released-record") and owner in collector.remembered:
+                if path.endswith(".released-record") and owner in collector.remembered:
                     continue  # without it that claim would count as a crash
                 if not isinstance((yield from _own(path)), str):
                     yield from collector.remove(path)
@@ -81,14 +82,14 @@ def remove_output(log: Log) -> list[Path]:
         if isinstance(found, str):
             raise OutputDirectoryError(
                 errno.EEXIST,
-                f"{str(path)!r} stands in the place of a claim of {log.final.name!r}, and is none ({found}): nothing "
-                f"of this output was removed; move that away first",
+                f"{path!r} stands in the place of a claim of {os.path.basename(log.final)!r}, and is none "
+                f"({found}): nothing of this output was removed; move that away first",
             )
         slots.append(found)
     for final in reversed(log.finals):  # the one that tells of all goes first
         if os.path.lexists(final):
             filesystem.perform(Remove(final))
-            removed.append(final)
+            removed.append(Path(final))
     for number in reversed(range(len(slots))):
         record = slots[number]
         if isinstance(record, Claim):
@@ -97,7 +98,7 @@ def remove_output(log: Log) -> list[Path]:
     return removed
 
 
-def why_unreadable(path: Path) -> str:
+def why_unreadable(path: str) -> str:
     """Why there is no record in this slot, in words."""
     try:
         record = decode(read_record(path))
@@ -106,7 +107,7 @@ def why_unreadable(path: Path) -> str:
     return record.reason if isinstance(record, Unreadable) else "now it can"
 
 
-def _own(path: Path) -> Steps[Record | Unreadable | str | None]:
+def _own(path: str) -> Steps[Record | Unreadable | str | None]:
     """The record of ours in ``path``, be it torn; why it is none of ours; None if nothing is there."""
     try:
         data = yield Read(path)
@@ -122,19 +123,19 @@ def _owners(slots: dict[int, Record | Unreadable]) -> set[str]:
 
 @dataclass
 class _Found:
-    slots: dict[str, dict[int, Path]] = field(default_factory=dict)
-    stagings: dict[str, dict[Path, StagingName]] = field(default_factory=dict)
-    records: dict[str, list[Path]] = field(default_factory=dict)
-    journals: list[Path] = field(default_factory=list)
+    slots: dict[str, dict[int, str]] = field(default_factory=dict)
+    stagings: dict[str, dict[str, StagingName]] = field(default_factory=dict)
+    records: dict[str, list[str]] = field(default_factory=dict)
+    journals: list[str] = field(default_factory=list)
 
 
-def _scan(directory: Path) -> Steps[_Found]:
+def _scan(directory: str) -> Steps[_Found]:
     found = _Found()
     for entry in sorted((yield List(directory))):
         name = parse(entry.name)
         if name is None or (entry.is_directory and not isinstance(name, StagingName)):
             continue
-        path = directory / entry.name
+        path = os.path.join(directory, entry.name)
         match name:
             case SlotName(prefix, number):
                 found.slots.setdefault(prefix, {})[number] = path
@@ -150,11 +151,11 @@ def _scan(directory: Path) -> Steps[_Found]:
 
 
 class _Collector:
-    def __init__(self, directory: Path, token: str, now: bool, found: _Found) -> None:
+    def __init__(self, directory: str, token: str, now: bool, found: _Found) -> None:
         self.directory = directory
         self.now = now
         self.found = found
-        self.removed: list[Path] = []
+        self.removed: list[str] = []
         self.remembered: set[str] = set()  # owners in logs that stay
         self._token = token
         self._dead: dict[str, bool] = {}
@@ -186,7 +187,7 @@ class _Collector:
             self._dead[token] = yield from self._judge(token)
         return self._dead[token]
 
-    def remove(self, path: Path) -> Steps[None]:
+    def remove(self, path: str) -> Steps[None]:
         """Another may have been faster; where others' files are protected, as in /tmp, they are theirs to remove."""
         try:
             yield Remove(path)
@@ -216,8 +217,8 @@ class _Collector:
             return False
         return bool((yield Judge(record.claimant, self.directory)) != "unknown")
 
-    def _slot(self, prefix: str, number: int) -> Path:
-        return self.directory / f"{prefix}-{number}"
+    def _slot(self, prefix: str, number: int) -> str:
+        return os.path.join(self.directory, f"{prefix}-{number}")
 
     def _read(self, prefix: str) -> Steps[dict[int, Record | Unreadable]]:
         """The log's slots by number; a foreign file of such a name is none."""
@@ -233,7 +234,7 @@ class _Collector:
         return slots
 
     def _publish(
-        self, prefix: str, slots: dict[int, Record | Unreadable], stagings: dict[Path, StagingName]
+        self, prefix: str, slots: dict[int, Record | Unreadable], stagings: dict[str, StagingName]
     ) -> Steps[tuple[int, str] | None]:
         """Roll the log's COMMIT forward; returns the claim if that must wait for the next run."""
         last = max(slots, default=-1)
@@ -250,14 +251,14 @@ class _Collector:
                 final is None or SlotName(prefix, last).is_of_several
             ):  # only the function knows where it belongs
                 return name.number, name.token
-            log = Log(self.directory / final, self.directory / prefix)
+            log = Log(os.path.join(self.directory, final), os.path.join(self.directory, prefix))
             yield from protocol.publish(log, (path,))
             if not (yield Exists(path)):
                 self.removed.append(path)
         return None
 
     def _may_go(
-        self, prefix: str, slots: dict[int, Record | Unreadable], stagings: dict[Path, StagingName]
+        self, prefix: str, slots: dict[int, Record | Unreadable], stagings: dict[str, StagingName]
     ) -> Steps[bool]:
         """Whether a log, all of whose owners are dead, says nothing that the next claimant should know."""
         if any(isinstance(record, Unreadable) for record in slots.values()):
@@ -270,13 +271,13 @@ class _Collector:
             return True
         return (yield from self._has_links()) and not SlotName(prefix, 0).is_of_several
 
-    def _final_exists(self, prefix: str, stagings: dict[Path, StagingName]) -> Steps[bool]:
+    def _final_exists(self, prefix: str, stagings: dict[str, StagingName]) -> Steps[bool]:
         names = {final_name(name) for name in stagings.values()}
         several = SlotName(prefix, 0).is_of_several
         names.add(prefix.removeprefix(".").removesuffix(".claims" if several else ".claim"))
         for name in sorted(filter(None, names)):
-            if (yield Exists(self.directory / name)):
-                return Log.of(self.directory / name, parts=[name] if several else ()).prefix.name == prefix
+            if (yield Exists(final := os.path.join(self.directory, name))):
+                return Log.of(final, parts=[name] if several else ()).stem == prefix
         return False
 
     def _can_write(self) -> Steps[bool]:

@@ -12,7 +12,6 @@ import os
 import socket
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Final, Literal
 
 from manyhands.claims.filesystem import Life
@@ -48,7 +47,7 @@ def boot_id() -> str:
     return _identity(os.getpid()).boot_id
 
 
-def judge(claimant: Claimant, directory: Path) -> Life:
+def judge(claimant: Claimant, directory: str) -> Life:
     """Can ``claimant`` still act on the logs in ``directory``? Who is dead loses its record files there.
 
     Raises:
@@ -98,7 +97,7 @@ def condition(claimant: Claimant) -> Condition:
     return "stopped" if status in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP) else "alive"
 
 
-def _is_there(path: Path) -> bool:
+def _is_there(path: str) -> bool:
     try:
         os.lstat(path)
     except FileNotFoundError:
@@ -106,7 +105,7 @@ def _is_there(path: Path) -> bool:
     return True
 
 
-def bury(token: str, directory: Path) -> None:
+def bury(token: str, directory: str) -> None:
     """Remove the record files of a claimant, as far as that can be done: from now on it counts as dead."""
     for kind in BURIED:
         try:

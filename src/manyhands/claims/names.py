@@ -121,9 +121,9 @@ def parse(name: str) -> SlotName | StagingName | RecordName | JournalName | None
 
 
 @lru_cache(maxsize=64)
-def record_file(directory: Path, token: str, kind: RecordFile) -> Path:
+def record_file(directory: str, token: str, kind: RecordFile) -> str:
     """Where the claimant ``token`` keeps its ``kind`` file for the logs in ``directory``."""
-    return Path(f"{directory}/.manyhands-{token}.{kind}-record")
+    return f"{directory}/.manyhands-{token}.{kind}-record"
 
 
 def is_plain(path: str) -> bool:
@@ -163,6 +163,7 @@ def output_name(prefix: str) -> OutputName:
     return OutputName(name, is_sure and not elsewhere and not _is_short(name))
 
 
+# To make a Path takes longer than a stat, so all paths here are texts.
 @dataclass(frozen=True)
 class Log:
     """The write-once log of one output.
@@ -173,9 +174,9 @@ class Log:
         parts: of an output of several files those that are published before the last one, ``final``; absolute.
     """
 
-    final: Path = field(hash=False)
-    prefix: Path
-    parts: tuple[Path, ...] = field(default=(), hash=False)
+    final: str = field(hash=False)
+    prefix: str
+    parts: tuple[str, ...] = field(default=(), hash=False)
 
     @classmethod
     def of(
@@ -193,8 +194,8 @@ class Log:
             TemplateError: the name of ``final`` or ``temp`` would be taken for a file of a claim.
         """
         if temp is None and not parts and type(final) is str and _is_quick(final):
-            home, own = os.path.split(final)
-            return cls(_directory(home) / own, _directory(home) / f".{own}{_MARK}")
+            home, _, own = final.rpartition("/")
+            return cls(final, f"{home}/.{own}{_MARK}")
         path = Path(os.path.abspath(final))
         mark = _MARK_OF_SEVERAL if parts else _MARK
         if temp is None:
@@ -213,68 +214,62 @@ class Log:
             body = body_of(_short(path.name))
             if len(os.fsencode(body)) > _BODY_MAX:
                 body = f".{_hash(whole)}{where}"
-        others = [Path(os.path.abspath(part)) for part in parts]
-        for name in (path.name, whole, body, *(part.name for part in others)):
+        others = tuple([os.path.abspath(part) for part in parts])
+        for name in (path.name, whole, body, *[os.path.basename(part) for part in others]):
             if not name or _slot_mark.search(name) or _record_file.match(name) or _journal_file.match(name):
                 raise TemplateError(
                     f"{path.name!r} can't be the name of an output (nor of its temp): manyhands calls the "
                     f"files of its claims so ('….claim-<number>', '.manyhands-….<kind>-record', '.manyhands-….journal')"
                 )
-        return cls(path, place.with_name(body + mark), tuple(others))
+        return cls(str(path), str(place.with_name(body + mark)), others)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Log, (self.final, self.prefix, self.parts)
 
     @cached_property
-    def directory(self) -> Path:
+    def directory(self) -> str:
         """Where the slots, the stagings and the claimants' records are."""
-        return _directory(os.path.dirname(self.prefix))
+        return os.path.dirname(self.prefix)
 
     @cached_property
-    def home(self) -> Path:
+    def stem(self) -> str:
+        """The basename of ``prefix``."""
+        return os.path.basename(self.prefix)
+
+    @cached_property
+    def home(self) -> str:
         """Where ``final`` is."""
-        return _directory(os.path.dirname(self.final))
+        return os.path.dirname(self.final)
 
-    def slot(self, number: int) -> Path:
+    def slot(self, number: int) -> str:
         """The path of slot ``number``."""
-        return _slot(str(self.prefix), number)
+        return f"{self.prefix}-{number}"
 
     @cached_property
-    def finals(self) -> tuple[Path, ...]:
+    def finals(self) -> tuple[str, ...]:
         """All that the output is, in the order in which it is published."""
         return (*self.parts, self.final)
 
-    def staging(self, number: int, token: str) -> Path:
+    def staging(self, number: int, token: str) -> str:
         """Where ``token`` writes the output that it computes under its claim in slot ``number``.
 
         It ends with final's basename, or with its suffixes if that would be too long.
         """
         return self._staging(f"{number}-{token}", self.final)
 
-    def stagings(self, number: int, token: str) -> tuple[Path, ...]:
+    def stagings(self, number: int, token: str) -> tuple[str, ...]:
         """Where it writes each of ``finals``; the last one is ``staging``."""
+        if not self.parts:
+            return (self.staging(number, token),)
         parts = (self._staging(f"{number}-{token}.{at}", part) for at, part in enumerate(self.parts))
         return (*parts, self.staging(number, token))
 
-    def _staging(self, claim: str, final: Path) -> Path:
-        name = final.name
-        whole = f"{self.prefix.name}-{claim}-{name}"
+    def _staging(self, claim: str, final: str) -> str:
+        name = os.path.basename(final)
+        whole = f"{self.stem}-{claim}-{name}"
         if len(whole) > NAME_MAX // 4 and len(os.fsencode(whole)) > NAME_MAX:
-            whole = f"{self.prefix.name}-{claim}-{_short(name)}"
-        return self.directory / whole
-
-
-# One who is at an output comes back to its slots, and to its directory for each of them: to make a Path takes longer
-# than a stat, and to make it of a Path and a name half of that.
-@lru_cache(maxsize=64)
-def _slot(prefix: str, number: int) -> Path:
-    directory, name = os.path.split(prefix)
-    return _directory(directory) / f"{name}-{number}"
-
-
-@lru_cache(maxsize=64)
-def _directory(path: str) -> Path:
-    return Path(path)
+            whole = f"{self.stem}-{claim}-{_short(name)}"
+        return f"{self.directory}/{whole}"
 
 
 def _is_quick(final: str) -> bool:

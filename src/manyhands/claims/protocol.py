@@ -8,8 +8,8 @@ a process, an open file or a clock. OSErrors that say nothing about the protocol
 from __future__ import annotations
 
 import errno
+import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Literal
 
 from manyhands.claims import filesystem as fs
@@ -28,7 +28,7 @@ from manyhands.claims.decisions import (
     Wait,
 )
 from manyhands.claims.filesystem import Steps
-from manyhands.claims.names import Log, RecordFile, record_file
+from manyhands.claims.names import Log, record_file
 from manyhands.claims.record import (
     Claim,
     Claimant,
@@ -211,7 +211,9 @@ def heed(log: Log, me: Claimant, question: Question, slots: Slots, head: Fail) -
 
 def claim(log: Log, me: Claimant, question: Question, slots: Slots) -> Steps[Decision | Way]:
     """Create the CLAIM in the slot above ``slots``."""
-    if not (yield from create(me, log.slot(len(slots)), Claim(me), "claim")):
+    if not (
+        yield from create(me, log.slot(len(slots)), Claim(me), record_file(log.directory, me.token, "claim"))
+    ):
         return "moved"
     return (yield from confirm(log, me, question, slots))
 
@@ -276,7 +278,7 @@ def commit(me: Claimant, mine: Mine, *, durable: bool = True, moves: bool = Fals
     if durable and log.parts:
         # Or the power may take the name of one of them, and nobody could tell that from its having been published.
         yield fs.SyncDirectory(log.directory)
-    if not (yield from create(me, successor, Commit(me), "commit")):
+    if not (yield from create(me, successor, Commit(me), record_file(log.directory, me.token, "commit"))):
         yield from drop(*stagings)
         return Fenced()
     if not (yield from publish(log, stagings, durable=durable, moves=moves)):
@@ -343,7 +345,7 @@ def read(log: Log) -> Steps[Slots]:
     return slots
 
 
-def look(slot: Path) -> Steps[Record | Unreadable | None]:
+def look(slot: str) -> Steps[Record | Unreadable | None]:
     """What is in the slot; None if it is free."""
     try:
         return decode((yield fs.Read(slot)))
@@ -387,7 +389,7 @@ def withdraw(log: Log, me: Claimant, slot: int) -> Steps[None]:
         pass
 
 
-def publish(log: Log, stagings: tuple[Path, ...], *, durable: bool = True, moves: bool = False) -> Steps[bool]:
+def publish(log: Log, stagings: tuple[str, ...], *, durable: bool = True, moves: bool = False) -> Steps[bool]:
     """Roll a COMMIT forward, as its owner or a helper; False: staging and final are both gone."""
     *parts, staging = stagings
     if parts and not (yield from publish_parts(log, parts, durable=durable)):
@@ -411,7 +413,7 @@ def publish(log: Log, stagings: tuple[Path, ...], *, durable: bool = True, moves
     return True
 
 
-def publish_parts(log: Log, stagings: list[Path], *, durable: bool) -> Steps[bool]:
+def publish_parts(log: Log, stagings: list[str], *, durable: bool) -> Steps[bool]:
     """Move the files before the last one; False: one of them is gone, and so is its staging.
 
     What is in their places is older, since final is not there, and is replaced. That nobody comes too late to do so
@@ -427,12 +429,12 @@ def publish_parts(log: Log, stagings: list[Path], *, durable: bool) -> Steps[boo
         if problem is not None and not (yield fs.Exists(part)) and not (yield fs.Exists(log.final)):
             return False
     if durable:
-        for directory in dict.fromkeys(part.parent for part in log.parts):
+        for directory in dict.fromkeys(os.path.dirname(part) for part in log.parts):
             yield fs.SyncDirectory(directory)
     return True
 
 
-def move(staging: Path, final: Path) -> Steps[OSError | None]:
+def move(staging: str, final: str) -> Steps[OSError | None]:
     """Give staging final's name, unless something has it; where that can't be linked, as a directory, rename it."""
     problem = yield from tried(fs.Link(staging, final))
     if problem is None or problem.errno not in UNSUPPORTED:
@@ -479,7 +481,7 @@ def tidy(log: Log, me: Claimant) -> Steps[None]:
         yield from withdraw(log, me, len(slots) - 1)
 
 
-def drop(*paths: Path) -> Steps[None]:
+def drop(*paths: str) -> Steps[None]:
     """Remove files, or directories with all that is in them, if that can be done; gc finds them otherwise."""
     for path in paths:
         try:
@@ -491,7 +493,7 @@ def drop(*paths: Path) -> Steps[None]:
 # -- exclusive creation ---------------------------------------------------------------------------------------
 
 
-def agree(me: Claimant, path: Path, record: Fingerprint) -> Steps[Record | Unreadable | None]:
+def agree(me: Claimant, path: str, record: Fingerprint) -> Steps[Record | Unreadable | None]:
     """What is written there once and for all: my ``record``, if nothing was."""
     found = yield from look(path)
     if found is None:
@@ -500,12 +502,12 @@ def agree(me: Claimant, path: Path, record: Fingerprint) -> Steps[Record | Unrea
     return found
 
 
-def note(me: Claimant, slot: Path, record: Fail | Release | Reopen | Fingerprint) -> Steps[bool]:
+def note(me: Claimant, slot: str, record: Fail | Release | Reopen | Fingerprint) -> Steps[bool]:
     """Create ``slot`` with a record of its own, written whole first: a full disk never leaves a torn slot."""
-    source = record_file(slot.parent, me.token, "verdict")
+    source = record_file(os.path.dirname(slot), me.token, "verdict")
     yield from write_private(source, encode(record))
     try:
-        won = yield from create(me, slot, record, "verdict")
+        won = yield from create(me, slot, record, source)
     except OSError:
         yield from drop(source)
         raise
@@ -513,12 +515,11 @@ def note(me: Claimant, slot: Path, record: Fail | Release | Reopen | Fingerprint
     return won
 
 
-def create(me: Claimant, slot: Path, record: Record, ready: RecordFile) -> Steps[bool]:
-    """Create ``slot`` exclusively from my file ``ready``, which holds ``record``; False: somebody else has it.
+def create(me: Claimant, slot: str, record: Record, source: str) -> Steps[bool]:
+    """Create ``slot`` exclusively from my file ``source``, which holds ``record``; False: somebody else has it.
 
     Whatever the call answers, the token in the slot decides: replies get lost.
     """
-    source = record_file(slot.parent, me.token, ready)
     problem = OSError()
     for primitive in (by_link, by_rename, by_writing):
         for _ in range(TRIES):
@@ -548,14 +549,14 @@ def same(found: Record | Unreadable, record: Record) -> bool:
     return not isinstance(found, Unreadable) and (found.kind, found.token) == (record.kind, record.token)
 
 
-def by_link(me: Claimant, source: Path, slot: Path, record: Record) -> Steps[None]:
+def by_link(me: Claimant, source: str, slot: str, record: Record) -> Steps[None]:
     """One link of a file that is ready."""
     yield fs.Link(source, slot)
 
 
-def by_rename(me: Claimant, source: Path, slot: Path, record: Record) -> Steps[None]:
+def by_rename(me: Claimant, source: str, slot: str, record: Record) -> Steps[None]:
     """Where there are no hard links: a copy, moved without replacing."""
-    copy = record_file(slot.parent, me.token, "copy")
+    copy = record_file(os.path.dirname(slot), me.token, "copy")
     yield from write_private(copy, encode(record))
     try:
         yield fs.RenameNew(copy, slot)
@@ -564,12 +565,12 @@ def by_rename(me: Claimant, source: Path, slot: Path, record: Record) -> Steps[N
         raise
 
 
-def by_writing(me: Claimant, source: Path, slot: Path, record: Record) -> Steps[None]:
+def by_writing(me: Claimant, source: str, slot: str, record: Record) -> Steps[None]:
     """The last resort; a crash or a full disk leaves a torn slot, which only ``gc`` ends."""
     yield fs.WriteNew(slot, encode(record))
 
 
-def write_private(path: Path, data: bytes) -> Steps[None]:
+def write_private(path: str, data: bytes) -> Steps[None]:
     """Write a file that nobody else creates, anew if it is there."""
     for last in (False, True):
         try:

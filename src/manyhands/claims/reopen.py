@@ -39,8 +39,7 @@ def reopen(found: OutputState) -> bool:
 
 def reopened(found: OutputState, me: Claimant) -> Steps[bool]:
     """As ``reopen``, by ``me``."""
-    directory = Path(found.directory)
-    log = Log(directory / found.name, directory / found.prefix)
+    log = Log(os.path.join(found.directory, found.name), os.path.join(found.directory, found.prefix))
     head = yield from protocol.look(log.slot(found.slot))
     if isinstance(head, Fail) and head == found.failure:
         record: Reopen | Release = Reopen(me.token)

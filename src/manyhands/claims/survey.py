@@ -188,7 +188,7 @@ class _Reader:
         """What this log says; None if it has gone."""
         named = output_name(prefix)
         directory = self._listing.directory
-        log = Log(directory / named.name, directory / prefix)
+        log = Log(str(directory / named.name), str(directory / prefix))
         reason = ""
         for _ in range(_TRIES):
             try:
@@ -234,11 +234,11 @@ class _Reader:
             if not isinstance(head, Commit | Unreadable):
                 self._last_verdict[head.token] = max(since, self._last_verdict.get(head.token, 0.0))
         return OutputState(
-            str(log.directory),
-            log.final.name,
+            log.directory,
+            os.path.basename(log.final),
             state,
             reason,
-            log.prefix.name,
+            log.stem,
             number,
             attempt_of(slots),
             head.claimant if isinstance(head, Claim | Commit) else None,
@@ -252,7 +252,7 @@ class _Reader:
     def _has_staging(self, log: Log, number: int, token: str, is_here: bool) -> bool:
         if is_here:
             return bool(_files.perform(Exists(log.staging(number, token))))
-        return (number, token) in self._listing.stagings.get(log.prefix.name, ())
+        return (number, token) in self._listing.stagings.get(log.stem, ())
 
     def _owner(self, log: Log, slots: list[Record | Unreadable]) -> tuple[Sight, float | None]:
         """What is seen of a claim's owner, and when it may have begun at the earliest."""
@@ -277,7 +277,7 @@ class _Reader:
         quiet = max(0.0, self._clock() - record.mtime_ns / _NANO)
         return Sight("there", condition(head.claimant), quiet), since
 
-    def _stamp(self, path: Path) -> Stamp | None:
+    def _stamp(self, path: str) -> Stamp | None:
         try:
             stamp: Stamp = _files.perform(Pulse(path))
         except FileNotFoundError:

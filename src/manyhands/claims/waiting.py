@@ -22,8 +22,8 @@ def wait_for(path: str | os.PathLike[str], timeout: float | None = None) -> Path
     pause = FIRST_LOOK
     while True:
         try:
-            filesystem.perform(RefreshDirectory(wanted.parent))
-            if filesystem.perform(Exists(wanted)):
+            filesystem.perform(RefreshDirectory(str(wanted.parent)))
+            if filesystem.perform(Exists(str(wanted))):
                 return wanted
         except (FileNotFoundError, NotADirectoryError):
             pass  # its directory may come yet

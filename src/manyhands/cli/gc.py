@@ -53,7 +53,7 @@ def gc(directory: Path, recursive: bool, now: bool, yes: bool, dry_run: bool, as
             dry = DryFileSystem() if dry_run else None
             gone = [str(path.relative_to(directory)) for path in collect(each, now, dry)]
             removed += gone
-            published += [str(path.relative_to(directory)) for path in (dry.made if dry else ())]
+            published += [os.path.relpath(path, directory) for path in (dry.made if dry else ())]
             for path in () if as_json else gone:
                 click.echo(printable(path))
     except OSError as error:

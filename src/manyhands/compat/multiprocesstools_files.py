@@ -46,10 +46,10 @@ def make(temp: str, final: str | None = None) -> Answer:
     Raises:
         OSError: it can't be made.
     """
-    path, me = Path(temp).absolute(), _somebody()
-    answer = fs.run(making(path, None if final is None else Path(final).absolute(), me), _filesystem)
+    path, me = str(Path(temp).absolute()), _somebody()
+    answer = fs.run(making(path, None if final is None else str(Path(final).absolute()), me), _filesystem)
     if answer == "made":
-        _made[str(path)] = me
+        _made[path] = me
     return answer
 
 
@@ -61,14 +61,14 @@ def remove(temp: str) -> Change:
     Raises:
         OSError: it can't be removed.
     """
-    path = Path(temp).absolute()
-    maker = _made.pop(str(path), None)  # of several threads one gets it
+    path = str(Path(temp).absolute())
+    maker = _made.pop(path, None)  # of several threads one gets it
     if maker is None or not _is_here(maker):
         return fs.run(clearing(path, _somebody()), _filesystem)
     try:
         return fs.run(withdrawing(path, maker), _filesystem)
     except BaseException:
-        _made[str(path)] = maker
+        _made[path] = maker
         raise
 
 
@@ -93,21 +93,21 @@ atexit.register(_remove_all)
 # -- the steps ------------------------------------------------------------------------------------------------
 
 
-def making(temp: Path, final: Path | None, me: Claimant) -> Steps[Answer]:
+def making(temp: str, final: str | None, me: Claimant) -> Steps[Answer]:
     """As ``make``."""
     if final is not None and (yield fs.Exists(final)):
         return "doubtful" if (yield from was_left(temp)) else "finished"
     if not (yield from take(temp, me)):
         return "held"
     if final is not None:
-        yield fs.RefreshDirectory(temp.parent)
+        yield fs.RefreshDirectory(os.path.dirname(temp))
         if (yield fs.Exists(final)):  # it was finished, and its temp file removed, since the first look
             yield from withdrawing(temp, me)
             return "finished"
     return "made"
 
 
-def take(path: Path, me: Claimant) -> Steps[bool]:
+def take(path: str, me: Claimant) -> Steps[bool]:
     """Makes the file, with my record, or replaces that of who is gone; False: it is somebody's."""
     try:
         found = yield from protocol.look(path)
@@ -122,12 +122,12 @@ def take(path: Path, me: Claimant) -> Steps[bool]:
     return (yield from locked(path, me, replacing(path, found, me))) == "done"
 
 
-def create(path: Path, me: Claimant) -> Steps[bool]:
+def create(path: str, me: Claimant) -> Steps[bool]:
     """Makes the file, with my record; False: there is one."""
-    source = record_file(path.parent, me.token, "claim")
+    source = record_file(os.path.dirname(path), me.token, "claim")
     yield from protocol.write_private(source, encode(Claim(me)))
     try:
-        won = yield from protocol.create(me, path, Claim(me), "claim")
+        won = yield from protocol.create(me, path, Claim(me), source)
     except OSError:
         yield from protocol.drop(source)
         raise
@@ -135,7 +135,7 @@ def create(path: Path, me: Claimant) -> Steps[bool]:
     return won
 
 
-def locked(path: Path, me: Claimant, steps: Steps[Change]) -> Steps[Change]:
+def locked(path: str, me: Claimant, steps: Steps[Change]) -> Steps[Change]:
     """Takes the steps while I have the file's lock; none if that is somebody's."""
     lock = lock_of(path)
     if not (yield from take(lock, me)):
@@ -149,11 +149,11 @@ def locked(path: Path, me: Claimant, steps: Steps[Change]) -> Steps[Change]:
     return answer
 
 
-def replacing(path: Path, left: Content, me: Claimant) -> Steps[Change]:
+def replacing(path: str, left: Content, me: Claimant) -> Steps[Change]:
     """Puts mine in the place of the file, if it is still the one that was ``left``."""
     if (yield from protocol.look(path)) != left:
         return "changed"
-    source = record_file(path.parent, me.token, "claim")
+    source = record_file(os.path.dirname(path), me.token, "claim")
     yield from protocol.write_private(source, encode(Claim(me)))
     try:
         yield fs.Rename(source, path)
@@ -165,7 +165,7 @@ def replacing(path: Path, left: Content, me: Claimant) -> Steps[Change]:
     return "done"
 
 
-def removing(path: Path, left: Content) -> Steps[Change]:
+def removing(path: str, left: Content) -> Steps[Change]:
     """Removes the file, if it is still the one that was ``left``."""
     found = yield from protocol.look(path)
     if found is None or found != left:
@@ -174,12 +174,12 @@ def removing(path: Path, left: Content) -> Steps[Change]:
     return "done"
 
 
-def withdrawing(path: Path, me: Claimant) -> Steps[Change]:
+def withdrawing(path: str, me: Claimant) -> Steps[Change]:
     """Removes the file that I made; it needs no lock, since nobody else touches it while I live."""
     return (yield from removing(path, Claim(me)))
 
 
-def clearing(path: Path, me: Claimant) -> Steps[Change]:
+def clearing(path: str, me: Claimant) -> Steps[Change]:
     """Removes the file of a maker that is gone, or one without a record."""
     found = yield from protocol.look(path)
     if found is None:
@@ -189,7 +189,7 @@ def clearing(path: Path, me: Claimant) -> Steps[Change]:
     return (yield from locked(path, me, removing(path, found)))
 
 
-def was_left(path: Path) -> Steps[bool]:
+def was_left(path: str) -> Steps[bool]:
     """Whether the file is there, and its maker has surely ended."""
     return (yield from is_left((yield from protocol.look(path))))
 
@@ -199,7 +199,8 @@ def is_left(content: Content) -> Steps[bool]:
     return isinstance(content, Claim) and bool((yield fs.Judge(content.claimant, None)) == "dead")
 
 
-def lock_of(path: Path) -> Path:
+def lock_of(path: str) -> str:
     """What must be made before a file that was left is touched. Its name always fits."""
-    name = hashlib.blake2b(os.fsencode(path.name), digest_size=16).hexdigest()
-    return path.with_name(f".manyhands-{name}.takeover")
+    directory, name = os.path.split(path)
+    digest = hashlib.blake2b(os.fsencode(name), digest_size=16).hexdigest()
+    return os.path.join(directory, f".manyhands-{digest}.takeover")

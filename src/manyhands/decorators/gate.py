@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import random
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -101,41 +102,44 @@ class ClaimGate:
         self.has_met_others = False
         self.are_distinct = False  # once no two items are known to have the same output
         self.brings_value: Callable[[int], bool] = lambda _: True
-        self.missed = -1  # the item whose output was just looked for in vain
+        self.missed: tuple[int, str] = (-1, "")  # the item whose output was just looked for in vain, and where
         # By what some filesystems take for the same path.
-        self._owners: dict[str, tuple[tuple[int, Path], ...]] = {}
+        self._owners: dict[str, tuple[tuple[int, str], ...]] = {}
         self._has_agreed = self._claim.fingerprint is None
-        self._before: dict[Path, dict[str, int]] = {}
-        self._checked: set[Path] = set()
-        self._same_device: set[tuple[Path, ...]] = set()
+        self._before: dict[str, dict[str, int]] = {}
+        self._checked: set[str] = set()
+        self._same_device: set[tuple[str, ...]] = set()
         self._random = random.Random()  # the user's own sequence is left alone
         # To give verdicts for workers that have ended; it claims nothing.
         self._claims: Claims = (self._claim.claims or Claims)()
 
     def log(self, index: int, call: Call) -> Log:
         """The output of an item; raises DuplicateOutput and what ``output_log`` raises."""
+        if index == self.missed[0] and self._claim.temp is None:
+            return Log.of(self.missed[1])
         log = output_log(self._function, call, self.directory)
         if self.are_distinct:
             return log
         for path, template in zip(log.finals, self._claim.finals, strict=True):
-            key = folded(str(path))
+            key = folded(path)
             owners = self._owners.get(key, ())
             for first, other in owners:
                 if first != index and self._is_same(path, other):
                     raise DuplicateOutput(
                         f"items {first} and {index} of {name_of(self._function)} have the same output, "
-                        f"{str(path)!r}; the template {template.text!r} must tell them apart"
+                        f"{path!r}; the template {template.text!r} must tell them apart"
                     )
             if (index, path) not in owners:
                 self._owners[key] = (*owners, (index, path))
         return log
 
-    def _is_same(self, path: Path, other: Path) -> bool:
+    def _is_same(self, one: str, another: str) -> bool:
         """Whether they are one, also if they differ in case, or in how an accent is written."""
-        if path == other:
+        if one == another:
             return True
-        self._prepare(path.parent)
-        self._prepare(other.parent)
+        path, other = Path(one), Path(another)
+        self._prepare(str(path.parent))
+        self._prepare(str(other.parent))
         if not path.parent.samefile(other.parent):
             return False
         return path.name == other.name or is_one_name(path.parent, path.name, other.name)
@@ -161,13 +165,13 @@ class ClaimGate:
             self._agree()
             log = self.log(index, call) if entry is None else entry.log
             loads = self._claim.load is not None and self.brings_value(index)
-            if index != self.missed and log.final.exists():
+            if index != self.missed[0] and Path(log.final).exists():
                 if loads:
                     return Pass(replace(entry or Entry(log), is_there=True))
                 return Done(self.answer(log.finals), computed=False)
             if entry is None:
                 self._ready(log)
-            self.missed = -1
+            self.missed = (-1, "")
         except (OutputDirectoryError, FingerprintMismatch) as error:
             return Failed(error, halts=True)
         except (ManyhandsError, OSError, TypeError) as error:
@@ -208,9 +212,9 @@ class ClaimGate:
             code_hash=code,
         )
         if not recorded:
-            return Later(0.0, entry, where=str(entry.log.final))
+            return Later(0.0, entry, where=entry.log.final)
         failed = Failed(error)
-        return failed if again is None else Later(again, entry, failed, str(entry.log.final))
+        return failed if again is None else Later(again, entry, failed, entry.log.final)
 
     def close(self) -> None:
         """No claim is held here."""
@@ -228,11 +232,11 @@ class ClaimGate:
             return
         directory, template = fingerprinted(self._claim, self.directory)
         if not fingerprint_file(directory, template).exists():
-            self._prepare(directory)
+            self._prepare(str(directory))
         agree(directory, template, self._claim.fingerprint or "")
         self._has_agreed = True
 
-    def was_listed(self, directory: Path, names: Iterable[str]) -> None:
+    def was_listed(self, directory: str, names: Iterable[str]) -> None:
         """These names are all in there that may be of claims, as the map begins."""
         self._before.setdefault(directory, highest_slots(names))
 
@@ -259,20 +263,20 @@ class ClaimGate:
         """Whether each output is one file."""
         return not self._claim.is_several
 
-    def answer(self, finals: tuple[Path, ...]) -> Any:
+    def answer(self, finals: Sequence[str]) -> Any:
         """What stands for a finished output that needs no loading."""
         return self._claim.answer(finals)
 
     def _ready(self, log: Log) -> None:
         """The log's directories can be written, and are on one filesystem."""
-        directories = (log.directory, log.home, *(path.parent for path in log.parts))
+        directories = (log.directory, log.home, *map(os.path.dirname, log.parts))
         if directories not in self._same_device:
             for directory in directories:
                 self._prepare(directory)
             _check_filesystem(log)
             self._same_device.add(directories)
 
-    def _prepare(self, directory: Path) -> None:
+    def _prepare(self, directory: str) -> None:
         if directory not in self._checked:
             if directory not in self._before:
                 self._before[directory] = failures_before(directory)
@@ -280,9 +284,9 @@ class ClaimGate:
             self._checked.add(directory)
 
     def _reopen(self, log: Log) -> int:
-        if self._claim.failed == "report":
+        if self._claim.failed == "report" or not any(self._before.values()):
             return -1
-        return self._before.get(log.directory, {}).get(log.prefix.name, -1)
+        return self._before.get(log.directory, {}).get(log.stem, -1)
 
 
 def fingerprinted(claim: ClaimPolicy, directory: Path) -> tuple[Path, str]:
@@ -293,12 +297,12 @@ def fingerprinted(claim: ClaimPolicy, directory: Path) -> tuple[Path, str]:
 def _check_filesystem(log: Log) -> None:
     """Raises OutputDirectoryError if the output can't be moved from where its claim lies."""
     there = log.directory
-    for here in dict.fromkeys(path.parent for path in log.finals):
-        if here != there and here.stat().st_dev != there.stat().st_dev:
+    for here in dict.fromkeys(map(os.path.dirname, log.finals)):
+        if here != there and os.stat(here).st_dev != os.stat(there).st_dev:
             raise OutputDirectoryError(
                 errno.EXDEV,
-                f"temp, or the last of several templates, puts the claim into {str(there)!r}, on another filesystem "
-                f"than {str(here)!r}",
+                f"temp, or the last of several templates, puts the claim into {there!r}, on another filesystem "
+                f"than {here!r}",
             )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any, Final
 
 from manyhands.calls import Call, Failed
@@ -87,18 +86,19 @@ class ListedOutputs:
             return Found(finished, listings.entries)
         others = False
         for directory, names in listings.claims().items():
-            self._gate.was_listed(Path(directory), names)
-            others = others or others_at_work(Path(directory), names)
+            self._gate.was_listed(directory, names)
+            others = others or others_at_work(directory, names)
         return Found(finished, listings.entries, others)
 
     def is_finished(self, index: int) -> bool:
         """Whether that output is there; if in doubt, it is not."""
         if not self.are_distinct or self._quick is None or not self._gate.has_agreed():
             return False
+        path = self._quick(self._items[index])
         try:
-            os.lstat(self._quick(self._items[index]))
+            os.lstat(path)
         except FileNotFoundError:
-            self._gate.missed = index
+            self._gate.missed = index, path
             return False
         except OSError:
             return False
@@ -107,7 +107,7 @@ class ListedOutputs:
     def value(self, index: int) -> Any:
         """What stands for a finished output that needs no loading."""
         if self._quick is not None:
-            return self._gate.answer((Path(self._quick(self._items[index])),))
+            return self._gate.answer((self._quick(self._items[index]),))
         call = self._prepare(index, self._items[index])
         if isinstance(call, Failed):
             raise call.error

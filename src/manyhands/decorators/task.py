@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -56,9 +56,9 @@ class ClaimPolicy:
         """As it is written: ``claimed_output('{x}.txt')``."""
         return f"claimed_output({', '.join(repr(template.text) for template in self.finals)})"
 
-    def answer(self, paths: tuple[Path, ...]) -> Any:
-        """What stands for the output: its path, or all of them."""
-        return paths if self.is_several else paths[-1]
+    def answer(self, paths: Sequence[str]) -> Any:
+        """What stands for the output: its ``Path``, or those of all its files."""
+        return tuple(map(Path, paths)) if self.is_several else Path(paths[-1])
 
 
 @dataclass(frozen=True)

@@ -148,13 +148,15 @@ class Work:
     # -- with a claim -----------------------------------------------------------------------------------------
 
     def _claimed(self, call: Call, entry: Entry, claim: ClaimPolicy) -> Answer:
-        from manyhands.claims import Busy, Claims, FailedBefore, Finished, Mine, Wait
+        from manyhands.claims.decisions import Busy, FailedBefore, Finished, Mine, Wait
 
         if entry.is_there and os.path.lexists(entry.log.final):
             return self._finished(entry, claim, computed=False)
         me = threading.get_ident()
         claims = self._claims.get(me)
         if claims is None:
+            from manyhands.claims import Claims
+
             rehearsal = current_rehearsal()
             make: Callable[..., Claims] = claim.claims or Claims
             claims = self._claims[me] = make(
@@ -183,9 +185,9 @@ class Work:
                 case Busy(None, slot, None) if slot >= 0:
                     return _unreadable(entry, slot)
                 case Busy(_, _, watch):
-                    return Later(None, replace(entry, unreadable=0, watch=watch), where=str(log.final))
+                    return Later(None, replace(entry, unreadable=0, watch=watch), where=log.final)
                 case Wait(seconds, seen):
-                    return Later(seconds, replace(entry, seen=seen), where=str(log.final))
+                    return Later(seconds, replace(entry, seen=seen), where=log.final)
                 case FailedBefore():
                     return self._failed_before(decision, log)
                 case Mine() as mine:
@@ -194,7 +196,7 @@ class Work:
             return Failed(error, traceback_text(error), halts=True)
 
     def _compute(self, call: Call, entry: Entry, claim: ClaimPolicy, claims: Claims, mine: Mine) -> Answer:
-        from manyhands.claims import Fenced
+        from manyhands.claims.decisions import Fenced
 
         try:
             self._produce(call, claim, mine)
@@ -207,7 +209,7 @@ class Work:
             claims.release(mine)
             raise
         if isinstance(outcome, Fenced):
-            return Later(0.0, entry, where=str(mine.log.final))
+            return Later(0.0, entry, where=mine.log.final)
         return self._finished(entry, claim, computed=True)
 
     def _commit(self, claim: ClaimPolicy, claims: Claims, mine: Mine) -> Published | Fenced:
@@ -220,14 +222,14 @@ class Work:
 
     def _produce(self, call: Call, claim: ClaimPolicy, mine: Mine) -> None:
         stagings = mine.stagings
-        output = claim.answer(stagings)
-        if claim.final.is_directory:
-            stagings[-1].mkdir()
+        output, is_directory = claim.answer(stagings), claim.final.is_directory
+        if is_directory:
+            os.mkdir(stagings[-1])
         value = self._attempt(call, output)
         if claim.save is not None:
             claim.save(self._checked(value), output)
         checks_files = claim.save is None and self._checks_result
-        if claim.final.is_directory or checks_files:  # else the commit sees whether there is one
+        if is_directory or checks_files:  # else the commit sees whether there is one
             self._check_written(claim, mine)
         if checks_files:
             self._checked(output, annotated=False)
@@ -235,20 +237,20 @@ class Work:
     def _check_written(self, claim: ClaimPolicy, mine: Mine) -> None:
         for staging, final in zip(mine.stagings, mine.log.finals, strict=True):
             kind = _kind(staging)
-            if kind in _WRITTEN and not (claim.final.is_directory and not any(staging.iterdir())):
+            if kind in _WRITTEN and not (claim.final.is_directory and not os.listdir(staging)):
                 continue
             who = name_of(self._function if claim.save is None else claim.save)
             what = self._function._parameters.output if claim.save is None else "its path"
             if kind in _WRITTEN or not kind:
-                raise OutputMissing(f"{who} returned without having written {what}, for {str(final)!r}")
+                raise OutputMissing(f"{who} returned without having written {what}, for {final!r}")
             raise OutputMissing(
-                f"{who} left a {_KINDS.get(kind, 'device')} at {what}, for {str(final)!r}; it must write a file "
+                f"{who} left a {_KINDS.get(kind, 'device')} at {what}, for {final!r}; it must write a file "
                 f"there, or make a directory"
             )
 
     def _give_up(self, error: Exception, entry: Entry, claims: Claims, mine: Mine) -> Answer:
         """A failed attempt under a claim: recorded for everybody, unless it says nothing about the item."""
-        from manyhands.claims import Fenced
+        from manyhands.claims.decisions import Fenced
 
         failed = self.failed(error)
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
@@ -268,18 +270,18 @@ class Work:
             code_hash=self._code_hash,
         )
         if isinstance(recorded, Fenced):
-            return Later(0.0, entry, where=str(mine.log.final))  # taken over: the verdict is the new owner's
+            return Later(0.0, entry, where=mine.log.final)  # taken over: the verdict is the new owner's
         failed = failed._replace(budget=None)
         if again is None:
             return failed
-        return Later(again, entry, failed, str(mine.log.final))
+        return Later(again, entry, failed, mine.log.final)
 
     def _failed_before(self, decision: FailedBefore, log: Log) -> Failed:
         record = decision.record
         if record.discarded:
             return Failed(InvalidResult(record.message), record.traceback, discard=self._discards)
         error = FailedElsewhere(
-            f"{str(log.final)!r} failed in another process, in attempt {record.attempt}: "
+            f"{log.final!r} failed in another process, in attempt {record.attempt}: "
             f"{record.type_name}: {record.message}"
         )
         error.type_name, error.traceback = record.type_name, record.traceback
@@ -292,7 +294,7 @@ class Work:
         try:
             return Done(claim.load(claim.answer(log.finals)), computed)
         except Exception as error:
-            add_note(error, f"raised as {name_of(claim.load)} loaded {str(log.final)!r}")
+            add_note(error, f"raised as {name_of(claim.load)} loaded {log.final!r}")
             return Failed(error, traceback_text(error))
 
     # -- with and without -----------------------------------------------------------------------------------
@@ -367,10 +369,10 @@ def _checking_arguments(function: Decorated[..., Any], rule: StarRule) -> Callab
     return step
 
 
-def _kind(path: Path) -> int:
+def _kind(path: str) -> int:
     """What is there, as ``stat.S_IFMT`` says it; 0: nothing. Links are not followed."""
     try:
-        return stat.S_IFMT(path.lstat().st_mode)
+        return stat.S_IFMT(os.lstat(path).st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return 0
 
@@ -380,10 +382,10 @@ def _unreadable(entry: Entry, slot: int) -> Later | Failed:
     from manyhands.claims import why_unreadable
 
     if entry.unreadable < UNREADABLE_LOOKS:
-        return Later(None, replace(entry, unreadable=entry.unreadable + 1), where=str(entry.log.final))
+        return Later(None, replace(entry, unreadable=entry.unreadable + 1), where=entry.log.final)
     path = entry.log.slot(slot)
     error = ManyhandsError(
-        f"{str(path)!r} stands for a claim of {entry.log.final.name!r}, and can't be read as one "
+        f"{path!r} stands for a claim of {os.path.basename(entry.log.final)!r}, and can't be read as one "
         f"({why_unreadable(path)}); when nobody works in that directory, call manyhands.gc(directory, now=True), "
         f"or remove the file if it is none of manyhands"
     )
@@ -391,9 +393,8 @@ def _unreadable(entry: Entry, slot: int) -> Later | Failed:
 
 
 def _no_room(error: OSError, log: Log) -> Failed:
-    directory = str(log.final.parent)
     full = OutputDirectoryError(
-        error.errno, f"the output directory {directory!r} can't be used: {error.strerror}"
+        error.errno, f"the output directory {log.home!r} can't be used: {error.strerror}"
     )
     full.__cause__ = error
     return Failed(full, traceback_text(error), halts=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any
+from typing import Any, Final
 
 from manyhands.calls import Call, Done, Failed, error_text, qualified_name
 from manyhands.outcome import Attempt, Discarded, Elsewhere, Failure, Outcome
@@ -32,6 +32,9 @@ class State(Enum):
     SENT = auto()
     FAILED = auto()
     ENDED = auto()
+
+
+_UNENDED: Final = (State.WAITING, State.DUE, State.SENT, State.FAILED)
 
 
 @dataclass(slots=True)
@@ -110,7 +113,7 @@ class Item:
         self, answer: Done[Any] | Failed | Elsewhere, seconds: float = 0.0, worker: str = ""
     ) -> Outcome[Any]:
         """It has come to this, after so many seconds in that worker."""
-        self.check(*set(State) - {State.ENDED})
+        self.check(*_UNENDED)
         result: Done[Any] | Failure | Discarded | Elsewhere
         if not isinstance(answer, Failed):
             result = answer

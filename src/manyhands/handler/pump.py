@@ -419,6 +419,8 @@ class Pump:
         return due
 
     def _send_due(self) -> None:
+        if not self.stream.waits:
+            return
         for index in self._gate.order(self._due()):
             # What was in a block has no call yet; it goes round on its own now.
             item = self.stream.item(index)

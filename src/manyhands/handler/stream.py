@@ -132,6 +132,11 @@ class Stream:
     # -- to the runner ----------------------------------------------------------------------------------------
 
     @property
+    def waits(self) -> bool:
+        """Whether an item may wait to be sent."""
+        return bool(self._due)
+
+    @property
     def next_due(self) -> float | None:
         """When the next item is to be sent, or None if none waits."""
         while self._due and not self._is_in(self._due[0][1], State.WAITING):

@@ -160,8 +160,9 @@ class WalkingPump(Pump):
             self._send_due()
 
     def _send_due(self) -> None:
-        super()._send_due()
-        self._gather()
+        if self.stream.waits:
+            super()._send_due()
+            self._gather()
 
     def _absorb(self, events: list[Event]) -> None:
         try:

@@ -10,6 +10,7 @@ the power was gone, its COMMITs are not counted, nor is it asked whether it is s
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
@@ -179,7 +180,7 @@ class Wanderer(World):
         for index, worker in enumerate(state.workers):
             assert worker.state in ("done", "left", "crashed"), f"{index} is {worker.state} in the end"
         left = set(self.perform_all(state, gc_steps(self.logs[0].directory, "f" * TOKEN_LENGTH, now=True)))
-        outputs = {path.name for log in self.logs for path in log.finals}
+        outputs = {os.path.basename(path) for log in self.logs for path in log.finals}
         assert left <= outputs, f"left over: {sorted(left - outputs)}"
 
 

@@ -24,7 +24,7 @@ from manyhands.claims.watch import Moment, Stamp
 class Write:
     """What the user's function does: open for writing, which empties the file or makes it, and write."""
 
-    path: Path
+    path: str
     data: bytes
 
 
@@ -73,10 +73,9 @@ class Frozen(NamedTuple):
     files: tuple[bytes, ...]
     rest: tuple[Any, ...] = ()
 
-    def content(self, path: Path) -> bytes | None:
+    def content(self, path: str) -> bytes | None:
         """What is in the file, or None."""
-        wanted = str(path)
-        return next((self.files[number] for name, number in self.names if name == wanted), None)
+        return next((self.files[number] for name, number in self.names if name == path), None)
 
 
 class ModelFileSystem:
@@ -136,9 +135,9 @@ class ModelFileSystem:
             self._kept_names = dict(kept)
             self._kept_files = {number: data for number, data in enumerate(kept_files) if data is not None}
 
-    def content(self, path: Path) -> bytes | None:
+    def content(self, path: str) -> bytes | None:
         """What is in the file, or None."""
-        number = self.names.get(str(path))
+        number = self.names.get(path)
         return None if number is None else self.files[number]
 
     def perform(self, operation: fs.Operation | Write, /, client: int = 0) -> Any:
@@ -146,7 +145,7 @@ class ModelFileSystem:
         match operation:
             case fs.Exists(path):
                 self._remember(client, path)
-                return str(path) in self.names
+                return path in self.names
             case fs.Read(path):
                 self._remember(client, path)
                 return self.files[self._number(path)]
@@ -161,8 +160,8 @@ class ModelFileSystem:
             case fs.RefreshDirectory(path):
                 self._forget(client, path)
             case Write(path, data):
-                if str(path) in self.names:
-                    self.files[self.names[str(path)]] = data
+                if path in self.names:
+                    self.files[self.names[path]] = data
                 else:
                     self._make(path, data)
             case _:
@@ -176,7 +175,7 @@ class ModelFileSystem:
 
     def stale(self, operation: fs.Exists | fs.Read, client: int) -> Any:
         """What ``client`` may be told instead, by what it remembers; an OSError is returned, not raised."""
-        key = (client, str(operation.path))
+        key = (client, operation.path)
         if key not in self._seen or self._seen[key] == self.names.get(key[1]):
             return None
         number = self._seen[key]
@@ -205,7 +204,7 @@ class ModelFileSystem:
         """The half of it that a full disk takes, or that is there when its writer is killed."""
         self._change(replace(write, data=write.data[: len(write.data) // 2]))
 
-    def touch(self, path: Path, client: int) -> None:
+    def touch(self, path: str, client: int) -> None:
         """What a beat does, at the time that the server or the client takes it to be."""
         skews = self.knobs.skews
         now = self.time + (skews[client] if self.knobs.by_client and skews else 0)
@@ -261,25 +260,25 @@ class ModelFileSystem:
                 self._make(path, data)
             case fs.Unlink(path) | fs.Remove(path):
                 self._number(path)
-                del self.names[str(path)]
+                del self.names[path]
             case fs.Link(source, target):
                 number = self._number(source)
                 if not self.knobs.links:
                     raise _error(errno.EPERM, target)
                 self._free(target)
-                self.names[str(target)] = number
+                self.names[target] = number
             case fs.RenameNew(source, target):
                 number = self._number(source)
                 self._free(target)
                 if not self.knobs.moves:
                     raise _error(errno.EINVAL, target)
-                del self.names[str(source)]
-                self.names[str(target)] = number
+                del self.names[source]
+                self.names[target] = number
             case fs.Rename(source, target):
                 number = self._number(source)
-                if self.names.get(str(target)) != number:  # two names of one file: POSIX leaves both
-                    del self.names[str(source)]
-                    self.names[str(target)] = number
+                if self.names.get(target) != number:  # two names of one file: POSIX leaves both
+                    del self.names[source]
+                    self.names[target] = number
 
     def _told(self, operation: fs.Judge | fs.Pulse | fs.Now, client: int) -> Any:
         """What can be learned of claimants."""
@@ -292,54 +291,56 @@ class ModelFileSystem:
         skews = self.knobs.skews
         return Moment(f"client {client}", float(self.time + (skews[client] if skews else 0)))
 
-    def _life(self, claimant: Claimant, directory: Path | None) -> fs.Life:
+    def _life(self, claimant: Claimant, directory: str | None) -> fs.Life:
         if directory is not None and str(record_file(directory, claimant.token, "claim")) not in self.names:
             word = record_file(directory, claimant.token, "released")
-            return "released" if str(word) in self.names else "dead"
+            return "released" if word in self.names else "dead"
         return "dead" if claimant.token in self.dead else "unknown"
 
-    def _listed(self, directory: Path) -> tuple[fs.Entry, ...]:
-        names = (Path(name) for name in sorted(self.names))
-        return tuple(fs.Entry(path.name, is_directory=False) for path in names if path.parent == directory)
+    def _listed(self, directory: str) -> tuple[fs.Entry, ...]:
+        names = map(os.path.split, sorted(self.names))
+        return tuple(fs.Entry(name, is_directory=False) for where, name in names if where == directory)
 
-    def _remember(self, client: int, path: Path) -> None:
+    def _remember(self, client: int, path: str) -> None:
         if self.knobs.caches:
-            self._seen[client, str(path)] = self.names.get(str(path))
+            self._seen[client, path] = self.names.get(path)
 
-    def _forget(self, client: int, directory: Path) -> None:
+    def _forget(self, client: int, directory: str) -> None:
         self._seen = {
             (whose, name): at
             for (whose, name), at in self._seen.items()
-            if whose != client or Path(name).parent != directory
+            if whose != client or os.path.dirname(name) != directory
         }
 
-    def _sync(self, path: Path) -> None:
+    def _sync(self, path: str) -> None:
         number = self._number(path)
         if self.knobs.volatile:
             self._kept_files[number] = self.files[number]
 
-    def _sync_directory(self, directory: Path) -> None:
+    def _sync_directory(self, directory: str) -> None:
         if self.knobs.volatile:
-            inside = {name for name in self.names.keys() | self._kept_names if Path(name).parent == directory}
+            inside = {
+                name for name in self.names.keys() | self._kept_names if os.path.dirname(name) == directory
+            }
             self._kept_names = {
                 **{name: number for name, number in self._kept_names.items() if name not in inside},
                 **{name: number for name, number in self.names.items() if name in inside},
             }
 
-    def _make(self, path: Path, data: bytes) -> None:
+    def _make(self, path: str, data: bytes) -> None:
         number = max(self.files, default=-1) + 1
-        self.names[str(path)] = number
+        self.names[path] = number
         self.files[number] = data
 
-    def _number(self, path: Path) -> int:
-        if str(path) not in self.names:
+    def _number(self, path: str) -> int:
+        if path not in self.names:
             raise _error(errno.ENOENT, path)
-        return self.names[str(path)]
+        return self.names[path]
 
-    def _free(self, path: Path) -> None:
-        if str(path) in self.names:
+    def _free(self, path: str) -> None:
+        if path in self.names:
             raise _error(self.knobs.taken, path)
 
 
-def _error(number: int, path: Path) -> OSError:
-    return OSError(number, os.strerror(number), str(path))
+def _error(number: int, path: str) -> OSError:
+    return OSError(number, os.strerror(number), path)

@@ -10,7 +10,6 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final, Literal, Self, get_args
 
 from manyhands.claims import filesystem as fs
@@ -53,7 +52,7 @@ def point_of(operation: Operation) -> str:
     """
     match operation:
         case fs.Exists(path):
-            return "look for staging" if isinstance(parse(path.name), StagingName) else "look"
+            return "look for staging" if isinstance(parse(os.path.basename(path)), StagingName) else "look"
         case fs.Read():
             return "read slot"
         case fs.WriteNew(path, data):
@@ -61,7 +60,8 @@ def point_of(operation: Operation) -> str:
         case fs.Link(source, target) | fs.Rename(source, target) | fs.RenameNew(source, target):
             return _named(source, target)
         case fs.Unlink(path) | fs.Remove(path):
-            return {SlotName: "sweep", StagingName: "drop staging"}.get(type(parse(path.name)), "drop record")
+            kind = type(parse(os.path.basename(path)))
+            return {SlotName: "sweep", StagingName: "drop staging"}.get(kind, "drop record")
         case fs.Sync():
             return "sync"
         case fs.SyncDirectory():
@@ -77,8 +77,8 @@ def point_of(operation: Operation) -> str:
     return type(operation).__name__
 
 
-def _written(path: Path, data: bytes) -> str:
-    name = parse(path.name)
+def _written(path: str, data: bytes) -> str:
+    name = parse(os.path.basename(path))
     if isinstance(name, RecordName):
         return {"verdict": "write verdict", "copy": "write copy"}.get(name.kind, "write record")
     match decode(data):  # the last resort: a slot that is written itself
@@ -89,14 +89,14 @@ def _written(path: Path, data: bytes) -> str:
     return "verdict"
 
 
-def _named(source: Path, target: Path) -> str:
+def _named(source: str, target: str) -> str:
     """What it means that ``source`` gets, or becomes, ``target``."""
-    found = parse(target.name)
+    found = parse(os.path.basename(target))
     if isinstance(found, RecordName):
         return "leave word"
     if not isinstance(found, SlotName):
         return "publish"
-    name = parse(source.name)
+    name = parse(os.path.basename(source))
     kind = name.kind if isinstance(name, RecordName) else ""
     return {"claim": "claim", "commit": "commit", "verdict": "verdict"}.get(kind, "move record")
 
@@ -134,7 +134,7 @@ class AtPoint:
         self._nth = nth
         self._output = output
         self._filesystem = filesystem or LocalFileSystem()
-        self._copied: dict[Path, str] = {}
+        self._copied: dict[str, str] = {}
         self._lock = threading.Lock()
         self.seen = 0
 
@@ -165,7 +165,7 @@ class AtPoint:
     def _point(self, operation: Operation) -> str:
         """As ``point_of``, which also knows what was copied for what."""
         if isinstance(operation, fs.WriteNew) and point_of(operation) == "write copy":
-            slot = operation.path.with_name(".x.claim-0")  # as if it were written there
+            slot = os.path.join(os.path.dirname(operation.path), ".x.claim-0")  # as if it were written there
             self._copied[operation.path] = _written(slot, operation.data)
         point = point_of(operation)
         if point == "move record" and isinstance(operation, fs.RenameNew):
@@ -175,7 +175,7 @@ class AtPoint:
     def _concerns(self, operation: Operation) -> bool:
         values = [getattr(operation, name) for name in operation.__match_args__]
         return not self._output or any(
-            self._output in value.name for value in values if isinstance(value, Path)
+            self._output in os.path.basename(value) for value in values if isinstance(value, str)
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -86,7 +87,7 @@ class compute:  # noqa: N801  # a function with options
                     return (yield from self._work(log, me, mine))
         except OSError:
             pass  # whatever is not known is left behind
-        yield from leave(me, [log.directory], {} if mine is None else {log: mine})
+        yield from leave(me, [log.directory], {} if mine is None else {log.prefix: mine})
         return "rotate"
 
     def _work(self, log: Log, me: Claimant, mine: Mine) -> Round:
@@ -118,7 +119,7 @@ class compute:  # noqa: N801  # a function with options
 
 def whole(log: Log, me: Claimant, slot: int) -> bytes:
     """What the output is, if it is of this claim."""
-    return WHOLE + b"%s by %s in %d" % (log.final.name.encode(), me.token.encode(), slot)
+    return WHOLE + b"%s by %s in %d" % (os.path.basename(log.final).encode(), me.token.encode(), slot)
 
 
 @dataclass(frozen=True)

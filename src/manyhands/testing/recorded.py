@@ -152,7 +152,7 @@ class RecordedClaims:
 
     def _name(self, log: Log) -> str:
         if self._root is None:
-            return log.final.name
+            return os.path.basename(log.final)
         return Path(os.path.relpath(log.final, self._root)).as_posix()
 
     def _begin(self, log: Log, asks_as: str = "") -> str:
@@ -200,7 +200,7 @@ class _Verdicts:
     def __init__(self, filesystem: FileSystem, history: History) -> None:
         self._filesystem = filesystem
         self._history = history
-        self.names: dict[Path, str] = {}
+        self.names: dict[str, str] = {}
         self.asks_as = ""
 
     def perform(self, operation: Operation, /) -> Any:
@@ -227,17 +227,18 @@ class _Verdicts:
         self._history.record("ok", action, name, note=FOR_ANOTHER, **known)
         return reply
 
-    def _verdict(self, slot: Path, source: Path | bytes) -> tuple[Action, str, dict[str, Any]] | None:
+    def _verdict(self, slot: str, source: str | bytes) -> tuple[Action, str, dict[str, Any]] | None:
         """What creating ``slot`` would say of the claim below it; None if it is no verdict about another's."""
-        name = parse(slot.name)
+        directory, basename = os.path.split(slot)
+        name = parse(basename)
         if not isinstance(name, SlotName) or name.number == 0:
             return None
-        output = self.names.get(slot.with_name(name.prefix))
+        output = self.names.get(os.path.join(directory, name.prefix))
         try:
             action = _VERDICTS.get(type(decode(source if isinstance(source, bytes) else read(source))))
             if action is None or output is None:
                 return None
-            below = decode(read(slot.with_name(f"{name.prefix}-{name.number - 1}")))
+            below = decode(read(os.path.join(directory, f"{name.prefix}-{name.number - 1}")))
         except OSError:
             return None
         if not isinstance(below, Claim) or below.token == self.asks_as:

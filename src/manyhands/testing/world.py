@@ -11,7 +11,6 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 from manyhands.claims import filesystem as fs
@@ -251,13 +250,13 @@ class World:
 
     def names(self, state: State) -> list[str]:
         """What is in the directory."""
-        return [Path(name).name for name, _ in self._disks[state.disk].names]
+        return [os.path.basename(name) for name, _ in self._disks[state.disk].names]
 
     def perform_all(self, state: State, steps: fs.Steps[Any]) -> list[str]:
         """What is in the directory after these steps."""
         self._model.thaw(self._disks[state.disk])
         fs.run(steps, self._model)
-        return [Path(name).name for name in sorted(self._model.names)]
+        return [os.path.basename(name) for name in sorted(self._model.names)]
 
     # -- what happens of itself ----------------------------------------------------------------------------------
 
@@ -347,12 +346,12 @@ class World:
         held = [decode(frozen.content(path) or b"") for path in self._heads(frozen)]
         return Claim(claimant) not in held
 
-    def _heads(self, frozen: Frozen) -> Iterator[Path]:
+    def _heads(self, frozen: Frozen) -> Iterator[str]:
         """The last slot of each log."""
         taken = {name for name, _ in frozen.names}
         for log in self.logs:
             number = 0
-            while str(log.slot(number)) in taken:
+            while log.slot(number) in taken:
                 number += 1
             if number:
                 yield log.slot(number - 1)
@@ -503,7 +502,7 @@ class World:
                 workers[index] = self._reborn(index, worker)._replace(todo=(output,))
         removed = tuple(count + (at == output) for at, count in enumerate(state.removed))
         kept = tuple(value and at != output for at, value in enumerate(state.kept))
-        name = self.logs[output].final.name
+        name = os.path.basename(self.logs[output].final)
         after = State(self._disk(), tuple(workers), state.faults.less("removals"), state.commits, removed, kept)
         return [(Step(f"{name} is removed by its user", "removals"), after)]
 
@@ -520,7 +519,9 @@ class World:
             for output, log in enumerate(self.logs):
                 self._check_output(log, frozen)
                 there = frozen.content(log.final) is not None
-                assert there or not state.kept[output], f"{log.final.name} went with the power: {what}"
+                assert there or not state.kept[output], (
+                    f"{os.path.basename(log.final)} went with the power: {what}"
+                )
             self._model.thaw(frozen)
             workers = tuple(
                 self._reborn(index, worker)._replace(todo=tuple(range(len(self.logs))))
@@ -562,7 +563,7 @@ class World:
         for output, those in enumerate(made):
             for each in those:
                 is_first = commits[output] in (None, each) or state.removed[output]
-                assert is_first, f"a second COMMIT was made of {self.logs[output].final.name}"
+                assert is_first, f"a second COMMIT was made of {self.logs[output].final}"
                 commits[output] = each
         return tuple(commits)
 
@@ -582,7 +583,7 @@ class World:
                 tuple(
                     (name.number, record.token)
                     for name, record in slots
-                    if name.prefix == log.prefix.name and isinstance(record, Commit)
+                    if name.prefix == log.stem and isinstance(record, Commit)
                 )
                 for log in self.logs
             )
@@ -592,7 +593,7 @@ class World:
         taken = {name for name, _ in old.names}
         found = []
         for path, number in new.names:
-            if path not in taken and isinstance(name := parse(Path(path).name), SlotName):
+            if path not in taken and isinstance(name := parse(os.path.basename(path)), SlotName):
                 found.append((name, decode(new.files[number])))
         return found
 
@@ -600,11 +601,11 @@ class World:
         """If it is there, it is whole, and all its files are of one call."""
         found = frozen.content(log.final)
         if found is not None:
-            whole = found.startswith(WHOLE + log.final.name.encode() + b" ")
-            assert whole, f"{log.final.name} is not whole, or another's: {found!r}"
+            whole = found.startswith(WHOLE + os.path.basename(log.final).encode() + b" ")
+            assert whole, f"{log.final} is not whole, or another's: {found!r}"
             for part in log.parts:
                 other = frozen.content(part)
-                assert other == found, f"{part.name} is not of the same output: {other!r}"
+                assert other == found, f"{part} is not of the same output: {other!r}"
 
     def _check_takeovers(self, state: State, old: Frozen, new: Frozen) -> None:
         """Who is taken over has been silent for a lease, or lives no more; where nobody frees slots.
@@ -618,7 +619,7 @@ class World:
         for name, record in self._new_slots(old, new):
             if not isinstance(record, Claim) or not name.number:
                 continue
-            below = self.logs[0].directory / f"{name.prefix}-{name.number - 1}"
+            below = os.path.join(self.logs[0].directory, f"{name.prefix}-{name.number - 1}")
             loser = decode(new.content(below) or b"")
             for index, worker in enumerate(state.workers):
                 if isinstance(loser, Claim) and loser.claimant == self._me(index, worker.life):
@@ -656,7 +657,7 @@ class World:
             case None | Write() | fs.RefreshDirectory() | fs.SyncDirectory() | fs.Sync():
                 return True
             case fs.WriteNew(path) | fs.Remove(path) if not self.others:  # gc looks at these
-                return isinstance(parse(path.name), RecordName)
+                return isinstance(parse(os.path.basename(path)), RecordName)
         return False
 
     def _disk(self) -> int:
@@ -715,4 +716,5 @@ class World:
 
 def _told(operation: fs.Operation | Write) -> str:
     values = [getattr(operation, name) for name in operation.__match_args__]
-    return " ".join([type(operation).__name__, *(value.name for value in values if isinstance(value, Path))])
+    names = (os.path.basename(value) for value in values if isinstance(value, str))
+    return " ".join([type(operation).__name__, *names])

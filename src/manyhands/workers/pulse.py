@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 _tell_parent: Callable[[bytes, float], None] | None = None
 
 
-def begin(record: Path, seconds: float) -> None:
+def begin(record: str, seconds: float) -> None:
     """From now on the file is touched every so many seconds, as far as that can be done, while it is there.
 
     When this process has ended, it is removed; or renamed, if it ended with its parent or was asked to end (see
