@@ -5,14 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from manyhands.claims.names import Log
 from manyhands.claims.record import Claimant, Fail
 from manyhands.claims.watch import Moment, Watch
 
+# To define a dataclass takes half a millisecond, and every process that claims defines what is here: so there are
+# tuples with names, and one for all that carries nothing.
+
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class _Word:
+    """It says what it is called."""
+
+
+class Seen(NamedTuple):
     """When this observer first saw the failure whose back-off it waits for."""
 
     slot: int
@@ -20,9 +28,10 @@ class Seen:
     since: Moment
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(_Word):
     """The output is there, whole."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
@@ -45,8 +54,7 @@ class Mine:
         return self.log.stagings(self.slot, self.token)
 
 
-@dataclass(frozen=True, slots=True)
-class Orphan:
+class Orphan(NamedTuple):
     """A claim whose owner has ended: the ``attempt``-th, and the ``crashes``-th in a row to end so."""
 
     log: Log
@@ -61,8 +69,7 @@ class Orphan:
         return self.log.stagings(self.slot, self.token)
 
 
-@dataclass(frozen=True, slots=True)
-class Busy:
+class Busy(NamedTuple):
     """Somebody else is at it: ``claimant``, None if unknown, in ``slot``, -1 if even that is unknown.
 
     Without a ``memo`` what is in ``slot`` will not end by itself: it is no record.
@@ -75,16 +82,14 @@ class Busy:
     memo: Watch | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     """The next attempt may start in ``seconds``; give ``memo`` back as ``seen`` then."""
 
     seconds: float
     memo: Seen
 
 
-@dataclass(frozen=True, slots=True)
-class FailedBefore:
+class FailedBefore(NamedTuple):
     """It failed for good; ``record`` in ``slot`` tells how."""
 
     record: Fail
@@ -94,23 +99,25 @@ class FailedBefore:
 Decision = Finished | Mine | Busy | Wait | FailedBefore
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(_Word):
     """The output is there, and it is mine."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class Fenced:
+
+class Fenced(_Word):
     """The claim had been lost. The item is not done: ask for it again."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+
+class Recorded(_Word):
     """The verdict stands in the log."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class GaveUp:
+
+class GaveUp(NamedTuple):
     """The verdict could not be written for ``error``: rotate the claimant, which gives the claim up."""
 
     error: OSError

@@ -58,8 +58,7 @@ _journal_file = re.compile(rf"\.manyhands-([0-9a-f]{{{TOKEN_LENGTH}}})\.journal\
 _elsewhere = re.compile(rf"@[0-9a-f]{{{2 * _HASH_BYTES}}}\.claims?\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class SlotName:
+class SlotName(NamedTuple):
     """Slot ``number`` of the log whose slots start with ``prefix`` (a basename)."""
 
     prefix: str
@@ -71,8 +70,7 @@ class SlotName:
         return self.prefix.endswith(_MARK_OF_SEVERAL)
 
 
-@dataclass(frozen=True, slots=True)
-class StagingName:
+class StagingName(NamedTuple):
     """What ``token`` wrote under its claim in slot ``number``; ``tail`` is or stands for final's basename.
 
     ``part`` counts the files that come before the last one of an output of several; it is None for that.
@@ -85,16 +83,14 @@ class StagingName:
     part: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RecordName:
+class RecordName(NamedTuple):
     """A file that belongs to the claimant ``token`` itself."""
 
     token: str
     kind: RecordFile
 
 
-@dataclass(frozen=True, slots=True)
-class JournalName:
+class JournalName(NamedTuple):
     """What one map did; ``token`` tells it from others."""
 
     token: str
@@ -229,17 +225,17 @@ class Log:
     @cached_property
     def directory(self) -> str:
         """Where the slots, the stagings and the claimants' records are."""
-        return os.path.dirname(self.prefix)
+        return self.prefix.rpartition("/")[0] or "/"
 
     @cached_property
     def stem(self) -> str:
         """The basename of ``prefix``."""
-        return os.path.basename(self.prefix)
+        return self.prefix.rpartition("/")[2]
 
     @cached_property
     def home(self) -> str:
         """Where ``final`` is."""
-        return os.path.dirname(self.final)
+        return self.final.rpartition("/")[0] or "/"
 
     def slot(self, number: int) -> str:
         """The path of slot ``number``."""
@@ -265,7 +261,7 @@ class Log:
         return (*parts, self.staging(number, token))
 
     def _staging(self, claim: str, final: str) -> str:
-        name = os.path.basename(final)
+        name = final.rpartition("/")[2]
         whole = f"{self.stem}-{claim}-{name}"
         if len(whole) > NAME_MAX // 4 and len(os.fsencode(whole)) > NAME_MAX:
             whole = f"{self.stem}-{claim}-{_short(name)}"

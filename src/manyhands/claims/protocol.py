@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from manyhands.claims import filesystem as fs
 from manyhands.claims.decisions import (
@@ -74,8 +73,7 @@ Slots = list[Record | Unreadable]
 # -- running one output ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """What the answer to "may I compute this output?" depends on, beside its log.
 
     Attributes:
@@ -95,11 +93,13 @@ class Question:
     looked: bool = False
 
 
+FIRST_QUESTION: Final = Question()
+
 Way = Literal["free", "moved"]
 """The next slot may be claimed; or the log has changed, and is to be read again."""
 
 
-def acquire(log: Log, me: Claimant, question: Question = Question()) -> Steps[Decision]:
+def acquire(log: Log, me: Claimant, question: Question = FIRST_QUESTION) -> Steps[Decision]:
     """May I compute this output now?"""
     if question.looked:
         answer: Decision | Way = yield from claim_first(log, me, question)

@@ -57,29 +57,27 @@ class Claimant:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class _Owned:
+    claimant: Claimant
+
+    @property
+    def token(self) -> str:
+        """The owner's."""
+        return self.claimant.token
+
+
+class Claim(_Owned):
     """The owner computes, or has died over it."""
 
+    __slots__ = ()
     kind: ClassVar[str] = "CLAIM"
-    claimant: Claimant
-
-    @property
-    def token(self) -> str:
-        """The owner's."""
-        return self.claimant.token
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(_Owned):
     """The owner's staging is the output; whoever sees this may publish it."""
 
+    __slots__ = ()
     kind: ClassVar[str] = "COMMIT"
-    claimant: Claimant
-
-    @property
-    def token(self) -> str:
-        """The owner's."""
-        return self.claimant.token
 
 
 @dataclass(frozen=True, slots=True)

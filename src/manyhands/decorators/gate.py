@@ -7,7 +7,6 @@ import os
 import random
 import signal
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -167,7 +166,7 @@ class ClaimGate:
             loads = self._claim.load is not None and self.brings_value(index)
             if index != self.missed[0] and Path(log.final).exists():
                 if loads:
-                    return Pass(replace(entry or Entry(log), is_there=True))
+                    return Pass((entry or Entry(log))._replace(is_there=True))
                 return Done(self.answer(log.finals), computed=False)
             if entry is None:
                 self._ready(log)
@@ -176,7 +175,7 @@ class ClaimGate:
             return Failed(error, halts=True)
         except (ManyhandsError, OSError, TypeError) as error:
             return Failed(error)
-        return Pass(replace(entry, is_there=False) if entry else Entry(log, self._reopen(log), loads))
+        return Pass(entry._replace(is_there=False) if entry else Entry(log, self._reopen(log), loads))
 
     def later(self, index: int, answer: Later, looks: int) -> float | Away:
         """Soon at first, then less and less often, with jitter so that processes fall out of step."""

@@ -13,10 +13,9 @@ import stat
 import threading
 import types
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from manyhands.calls import (
     Answer,
@@ -52,8 +51,7 @@ UNREADABLE_LOOKS: Final = 15
 """After so many looks, some ten seconds, a claim that can't be read is told."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """What the gate tells the worker of an item's output, and the worker asks to be told again.
 
     Attributes:
@@ -185,9 +183,9 @@ class Work:
                 case Busy(None, slot, None) if slot >= 0:
                     return _unreadable(entry, slot)
                 case Busy(_, _, watch):
-                    return Later(None, replace(entry, unreadable=0, watch=watch), where=log.final)
+                    return Later(None, entry._replace(unreadable=0, watch=watch), where=log.final)
                 case Wait(seconds, seen):
-                    return Later(seconds, replace(entry, seen=seen), where=log.final)
+                    return Later(seconds, entry._replace(seen=seen), where=log.final)
                 case FailedBefore():
                     return self._failed_before(decision, log)
                 case Mine() as mine:
@@ -382,7 +380,7 @@ def _unreadable(entry: Entry, slot: int) -> Later | Failed:
     from manyhands.claims import why_unreadable
 
     if entry.unreadable < UNREADABLE_LOOKS:
-        return Later(None, replace(entry, unreadable=entry.unreadable + 1), where=entry.log.final)
+        return Later(None, entry._replace(unreadable=entry.unreadable + 1), where=entry.log.final)
     path = entry.log.slot(slot)
     error = ManyhandsError(
         f"{path!r} stands for a claim of {os.path.basename(entry.log.final)!r}, and can't be read as one "

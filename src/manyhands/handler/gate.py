@@ -7,22 +7,19 @@ finds the item busy answers ``Later``, and the gate says when to ask again. Clai
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from manyhands.calls import Call, Done, Failed, Later
 from manyhands.errors import TaskTimeout, WorkerDied
 
 
-@dataclass(frozen=True, slots=True)
-class Away:
+class Away(NamedTuple):
     """The item is left to the process that holds it: it ends as ``Elsewhere``."""
 
     where: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Pass:
+class Pass(NamedTuple):
     """Send the item; ``memo`` goes to the worker with it."""
 
     memo: Any = None
@@ -52,11 +49,11 @@ class Gate(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+_PASS: Final = Pass()
+
+
 class OpenGate:
     """Lets every item pass."""
-
-    _pass: Pass = field(default_factory=Pass)
 
     def order(self, due: list[int]) -> list[int]:
         """Theirs."""
@@ -64,7 +61,7 @@ class OpenGate:
 
     def enter(self, index: int, call: Call) -> Pass | Done[Any] | Failed:
         """It passes."""
-        return self._pass
+        return _PASS
 
     def later(self, index: int, answer: Later, looks: int) -> float | Away:
         """What the worker said."""
