@@ -340,7 +340,7 @@ def test_a_backoff_is_waited_from_first_sight(tmp_path: Path) -> None:
         second = two.acquire(log, seen=wait.memo)
         assert isinstance(second, Wait) and second.memo == wait.memo and second.seconds < 1000.0
         earlier = wait.memo.since._replace(seconds=wait.memo.since.seconds - 1000.0)
-        mine = two.acquire(log, seen=replace(wait.memo, since=earlier))
+        mine = two.acquire(log, seen=wait.memo._replace(since=earlier))
         assert isinstance(mine, Mine) and mine.attempt == 2
         two.fail(mine, type_name="OSError", backoff=5.0)
         third = one.acquire(log, seen=wait.memo)

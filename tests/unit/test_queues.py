@@ -79,4 +79,4 @@ def test_what_comes_back_goes_first(lengths: list[int]) -> None:
         calls += [(piece.ticket, at) for piece in queues.cut(4) for at in range(piece.begin, piece.end)]
     assert calls == [(ticket, at) for ticket, length in enumerate(lengths) for at in range(length)]
     queues.close(0)
-    assert queues.pace(0) is None and queues.take_all() == []
+    assert 0 not in queues.paces and queues.take_all() == []

@@ -225,7 +225,7 @@ class Log:
     @cached_property
     def directory(self) -> str:
         """Where the slots, the stagings and the claimants' records are."""
-        return self.prefix.rpartition("/")[0] or "/"
+        return _parent(self.prefix)
 
     @cached_property
     def stem(self) -> str:
@@ -235,7 +235,7 @@ class Log:
     @cached_property
     def home(self) -> str:
         """Where ``final`` is."""
-        return self.final.rpartition("/")[0] or "/"
+        return _parent(self.final)
 
     def slot(self, number: int) -> str:
         """The path of slot ``number``."""
@@ -266,6 +266,11 @@ class Log:
         if len(whole) > NAME_MAX // 4 and len(os.fsencode(whole)) > NAME_MAX:
             whole = f"{self.stem}-{claim}-{_short(name)}"
         return f"{self.directory}/{whole}"
+
+
+def _parent(path: str) -> str:
+    head, slash, _ = path.rpartition("/")
+    return head or slash or "."
 
 
 def _is_quick(final: str) -> bool:

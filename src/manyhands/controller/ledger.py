@@ -153,7 +153,7 @@ class Ledger:
 
     def pace(self, group: int) -> Pace | None:
         """What was measured of an open group."""
-        return self._queues.pace(group)
+        return self._queues.paces.get(group)
 
     # -- what the users of the pool say -------------------------------------------------------------------
 
@@ -173,7 +173,7 @@ class Ledger:
         """Calls are to be run; those of a group which is not open are cancelled."""
         if self.state is not PoolState.OPEN:
             return [TellBroken(ticket, 0, calls)]
-        pace = self._queues.pace(group)
+        pace = self._queues.paces.get(group)
         if pace is None:
             return [TellCancelled(ticket, 0, calls)]  # no worker could run them, nor let go of their work
         self._tickets[ticket] = _Ticket(group, calls)
@@ -311,7 +311,7 @@ class Ledger:
         if worker is None or piece is None:
             return False
         worker.slow = False
-        if seconds is not None and (pace := self._queues.pace(piece.group)) is not None:
+        if seconds is not None and (pace := self._queues.paces.get(piece.group)) is not None:
             pace.took(seconds, end - begin)
         if self._unbegun:
             for position in range(begin, end):
@@ -327,7 +327,7 @@ class Ledger:
         if piece is None:
             return
         worker.slow = True
-        if (pace := self._queues.pace(piece.group)) is not None:
+        if (pace := self._queues.paces.get(piece.group)) is not None:
             pace.disappointed()
         if ticket in self._tickets:
             if piece.unwanted:
@@ -386,7 +386,7 @@ class Ledger:
             blamed, alone = [], blamed
         for ticket, position in blamed:
             self._unbegun.pop((ticket, position), None)
-            if (pace := self._queues.pace(self._tickets[ticket].group)) is not None:
+            if (pace := self._queues.paces.get(self._tickets[ticket].group)) is not None:
                 pace.died()
             self._ended(ticket, 1)
             actions.append(TellDied(ticket, position, number, bool(worker.blamed)))

@@ -20,10 +20,12 @@ class Queues:
 
     Attributes:
         waiting: how many calls there are in all.
+        paces: the chunk sizes of the open groups.
     """
 
     def __init__(self) -> None:
         self.waiting = 0
+        self.paces: dict[int, Pace] = {}
         self._groups: dict[int, _Group] = {}
         self._turns: deque[int] = deque()  # the groups that have calls waiting
         self._suspects: deque[Piece] = deque()  # to be run alone
@@ -33,15 +35,12 @@ class Queues:
     def open(self, group: int, pace: Pace) -> None:
         """Calls of this group may come."""
         self._groups[group] = _Group(pace)
-
-    def pace(self, group: int) -> Pace | None:
-        """The chunk size of an open group; None for others."""
-        opened = self._groups.get(group)
-        return None if opened is None else opened.pace
+        self.paces[group] = pace
 
     def close(self, group: int) -> None:
         """No call of this group is to be sent any more."""
         opened = self._groups.pop(group, None)
+        self.paces.pop(group, None)
         if opened is not None:
             self.waiting -= sum(map(len, opened.queue))
         if group in self._turns:

@@ -120,6 +120,9 @@ class Pump:
     ) -> None:
         self.stream = stream
         self.runner = runner
+        self.wants_values = (
+            True  # somebody looks at them; else those that are to be had at any time need not be
+        )
         self._source = source
         self._ready = isinstance(source, list | tuple | range)
         self._drawn = 0  # of a source that is ready
@@ -297,6 +300,8 @@ class Pump:
 
     def _draw(self, most: int) -> int:
         """Takes in up to ``most`` items of the input; returns how many."""
+        if not self.stream.is_open:
+            return 0
         if self._adapts:
             horizon = min(MOST_BUFFER, self.runner.horizon)
             self.stream.buffersize = max(self.stream.buffersize, LEAST_BUFFER, horizon)

@@ -117,6 +117,7 @@ class Results(Generic[T]):
             Exception: the first error, under ``on_error="raise"``.
         """
         try:
+            self._flow.want_values(False)
             while (outcome := self._flow.next()) is not None:
                 if isinstance(outcome, Outcome) and outcome.failure is not None and self._flow.raises:
                     self.close()
@@ -124,6 +125,8 @@ class Results(Generic[T]):
         except (Exception, KeyboardInterrupt) as error:
             hide_frames(error)
             raise
+        finally:
+            self._flow.want_values(True)  # who was interrupted may ask for the rest
         return self.counts
 
     # -- its state ----------------------------------------------------------------------------------------
@@ -307,6 +310,11 @@ class _Flow:
                 done = Done(run.values[place], run.computed)
                 yield Outcome(run.index + place, run.items[place], done, (), seconds, run.worker)
 
+    def want_values(self, are_wanted: bool) -> None:
+        """Whether anybody will look at what is given from now on."""
+        if self._pump is not None:
+            self._pump.wants_values = are_wanted
+
     def next(self) -> Outcome[Any] | Run | None:
         """What comes next, counted."""
         rest = self._rest()
@@ -319,13 +327,12 @@ class _Flow:
             self.close()
             return None
         counts = self._counts
-        if isinstance(outcome, Run):
-            self._counts = Counts(
-                counts.values + len(outcome.values), counts.failures, counts.discarded, counts.elsewhere
-            )
+        values = len(outcome.values) if isinstance(outcome, Run) else isinstance(outcome.result, Done)
+        if isinstance(outcome, Run) or values:
+            self._counts = Counts(counts.values + values, counts.failures, counts.discarded, counts.elsewhere)
             return outcome
         self._counts = Counts(
-            counts.values + outcome.ok,
+            counts.values,
             counts.failures + (outcome.failure is not None),
             counts.discarded + (outcome.discarded is not None),
             counts.elsewhere + (outcome.elsewhere is not None),

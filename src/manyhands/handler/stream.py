@@ -55,6 +55,7 @@ class Stream:
     Attributes:
         added: how many items were added: the index of the next one.
         in_flight: how many items are out.
+        is_open: whether items may be added yet.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Stream:
         self.added = 0
         self.in_flight = 0
         self._taken = 0
-        self._open = True
+        self.is_open = True
         self._repeats = True
         self._budgets = budgets
         self._next_wait = next_wait
@@ -91,7 +92,7 @@ class Stream:
     @property
     def room(self) -> int:
         """How many items may be added."""
-        return max(0, self.buffersize - self.pending) if self._open else 0
+        return max(0, self.buffersize - self.pending) if self.is_open else 0
 
     def add(self, item: Any, call: Call, now: float, index: int | None = None) -> int:
         """Takes an item in, due now; returns its index: how many there were before it, unless it is given."""
@@ -123,7 +124,7 @@ class Stream:
 
     def close_input(self) -> None:
         """No item will be added."""
-        self._open = False
+        self.is_open = False
 
     def stop(self) -> None:
         """No attempt is repeated from now on; may be called from any thread."""
@@ -279,7 +280,7 @@ class Stream:
     @property
     def finished(self) -> bool:
         """Whether the input has ended and every outcome was taken."""
-        return not self._open and not self.pending
+        return not self.is_open and not self.pending
 
     def take(self) -> Outcome[Any] | Run | None:
         """The next outcome or run of outcomes, or None if it has not ended yet."""
@@ -370,5 +371,5 @@ class Stream:
         return (
             f"<Stream {self.added} added, {here} due, {self.in_flight} sent, "
             f"{self.pending - here - self.in_flight} ended, {self._taken} taken, "
-            f"{'open' if self._open else 'closed'}>"
+            f"{'open' if self.is_open else 'closed'}>"
         )

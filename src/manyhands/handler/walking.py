@@ -210,8 +210,12 @@ class WalkingPump(Pump):
     def _valued(self, ready: Ready) -> Outcome[Any] | Run:
         index, count = ready.index, ready.count
         if ready.computed:
-            done = Done(self._outputs.value(index))
+            done = Done(self._outputs.value(index) if self.wants_values else None)
             return Outcome(index, self._items[index], done, ready.attempts, ready.seconds, ready.worker)
         items = self._items[index : index + count]
-        values = [self._outputs.value(index + place) for place in range(count)]
+        values = (
+            [self._outputs.value(index + place) for place in range(count)]
+            if self.wants_values
+            else [None] * count
+        )
         return Run(index, items, values, 0.0, 0.0, "", computed=False)

@@ -385,4 +385,4 @@ def _interpreter(
 
 def search_path() -> tuple[str, ...]:
     """``sys.path`` for a worker: what is no str, Python's own import ignores too."""
-    return tuple(entry for entry in sys.path if isinstance(entry, str))
+    return tuple([entry for entry in sys.path if isinstance(entry, str)])
