@@ -36,7 +36,7 @@ LARGE = {
         faults=Faults(torn=1, crashes=1), knobs=BARE, clocks=True, quick=True
     ),
     "three, one of which dies": lambda: Explorer(
-        workers=3, faults=Faults(crashes=1), program=compute(moves=True), quick=True
+        workers=3, faults=Faults(crashes=1), program=compute(local=True), quick=True
     ),
     "late effects, and a crash": lambda: Explorer(
         faults=Faults(delays=1, crashes=1, suspicions=1), quick=True, liveness=True
@@ -65,12 +65,13 @@ def world(seed: int, workers: int) -> Wanderer:
         for name in "abc"[: draw.randint(1, 3)]
     )
     clocks, volatile = draw.random() < 0.3, draw.random() < 0.2
-    links = draw.random() < 0.7
+    links, moves, caches = draw.random() < 0.7, draw.random() < 0.7, draw.random() < 0.5
+    local = links and moves and not caches and draw.random() < 0.7
     faults = Faults(
         crashes=draw.randint(0, workers // 2),
         suspicions=0 if clocks else draw.randint(0, 4),
         lost_replies=draw.randint(0, 2),
-        stale_looks=draw.randint(0, 4),
+        stale_looks=0 if local else draw.randint(0, 4),
         removals=draw.randint(0, 2 if links else 1),  # see "what it can't do" in docs/claims.md
         delays=draw.randint(0, 2),
         errors=draw.randint(0, 2),
@@ -82,9 +83,9 @@ def world(seed: int, workers: int) -> Wanderer:
     )
     knobs = Knobs(
         links=links,
-        moves=draw.random() < 0.7,
+        moves=moves,
         taken=errno.EPERM if draw.random() < 0.2 else errno.EEXIST,
-        caches=draw.random() < 0.5,
+        caches=caches,
         volatile=volatile,
         grain=draw.choice([1, 1, 2]),
         skews=tuple(draw.randint(-5, 5000) for _ in range(workers + 1)),
@@ -95,7 +96,7 @@ def world(seed: int, workers: int) -> Wanderer:
         attempts=draw.randint(2, 3),
         reopen=draw.choice([-1, -1, 3]),
         durable=volatile,
-        moves=knobs.links and knobs.moves and not knobs.caches and draw.random() < 0.7,  # as on local disks
+        local=local,
     )
     others = (collect(),) if draw.random() < 0.4 else ()
     return Wanderer(

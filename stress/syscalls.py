@@ -263,6 +263,6 @@ def check(arena: Arena, log: Log, where: str, figures: Counter[str], stamp: int 
         figures["doubled"] += 1
         arena.wrong(f"{where}: the output was replaced after it was published")
     manyhands.gc(log.directory, now=True)
-    if left := sorted(listing(log.directory) - {"out"}):
+    if left := sorted(listing(Path(log.directory)) - {"out"}):
         figures["littered"] += 1
         arena.wrong(f"{where}: left after gc: {some(left)}")

@@ -24,13 +24,14 @@ from manyhands.testing.programs import Round, collect, compute, whole
 from manyhands.workers import guard_process
 
 EVERYTHING = Faults(crashes=1, suspicions=1, lost_replies=1, stale_looks=1)
+NOTHING_STALE = replace(EVERYTHING, stale_looks=0)
 SEVERAL = (Log.of("/d/a.csv", parts=["/d/a.png"]),)
 TWO = (Log.of("/d/a.csv"), Log.of("/d/b.csv"))
-STRESSED = Faults(crashes=2, suspicions=2, lost_replies=1, stale_looks=1)
+STRESSED = Faults(crashes=2, suspicions=2, lost_replies=1)
 NO_LINKS = Knobs(links=False)
 NFS = Knobs(caches=True)
 SSHFS = Knobs(moves=False, taken=errno.EPERM)
-MOVING = compute(moves=True)
+LOCAL = compute(local=True)
 WHOLE_SECONDS = Knobs(grain=2, skews=(0, 3600), by_client=True)
 
 
@@ -40,12 +41,16 @@ WHOLE_SECONDS = Knobs(grain=2, skews=(0, 3600), by_client=True)
     [
         pytest.param(Explorer(), id="no faults"),
         pytest.param(Explorer(faults=EVERYTHING, liveness=True), id="one of each"),
-        pytest.param(Explorer(faults=EVERYTHING, program=MOVING, liveness=True), id="one of each, local"),
-        pytest.param(Explorer(faults=STRESSED, program=MOVING), id="two crashes and suspicions"),
+        pytest.param(Explorer(faults=NOTHING_STALE, program=LOCAL, liveness=True), id="one of each, local"),
+        pytest.param(Explorer(faults=STRESSED, program=LOCAL), id="two crashes and suspicions"),
         pytest.param(Explorer(faults=EVERYTHING, knobs=NO_LINKS), id="no hard links"),
         pytest.param(
-            Explorer(faults=Faults(1, 1, 0, 1), program=compute(first="fail", moves=True), liveness=True),
+            Explorer(faults=Faults(1, 1, 0, 1), program=compute(first="fail"), liveness=True),
             id="failing first",
+        ),
+        pytest.param(
+            Explorer(faults=Faults(1, 1), program=compute(first="fail", local=True), liveness=True),
+            id="failing first, local",
         ),
         pytest.param(
             Explorer(faults=Faults(1, 1, 0, 0), program=compute(first="release"), liveness=True),
@@ -55,25 +60,25 @@ WHOLE_SECONDS = Knobs(grain=2, skews=(0, 3600), by_client=True)
             Explorer(faults=Faults(2, 1, 1, 1), program=compute(max_crashes=2)), id="two crashes are too many"
         ),
         pytest.param(
-            Explorer(faults=Faults(1, 1, 0, 0), program=MOVING, logs=SEVERAL, liveness=True), id="two files"
+            Explorer(faults=Faults(1, 1, 0, 0), program=LOCAL, logs=SEVERAL, liveness=True), id="two files"
         ),
         pytest.param(
             Explorer(faults=Faults(1, 0, 0, 1), logs=SEVERAL, knobs=NO_LINKS), id="two files without links"
         ),
-        pytest.param(Explorer(workers=3, program=MOVING), id="three workers"),
+        pytest.param(Explorer(workers=3, program=LOCAL), id="three workers"),
         pytest.param(
             Explorer(faults=Faults(stale_looks=2, suspicions=1), knobs=NFS, liveness=True),
             id="clients that remember names",
         ),
         pytest.param(Explorer(faults=Faults(delays=1, suspicions=1), quick=True), id="late effects"),
         pytest.param(
-            Explorer(faults=Faults(delays=1, suspicions=1), program=MOVING, quick=True),
+            Explorer(faults=Faults(delays=1, suspicions=1), program=LOCAL, quick=True),
             id="late effects, local",
         ),
         pytest.param(
             Explorer(
                 faults=Faults(errors=1),
-                program=MOVING,
+                program=LOCAL,
                 errnos=(errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EPERM),
             ),
             id="errors",
@@ -88,7 +93,7 @@ WHOLE_SECONDS = Knobs(grain=2, skews=(0, 3600), by_client=True)
             id="leases, by clocks that disagree",
         ),
         pytest.param(
-            Explorer(workers=1, others=(collect(),), faults=Faults(crashes=1), program=MOVING),
+            Explorer(workers=1, others=(collect(),), faults=Faults(crashes=1), program=LOCAL),
             id="gc beside one that dies",
         ),
     ],
@@ -101,7 +106,7 @@ def test_no_order_breaks_a_promise(explorer: Explorer) -> None:
 # -- variants that must be found ------------------------------------------------------------------------------
 
 
-def no_second_look(log: Log) -> fs.Steps[bool]:
+def no_second_look(log: Log, *, local: bool = False) -> fs.Steps[bool]:
     """Believe the first look."""
     return False
     yield
@@ -134,7 +139,7 @@ def drop_what_is_committed(me: Claimant, mine: Mine, record: Fail | Release) -> 
 
 
 def publish_without_commit(
-    me: Claimant, mine: Mine, *, durable: bool = True, moves: bool = False
+    me: Claimant, mine: Mine, *, durable: bool = True, local: bool = False
 ) -> fs.Steps[Any]:
     """Publish when no slot above mine is taken, without taking it."""
     if (yield from protocol.look(mine.log.slot(mine.slot + 1))) is not None:
@@ -285,7 +290,7 @@ def all_are_dead(collector: _Collector, token: str) -> fs.Steps[bool]:
     yield
 
 
-def last_file_first(log: Log, stagings: Any, *, durable: bool = True, moves: bool = False) -> fs.Steps[bool]:
+def last_file_first(log: Log, stagings: Any, *, durable: bool = True, local: bool = False) -> fs.Steps[bool]:
     """Publish the file that tells of all before the others."""
     published = yield from published_as_it_is(replace(log, parts=()), stagings[-1:], durable=durable)
     return published and (yield from protocol.publish_parts(log, list(stagings[:-1]), durable=durable))
@@ -295,14 +300,14 @@ published_as_it_is = protocol.publish
 committed_as_it_is = protocol.commit
 
 
-def not_synced(me: Claimant, mine: Mine, *, durable: bool, moves: bool) -> fs.Steps[Any]:
+def not_synced(me: Claimant, mine: Mine, *, durable: bool, local: bool) -> fs.Steps[Any]:
     """Bring nothing to the disk."""
-    return committed_as_it_is(me, mine, durable=False, moves=moves)
+    return committed_as_it_is(me, mine, durable=False, local=local)
 
 
-def names_not_synced(log: Log, stagings: Any, *, durable: bool = True, moves: bool = False) -> fs.Steps[bool]:
+def names_not_synced(log: Log, stagings: Any, *, durable: bool = True, local: bool = False) -> fs.Steps[bool]:
     """Bring the bytes to the disk, and not the name."""
-    return published_as_it_is(log, stagings, durable=False, moves=moves)
+    return published_as_it_is(log, stagings, durable=False, local=local)
 
 
 def parts_linked(log: Log, stagings: list[Any], *, durable: bool) -> fs.Steps[bool]:
@@ -326,9 +331,9 @@ def tidy_by_what_was_seen(log: Log, me: Claimant) -> fs.Steps[None]:
         yield from protocol.drop(*log.stagings(len(slots) - 2, slots[-1].token))
 
 
-def stagings_not_synced(me: Claimant, mine: Mine, *, durable: bool, moves: bool) -> fs.Steps[Any]:
+def stagings_not_synced(me: Claimant, mine: Mine, *, durable: bool, local: bool) -> fs.Steps[Any]:
     """Commit several files whose names are not on the disk."""
-    steps = committed_as_it_is(me, mine, durable=durable, moves=moves)
+    steps = committed_as_it_is(me, mine, durable=durable, local=local)
     operation = next(steps)
     is_decided = False
     try:
@@ -374,7 +379,7 @@ SEARCHES: dict[str, Callable[[], Explorer]] = {
     "the power fails": lambda: Explorer(
         faults=Faults(powers=1),
         knobs=Knobs(volatile=True),
-        program=compute(durable=True, moves=True),
+        program=compute(durable=True, local=True),
         quick=True,
     ),
     "two files, and the power fails": lambda: Explorer(
@@ -486,6 +491,12 @@ def test_a_weakened_protocol_is_found(name: str, monkeypatch: pytest.MonkeyPatch
         explorer.program = mutant.program
     with pytest.raises(Violation):
         explorer.explore()
+
+
+def test_what_is_cached_is_not_local() -> None:
+    """Who trusts a look where another's changes may not be seen makes an output twice."""
+    with pytest.raises(Violation, match="a second COMMIT"):
+        Explorer(faults=Faults(stale_looks=1), program=LOCAL).explore()
 
 
 def test_a_violation_tells_the_way_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ def test_a_race_with_a_nemesis_is_valid(tmp_path: Path, seed: int) -> None:
         luck = random.Random(f"{seed} {number} {racer}")
         filesystem = None
         if racer == 0:
-            point = luck.choice(["claim", "second look", "sync", "commit", "publish", "sync directory", "look"])
+            point = luck.choice(["claim", "sync", "commit", "publish", "sync directory", "look"])
             filesystem = crash_at(f"{luck.choice(['before', 'after'])} {point}", nth=luck.randint(1, 2))
         with RecordedClaims(history, Claims(filesystem=filesystem)) as claims:
             for name in luck.sample(OUTPUTS, len(OUTPUTS)):

@@ -164,7 +164,7 @@ def test_an_uncontested_output_comes_by_these_points(log: Log) -> None:
         assert isinstance(mine, Mine)
         mine.staging.write_text("whole")
         claims.commit(mine)
-    first = ["write record"] * 2 + ["look", "read slot", "claim", "second look", "look"]
+    first = ["write record"] * 2 + ["look", "read slot", "claim", "look"]
     then = ["sync", "commit", "publish", "sync directory", "sweep", "sweep"]
     assert trace.seen == [*first, *then, *["drop record"] * 4]
 

@@ -73,8 +73,8 @@ class Claims:
         self._claimants = Claimants(self._filesystem, lease)
         self._unknown = 0
         self._published: set[str] = set()
-        self._moves: dict[str, bool] = {}
-        self._locals: dict[int, bool] = {}
+        self._locals: dict[str, bool] = {}  # by directory
+        self._local_devices: dict[int, bool] = {}
 
     def __repr__(self) -> str:
         return f"<Claims of {self._claimants!r}>"
@@ -116,11 +116,12 @@ class Claims:
         Returns:
             Decision: ``Finished``, ``Mine``, ``Busy``, ``Wait`` or ``FailedBefore``.
         """
-        question = protocol.Question(reopen, code_hash, seen, watch, self._max_crashes, looked)
         for last in (False, True):
             try:
                 self._renew(log)
                 me = self._claimants.ready(log.directory)
+                local = self._is_local(log.directory)
+                question = protocol.Question(reopen, code_hash, seen, watch, self._max_crashes, looked, local)
                 decision = run(protocol.acquire(log, me, question), self._filesystem, self._note)
             except OSError as error:
                 self._claimants.rotate()
@@ -148,8 +149,8 @@ class Claims:
                 ``fail`` or ``release`` it.
         """
         try:
-            moves = self._moves_in(mine.log.directory)
-            answer = self._settle(protocol.commit(self.claimant, mine, durable=self._durable, moves=moves))
+            local = self._is_local(mine.log.directory)
+            answer = self._settle(protocol.commit(self.claimant, mine, durable=self._durable, local=local))
         except OSError as error:
             self._given_up(mine, error)
             return Fenced()
@@ -217,19 +218,19 @@ class Claims:
         """Give up every claim that is still held and remove this claimant's files; it may be used again."""
         self._claimants.close()
 
-    def _moves_in(self, directory: str) -> bool:
-        """Whether a rename there that is not to replace surely never does. The mounts are read once for each device."""
-        moves = self._moves.get(directory)
-        if moves is not None:
-            return moves
+    def _is_local(self, directory: str) -> bool:
+        """Whether it surely is on a filesystem of this machine. The mounts are read once for each device."""
+        local = self._locals.get(directory)
+        if local is not None:
+            return local
         try:
             device = os.stat(directory).st_dev
         except OSError:
             return False
-        if device not in self._locals:
+        if device not in self._local_devices:
             mount = mounted(directory)
-            self._locals[device] = mount is not None and mount.is_local
-        return self._moves.setdefault(directory, self._locals[device])
+            self._local_devices[device] = mount is not None and mount.is_local
+        return self._locals.setdefault(directory, self._local_devices[device])
 
     def _renew(self, log: Log) -> None:
         """Become somebody new where the old token would not do."""

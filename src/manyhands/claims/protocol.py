@@ -83,6 +83,7 @@ class Question(NamedTuple):
         watch: what I know of the claim that is in my way.
         max_crashes: so many owners in a row may be ended by it.
         looked: final was not there a moment ago, and nothing is known of the log: most likely it is empty.
+        local: on a filesystem of this machine nothing is cached that another may have changed.
     """
 
     reopen: int = -1
@@ -91,6 +92,7 @@ class Question(NamedTuple):
     watch: Watch | None = None
     max_crashes: int = MAX_CRASHES
     looked: bool = False
+    local: bool = False
 
 
 FIRST_QUESTION: Final = Question()
@@ -234,10 +236,10 @@ def claim_first(log: Log, me: Claimant, question: Question) -> Steps[Decision | 
 def confirm(log: Log, me: Claimant, question: Question, slots: Slots) -> Steps[Decision | Way]:
     """The slot above ``slots`` is mine; look once more whether that was needed."""
     k, head = len(slots), slots[-1] if slots else None
-    if (yield from second_look(log)):
+    if (yield from second_look(log, local=question.local)):
         yield from withdraw(log, me, k)
         return Finished()
-    if head is not None and log.directory != log.home:
+    if head is not None and log.directory != log.home and not question.local:
         yield fs.RefreshDirectory(log.directory)
     if head is not None and (below := (yield from look(log.slot(k - 1)))) != head:
         # The log was swept since it was read, and this is another one. Its COMMIT must not be buried.
@@ -250,14 +252,15 @@ def confirm(log: Log, me: Claimant, question: Question, slots: Slots) -> Steps[D
     return Mine(log, k, me.token, attempt=verdict.attempt + 1 if verdict else 1)
 
 
-def commit(me: Claimant, mine: Mine, *, durable: bool = True, moves: bool = False) -> Steps[Published | Fenced]:
+def commit(me: Claimant, mine: Mine, *, durable: bool = True, local: bool = False) -> Steps[Published | Fenced]:
     """Make the staging the output.
 
     Args:
         me: who claimed it.
         mine: the claim.
         durable: bring bytes and names to the disk.
-        moves: a rename that is not to replace never does here. Some layers take it for one that does.
+        local: on a filesystem of this machine a rename that is not to replace never does. Some layers take it for one
+            that does.
 
     Raises:
         OutputMissing: there is no staging, or it is neither a file nor a directory; the claim is still held.
@@ -281,7 +284,7 @@ def commit(me: Claimant, mine: Mine, *, durable: bool = True, moves: bool = Fals
     if not (yield from create(me, successor, Commit(me), record_file(log.directory, me.token, "commit"))):
         yield from drop(*stagings)
         return Fenced()
-    if not (yield from publish(log, stagings, durable=durable, moves=moves)):
+    if not (yield from publish(log, stagings, durable=durable, local=local)):
         return Fenced()  # somebody published it and then removed it
     yield from sweep(mine)
     return Published()
@@ -372,9 +375,10 @@ def unless_failed(slots: Slots, question: Question) -> FailedBefore | Literal["f
     return "free" if verdict is None or verdict.backoff is not None else FailedBefore(verdict, slot)
 
 
-def second_look(log: Log) -> Steps[bool]:
+def second_look(log: Log, *, local: bool = False) -> Steps[bool]:
     """Is final there after all? A log that was swept looks like a new one to whoever looked too early."""
-    yield fs.RefreshDirectory(log.home)
+    if not local:
+        yield fs.RefreshDirectory(log.home)
     return bool((yield fs.Exists(log.final)))
 
 
@@ -389,13 +393,13 @@ def withdraw(log: Log, me: Claimant, slot: int) -> Steps[None]:
         pass
 
 
-def publish(log: Log, stagings: tuple[str, ...], *, durable: bool = True, moves: bool = False) -> Steps[bool]:
+def publish(log: Log, stagings: tuple[str, ...], *, durable: bool = True, local: bool = False) -> Steps[bool]:
     """Roll a COMMIT forward, as its owner or a helper; False: staging and final are both gone."""
     *parts, staging = stagings
     if parts and not (yield from publish_parts(log, parts, durable=durable)):
         return False
     # One change of the directory in place of two; who does not own the COMMIT does what is sure anywhere.
-    problem = (yield from tried(fs.RenameNew(staging, log.final))) if moves else OSError(errno.ENOSYS, "")
+    problem = (yield from tried(fs.RenameNew(staging, log.final))) if local else OSError(errno.ENOSYS, "")
     is_left = problem is not None
     if problem is not None and problem.errno in UNSUPPORTED:
         problem = yield from move(staging, log.final)

@@ -46,7 +46,7 @@ class compute:  # noqa: N801  # a function with options
         max_crashes: as ``Claims`` has it.
         reopen: failures up to this slot are tried again.
         durable: whether bytes and names are brought to the disk.
-        moves: whether the owner trusts renames that are not to replace, as on local disks.
+        local: whether it goes about its claims as on a filesystem of its own machine.
         looked: looks for the output before it asks, as maps do, and then takes the log for empty.
     """
 
@@ -55,7 +55,7 @@ class compute:  # noqa: N801  # a function with options
     max_crashes: int = MAX_CRASHES
     reopen: int = -1
     durable: bool = False
-    moves: bool = False
+    local: bool = False
     looked: bool = False
 
     def __call__(self, log: Log, me: Claimant, watch: Watch | None = None) -> Round:
@@ -66,7 +66,11 @@ class compute:  # noqa: N801  # a function with options
                 return "done"
             looked = self.looked and watch is None
             question = protocol.Question(
-                watch=watch, max_crashes=self.max_crashes, reopen=self.reopen, looked=looked
+                watch=watch,
+                max_crashes=self.max_crashes,
+                reopen=self.reopen,
+                looked=looked,
+                local=self.local,
             )
             decision = yield from protocol.acquire(log, me, question)
             match decision:
@@ -99,7 +103,7 @@ class compute:  # noqa: N801  # a function with options
         else:
             yield from self.write(log, me, mine)
             try:
-                answer = yield from protocol.commit(me, mine, durable=self.durable, moves=self.moves)
+                answer = yield from protocol.commit(me, mine, durable=self.durable, local=self.local)
             except OutputMissing:  # it was taken away, which only happens to the superseded
                 answer = yield from protocol.release(me, mine)
         if isinstance(answer, GaveUp):
