@@ -292,7 +292,7 @@ def all_are_dead(collector: _Collector, token: str) -> fs.Steps[bool]:
 
 def last_file_first(log: Log, stagings: Any, *, durable: bool = True, local: bool = False) -> fs.Steps[bool]:
     """Publish the file that tells of all before the others."""
-    published = yield from published_as_it_is(replace(log, parts=()), stagings[-1:], durable=durable)
+    published = yield from published_as_it_is(Log(log.final, log.prefix), stagings[-1:], durable=durable)
     return published and (yield from protocol.publish_parts(log, list(stagings[:-1]), durable=durable))
 
 

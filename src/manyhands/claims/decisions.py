@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,8 +33,7 @@ class Finished(_Word):
     __slots__ = ()
 
 
-@dataclass(frozen=True)
-class Mine:
+class Mine(NamedTuple):
     """Compute into ``staging``, then commit, fail or release; ``attempt`` counts from 1, over all processes."""
 
     log: Log
@@ -48,7 +46,7 @@ class Mine:
         """Where the output is to be written; it does not exist yet."""
         return Path(self.stagings[-1])
 
-    @cached_property
+    @property
     def stagings(self) -> tuple[str, ...]:
         """Where its files are to be written, if it is several; the last one is ``staging``."""
         return self.log.stagings(self.slot, self.token)

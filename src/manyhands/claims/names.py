@@ -16,8 +16,7 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, get_args
 
@@ -159,20 +158,42 @@ def output_name(prefix: str) -> OutputName:
     return OutputName(name, is_sure and not elsewhere and not _is_short(name))
 
 
-# To make a Path takes longer than a stat, so all paths here are texts.
-@dataclass(frozen=True)
 class Log:
-    """The write-once log of one output.
+    """The write-once log of one output; it is not to be changed.
+
+    All paths are texts: to make a ``Path`` takes longer than a stat.
 
     Attributes:
-        final: the output's absolute path. If it is there, the output is whole.
-        prefix: absolute; the slots are called ``<prefix>-0``, ``<prefix>-1``, ….
-        parts: of an output of several files those that are published before the last one, ``final``; absolute.
+        final: the output's path, absolute as ``of`` makes it. If it is there, the output is whole.
+        prefix: as absolute; the slots are called ``<prefix>-0``, ``<prefix>-1``, ….
+        parts: of an output of several files those that are published before the last one, ``final``.
+        finals: all that the output is, in the order in which it is published.
+        home: the directory of ``final``.
+        directory: where the slots, the stagings and the claimants' records are.
+        stem: the basename of ``prefix``.
     """
 
-    final: str = field(hash=False)
-    prefix: str
-    parts: tuple[str, ...] = field(default=(), hash=False)
+    __slots__ = ("directory", "final", "finals", "home", "parts", "prefix", "stem")
+
+    def __init__(self, final: str, prefix: str, parts: tuple[str, ...] = ()) -> None:
+        self.final = final
+        self.prefix = prefix
+        self.parts = parts
+        self.finals = (*parts, final)
+        self.home, _ = _split(final)
+        self.directory, self.stem = _split(prefix)
+
+    def __repr__(self) -> str:
+        return f"Log({', '.join(map(repr, self.__reduce__()[1]))})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Log) and self.__reduce__() == other.__reduce__()
+
+    def __hash__(self) -> int:
+        return hash(self.prefix)
+
+    def __reduce__(self) -> tuple[type[Log], tuple[Any, ...]]:
+        return Log, (self.final, self.prefix, self.parts) if self.parts else (self.final, self.prefix)
 
     @classmethod
     def of(
@@ -219,32 +240,9 @@ class Log:
                 )
         return cls(str(path), str(place.with_name(body + mark)), others)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Log, (self.final, self.prefix, self.parts)
-
-    @cached_property
-    def directory(self) -> str:
-        """Where the slots, the stagings and the claimants' records are."""
-        return _parent(self.prefix)
-
-    @cached_property
-    def stem(self) -> str:
-        """The basename of ``prefix``."""
-        return self.prefix.rpartition("/")[2]
-
-    @cached_property
-    def home(self) -> str:
-        """Where ``final`` is."""
-        return _parent(self.final)
-
     def slot(self, number: int) -> str:
         """The path of slot ``number``."""
         return f"{self.prefix}-{number}"
-
-    @cached_property
-    def finals(self) -> tuple[str, ...]:
-        """All that the output is, in the order in which it is published."""
-        return (*self.parts, self.final)
 
     def staging(self, number: int, token: str) -> str:
         """Where ``token`` writes the output that it computes under its claim in slot ``number``.
@@ -261,16 +259,17 @@ class Log:
         return (*parts, self.staging(number, token))
 
     def _staging(self, claim: str, final: str) -> str:
-        name = final.rpartition("/")[2]
+        _, name = _split(final)
         whole = f"{self.stem}-{claim}-{name}"
         if len(whole) > NAME_MAX // 4 and len(os.fsencode(whole)) > NAME_MAX:
             whole = f"{self.stem}-{claim}-{_short(name)}"
         return f"{self.directory}/{whole}"
 
 
-def _parent(path: str) -> str:
-    head, slash, _ = path.rpartition("/")
-    return head or slash or "."
+def _split(path: str) -> tuple[str, str]:
+    """As ``os.path.split``, of what is in normal form; "." where that has no directory."""
+    head, slash, name = path.rpartition("/")
+    return head or slash or ".", name
 
 
 def _is_quick(final: str) -> bool:

@@ -24,6 +24,10 @@ class Pass(NamedTuple):
 
     memo: Any = None
 
+    def call(self, call: Call) -> Call:
+        """The call to send."""
+        return call if self.memo is None else Call(call.args, call.kwargs, self.memo)
+
 
 class Gate(Protocol):
     """Asked in the consumer's thread, so it must not block for long."""

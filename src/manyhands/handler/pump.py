@@ -440,8 +440,7 @@ class Pump:
             if self._away and not isinstance(admitted, Pass):
                 self._note_away(index, False)
             if isinstance(admitted, Pass):
-                if admitted.memo is not None:
-                    call = Call(call.args, call.kwargs, admitted.memo)
+                call = admitted.call(call)
                 self.stream.send(index, call)
                 self.runner.submit(index, call)
             elif isinstance(admitted, Failed) and admitted.halts:

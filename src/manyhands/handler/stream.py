@@ -107,6 +107,14 @@ class Stream:
         self._wait(index, now)
         return index
 
+    def add_out(self, item: Any, call: Call, index: int) -> None:
+        """As ``add``, ``pop_due`` and ``send``: an item that was not in here is handed to the runner, as ``call``."""
+        if index in self._items or self.ordered or not self.room:
+            raise WrongState(f"item {index} can't be added: {self!r}")
+        self.added += 1
+        self.in_flight += 1
+        self._items[index] = Item(index, item, item, call, state=State.SENT)
+
     def send_block(self, items: Sequence[Any], held: list[Any] | None = None) -> int:
         """Takes items in that are handed to the runner together, at once; returns the index of the first.
 

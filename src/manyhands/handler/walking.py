@@ -14,8 +14,8 @@ from typing import Any, Final, Protocol
 from manyhands.calls import Call, Done, Failed
 from manyhands.errors import PoolClosed
 from manyhands.handler.blocks import Run
-from manyhands.handler.gate import Gate
-from manyhands.handler.pump import MOST_BUFFER, Observer, Prepare, Pump
+from manyhands.handler.gate import Gate, Pass
+from manyhands.handler.pump import MOST_BUFFER, Halted, Observer, Prepare, Pump
 from manyhands.handler.runner import Runner
 from manyhands.handler.stream import Ended, Stream
 from manyhands.handler.walk import Ready, Walk
@@ -153,11 +153,25 @@ class WalkingPump(Pump):
             item = self._items[index]
             call = self._prepare(index, item)
             if isinstance(call, Failed):
-                self.stream.add(item, Call(), self._clock(), index)
-                self._tell(index, self.stream.end(index, call))
+                self._end_new(index, item, call)
             else:
-                self.stream.add(item, call, self._clock(), index)
-            self._send_due()
+                self._send_new(index, item, call)
+
+    def _send_new(self, index: int, item: Any, call: Call) -> None:
+        admitted = self._gate.enter(index, call)
+        if isinstance(admitted, Pass):
+            call = admitted.call(call)
+            self.stream.add_out(item, call, index)
+            self.runner.submit(index, call)
+            return
+        if isinstance(admitted, Failed) and admitted.halts:
+            raise Halted(admitted)
+        self._end_new(index, item, admitted)
+
+    def _end_new(self, index: int, item: Any, answer: Done[Any] | Failed) -> None:
+        self.stream.add(item, Call(), self._clock(), index)
+        self._tell(index, self.stream.end(index, answer))
+        self._gather()
 
     def _send_due(self) -> None:
         if self.stream.waits:
