@@ -97,6 +97,14 @@ def test_a_body_tells_what_it_wrote(tmp_path: Path) -> None:
     assert events[3].note == "ValueError"
 
 
+def test_names_that_are_no_unicode_have_a_digest(tmp_path: Path) -> None:
+    """A directory is told from another by the names of its files, whatever bytes they are."""
+    for number in range(2):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / os.fsdecode(b"f\xfe" + b"\xff" * number)).touch()
+    assert digest(tmp_path / "0") != digest(tmp_path / "1")
+
+
 def test_a_body_whose_staging_tells_no_output(tmp_path: Path) -> None:
     """Where the name is too long to be in the staging's, it must be given."""
     history = History(tmp_path / "history")

@@ -216,6 +216,13 @@ def test_what_can_not_be_filled_names_template_and_arguments(text: str, why: str
         assert Template(text).fields[0] + "=" in str(error.value)
 
 
+def test_a_path_from_the_root_has_one_slash() -> None:
+    """Where the caller's directory is "/", however the template is filled."""
+    template = Template("a/{x}.csv")
+    assert template.fill_text({"x": "b"}, "/") == "/a/b.csv"
+    assert template.filler("x", {}, "/")("b") == "/a/b.csv"
+
+
 def test_a_slash_at_the_end_makes_a_directory() -> None:
     """Its path is as a file's."""
     template = Template("r/{image.stem}/")

@@ -117,7 +117,7 @@ class Results(Generic[T]):
             Exception: the first error, under ``on_error="raise"``.
         """
         try:
-            self._flow.want_values(False)
+            self._flow.drop_values()
             while (outcome := self._flow.next()) is not None:
                 if isinstance(outcome, Outcome) and outcome.failure is not None and self._flow.raises:
                     self.close()
@@ -125,8 +125,6 @@ class Results(Generic[T]):
         except (Exception, KeyboardInterrupt) as error:
             hide_frames(error)
             raise
-        finally:
-            self._flow.want_values(True)  # who was interrupted may ask for the rest
         return self.counts
 
     # -- its state ----------------------------------------------------------------------------------------
@@ -310,10 +308,10 @@ class _Flow:
                 done = Done(run.values[place], run.computed)
                 yield Outcome(run.index + place, run.items[place], done, (), seconds, run.worker)
 
-    def want_values(self, are_wanted: bool) -> None:
-        """Whether anybody will look at what is given from now on."""
+    def drop_values(self) -> None:
+        """Nobody will look at what is given from now on: who takes it goes on to the end."""
         if self._pump is not None:
-            self._pump.wants_values = are_wanted
+            self._pump.wants_values = False
 
     def next(self) -> Outcome[Any] | Run | None:
         """What comes next, counted."""

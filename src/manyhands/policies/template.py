@@ -119,7 +119,7 @@ class Template:
         text = self._filled(arguments)
         inside = text[:-1] if self.is_directory else text
         if os.sep == "/" and _plain_path.match(inside[1:] if self._is_absolute else inside):
-            return inside if self._is_absolute else f"{directory}/{inside}"
+            return inside if self._is_absolute else f"{directory.rstrip('/')}/{inside}"
         return str(self._checked(text, Path(directory)))
 
     def filler(self, parameter: str, arguments: Mapping[str, Any], directory: str) -> Callable[[Any], str]:
@@ -135,7 +135,7 @@ class Template:
         only = (first[1:], [piece[1] for piece in more]) == ((parameter, "", None), [None] * bool(more))
         if not only or self.is_directory or not _plain_path.match(f"{first[0].removeprefix('/')}x{last}"):
             return fill
-        start = first[0] if self._is_absolute else f"{directory}/{first[0]}"
+        start = first[0] if self._is_absolute else f"{directory.rstrip('/')}/{first[0]}"
 
         def fill_quickly(value: Any) -> str:
             if (

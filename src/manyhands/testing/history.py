@@ -131,7 +131,7 @@ def digest(path: str | os.PathLike[str], *more: str | os.PathLike[str]) -> str:
             seen.update(path.read_bytes())
             return seen.hexdigest()
         for inner in sorted(path.rglob("*")):
-            name = inner.relative_to(path).as_posix().encode()
+            name = os.fsencode(inner.relative_to(path).as_posix())
             data = b"" if inner.is_dir() else inner.read_bytes()
             seen.update(b"%d:%b%d:%b" % (len(name), name, len(data), data))
         return f"directory-{seen.hexdigest()}"
