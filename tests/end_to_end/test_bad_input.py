@@ -204,6 +204,18 @@ def test_read_only_directory(mount: Callable[[str], Path], log: Path, monkeypatc
     assert names(disk) == [] and lines(log) == []
 
 
+def test_current_directory_that_is_gone(tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An OutputDirectoryError that says so; nothing runs."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    f = claimed("{item}")
+    for use in (lambda: f("a", log), lambda: f.map(["a"], args=(log,)), lambda: f.claims.path("a", log)):
+        with pytest.raises(OutputDirectoryError, match=r"current directory.*has been removed"):
+            use()
+    assert lines(log) == []
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_directory_without_permission(here: Path, log: Path) -> None:
     """The same for a directory that belongs to somebody else."""

@@ -29,7 +29,7 @@ from typing import (
 )
 
 from manyhands.calls import Call, Failed, short_repr
-from manyhands.decorators.task import Task
+from manyhands.decorators.task import Task, current_directory
 from manyhands.errors import ItemError
 from manyhands.outcome import Discarded, Elsewhere, Failure, Progress
 from manyhands.policies.annotations import Annotations
@@ -572,7 +572,7 @@ class OutputClaims:
         """Where the files of the output of such a call lie."""
         from manyhands.decorators.gate import output_paths
 
-        return output_paths(self._function, Call(args, kwargs), Path.cwd())
+        return output_paths(self._function, Call(args, kwargs), current_directory())
 
     def recompute(
         self,
@@ -605,7 +605,9 @@ class OutputClaims:
         if not isinstance(items, Iterable):
             name = name_of(self._function)
             raise TypeError(f"{name}.claims.recompute takes an iterable of items, not {short_repr(items)}")
-        return remove_outputs(self._function, [rule.call(*item) for item in enumerate(items)], Path.cwd())
+        return remove_outputs(
+            self._function, [rule.call(*item) for item in enumerate(items)], current_directory()
+        )
 
     def __repr__(self) -> str:
         claim = self._function.task.claim

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from manyhands.calls import Call, Done, Failed, add_note, short_repr, traceback_text
 from manyhands.decorators.decorated import Decorated
+from manyhands.decorators.task import current_directory
 from manyhands.decorators.work import Work, goes_plain
 from manyhands.errors import ClaimedElsewhere, PoolClosed
 from manyhands.handler.checking import checking
@@ -210,7 +211,7 @@ def gate_for(function: Decorated[..., Any], directory: Path | None = None) -> Ga
     if function.task.claim is not None:
         from manyhands.decorators.gate import ClaimGate
 
-        return ClaimGate(function, directory or Path.cwd())
+        return ClaimGate(function, directory or current_directory())
     if function._parameters.output is not None:
         raise TypeError(f"{name_of(function)} declares OUTPUT, but has no @claimed_output to fill it in")
     return OpenGate()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from manyhands.errors import OutputDirectoryError
 from manyhands.policies.retry import RetryBudget
 from manyhands.policies.template import Template
 from manyhands.policies.validation import Validation
@@ -59,6 +60,16 @@ class ClaimPolicy:
     def answer(self, paths: Sequence[str]) -> Any:
         """What stands for the output: its ``Path``, or those of all its files."""
         return tuple(map(Path, paths)) if self.is_several else Path(paths[-1])
+
+
+def current_directory() -> Path:
+    """What templates are relative to; raises OutputDirectoryError if it is gone."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise OutputDirectoryError(
+            error.errno, "the current directory, from which the paths of outputs go, has been removed"
+        ) from error
 
 
 @dataclass(frozen=True)
