@@ -16,7 +16,7 @@ from manyhands.claims.watch import Moment, Watch
 
 @dataclass(frozen=True, slots=True)
 class _Word:
-    """It says what it is called."""
+    """Carries nothing: what it is says all."""
 
 
 class Seen(NamedTuple):

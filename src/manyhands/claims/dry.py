@@ -18,9 +18,8 @@ class DryFileSystem:
     """
 
     def __init__(self) -> None:
-        self.made: dict[
-            str, str | bytes
-        ] = {}  # what stands there: what another name stands for, or these bytes
+        # What stands there: what another name stands for, or these bytes.
+        self.made: dict[str, str | bytes] = {}
         self.gone: set[str] = set()
         self._real = fs.LocalFileSystem()
 

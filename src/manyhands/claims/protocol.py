@@ -213,9 +213,8 @@ def heed(log: Log, me: Claimant, question: Question, slots: Slots, head: Fail) -
 
 def claim(log: Log, me: Claimant, question: Question, slots: Slots) -> Steps[Decision | Way]:
     """Create the CLAIM in the slot above ``slots``."""
-    if not (
-        yield from create(me, log.slot(len(slots)), Claim(me), record_file(log.directory, me.token, "claim"))
-    ):
+    source = record_file(log.directory, me.token, "claim")
+    if not (yield from create(me, log.slot(len(slots)), Claim(me), source)):
         return "moved"
     return (yield from confirm(log, me, question, slots))
 

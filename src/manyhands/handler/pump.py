@@ -120,9 +120,7 @@ class Pump:
     ) -> None:
         self.stream = stream
         self.runner = runner
-        self.wants_values = (
-            True  # somebody looks at them; else those that are to be had at any time need not be
-        )
+        self.wants_values = True  # else those that could be had at any time are not fetched
         self._source = source
         self._ready = isinstance(source, list | tuple | range)
         self._drawn = 0  # of a source that is ready
