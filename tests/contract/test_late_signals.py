@@ -37,7 +37,8 @@ def fails(x):
 
 def follow():
     future = pool.submit(meet, 1)
-    threading.Thread(target=future.result, daemon=True).start()
+    # Not result: what a thread prints while the program ends can make Python exit with 1 in place of the signal.
+    threading.Thread(target=future.exception, daemon=True).start()
     pool.submit(meet, 2).result()
 
 def handle():
