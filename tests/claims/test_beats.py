@@ -6,7 +6,6 @@ import errno
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -204,19 +203,6 @@ def test_another_guard_takes_all_over(tmp_path: Path, guard: Guard) -> None:
     guard.beat(os.getpid(), os.fsencode(second), 0.02)
     beaten(first)
     beaten(second)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="forks")
-def test_a_guard_that_was_forked_goes_on_as_a_program(tmp_path: Path, guard: Guard) -> None:
-    """And beats for what it was told before."""
-    path = tmp_path / "a.claim-record"
-    path.touch()
-    guard.watch(os.getpid(), fork=True)  # a group that does not exist, or is left alone as its end is told
-    guard.forget(os.getpid())
-    guard.beat(os.getpid(), os.fsencode(path), 0.02)
-    beaten(path)
-    until(lambda: "guard_process" in " ".join(psutil.Process(guard._pid).cmdline()), "it is a program")
-    beaten(path, times=2)
 
 
 def test_many_files_that_are_gone_are_forgotten(tmp_path: Path, guard: Guard) -> None:

@@ -72,15 +72,9 @@ OWN_FILES = ["/dev/null", "/dev/null", "anon_inode:[pidfd]", "pipe"]
 """What a guard has open: what it says goes nowhere, and it watches its parent and what that says."""
 
 
-def guard_of(pid: int, workers: list[int]) -> int:
-    """The process id of the guard of a parent that forks its workers."""
-    (guard,) = set(descendants(pid)) - set(workers)
-    return guard
-
-
-def is_guard(pid: int) -> bool:
-    """Whether that process is a guard, as a program of its own."""
-    return "guard_process" in " ".join(psutil.Process(pid).cmdline())
+def guards_of(pid: int) -> list[int]:
+    """The process ids of the guards of a parent, one at most."""
+    return [child for child in descendants(pid) if "guard_process" in " ".join(psutil.Process(child).cmdline())]
 
 
 def test_killed_when_the_guard_is_gone(busy: Path, method: str, begun: Fifo, gate: Fifo) -> None:
@@ -89,10 +83,9 @@ def test_killed_when_the_guard_is_gone(busy: Path, method: str, begun: Fifo, gat
         told = [begun.line() for _ in range(3)]
         (sibling,) = (int(line.split()[1]) for line in told if line.startswith("sibling"))
         workers = [int(line) for line in told if not line.startswith("sibling")]
-        until(lambda: any(map(is_guard, descendants(parent.pid))), "the guard is a program")
-        guards = [pid for pid in descendants(parent.pid) if is_guard(pid)]
-        with ends_of(guards) as wait:
-            os.kill(guards[0], signal.SIGKILL)
+        (guard,) = guards_of(parent.pid)
+        with ends_of([guard]) as wait:
+            os.kill(guard, signal.SIGKILL)
             wait()
         with ends_of([sibling]) as wait_for_sibling:
             with ends_of(workers) as wait:
@@ -113,15 +106,15 @@ def test_a_guard_whose_pipe_is_descriptor_0(tmp_path: Path, begun: Fifo, gate: F
 
         guarded = subprocess.Popen(["sleep", "3600"], process_group=0)
         os.close(0)
-        guard.watch(guarded.pid, fork=True)
+        guard.watch(guarded.pid)
         tell(sys.argv[1], guarded.pid)
         wait_for(sys.argv[2])
         """,
     )
     with started(script, begun.path, gate.path) as parent:
         guarded = int(begun.line())
-        guard = guard_of(parent.pid, [guarded])
-        until(lambda: is_guard(guard) and files_of(guard) == OWN_FILES, "the guard is a program, and watches")
+        (guard,) = guards_of(parent.pid)
+        until(lambda: files_of(guard) == OWN_FILES, "the guard watches")
         with ends_of([guarded]) as wait:
             parent.kill()
             wait()
@@ -132,26 +125,25 @@ import os, select, signal, subprocess, sys
 from manyhands.workers.guard import guard
 from tests.helpers import tell, wait_for
 
-begun, gate, fork, way = sys.argv[1:]
+begun, gate, way = sys.argv[1:]
 guarded = [subprocess.Popen(["sleep", "3600"], process_group=0) for _ in range(2)]
 tell(begun, " ".join(str(process.pid) for process in guarded))
 wait_for(gate)
-guard.watch(guarded[0].pid, fork=fork == "fork")
+guard.watch(guarded[0].pid)
 if way == "after its death":
     watch = os.pidfd_open(guard._pid)
     os.kill(guard._pid, signal.SIGKILL)
     select.select([watch], [], [])
-guard.watch(guarded[1].pid, fork=fork == "fork")
+guard.watch(guarded[1].pid)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 @pytest.mark.parametrize("way", ["before it began", "after its death"])
-@pytest.mark.parametrize("fork", ["fork", "program"])
-def test_whom_a_guard_ends(tmp_path: Path, begun: Fifo, gate: Fifo, fork: str, way: str) -> None:
+def test_whom_a_guard_ends(tmp_path: Path, begun: Fifo, gate: Fifo, way: str) -> None:
     """All that it, or the one before it, was told, though its parent may be gone before it looks for the first time."""
     script = write_script(tmp_path / "script.py", GUARDED)
-    with started(script, begun.path, gate.path, fork, way), ends_of(map(int, begun.line().split())) as wait:
+    with started(script, begun.path, gate.path, way), ends_of(map(int, begun.line().split())) as wait:
         gate.let_go()
         wait()
 
@@ -166,7 +158,7 @@ def test_no_worker_without_a_guard(tmp_path: Path, method: str) -> None:
         from manyhands.workers import guard
         from tests.helpers import descendants, until
 
-        def none(fork):
+        def none():
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
         guard._start = none
@@ -197,23 +189,45 @@ def files_of(pid: int) -> list[str]:
         return []
 
 
-def test_a_guard_that_was_forked_holds_nothing_of_its_parent(busy: Path, begun: Fifo, gate: Fifo) -> None:
-    """Neither files nor, when it has had the time to become a program of its own, memory; it guards all the while."""
+def test_a_guard_holds_nothing_of_its_parent(busy: Path, begun: Fifo, gate: Fifo) -> None:
+    """No file that a program lets others inherit, nor its session or directory."""
     with started(busy, "fork", begun.path, gate.path, "wait", pass_fds=[begun._end]) as parent:
         workers = [int(begun.line()) for _ in range(2)]
-        guard = guard_of(parent.pid, workers)
+        (guard,) = guards_of(parent.pid)
         until(lambda: files_of(guard) == OWN_FILES, "the guard has let go of what was its parent's")
         assert os.getsid(guard) == guard
-        process = psutil.Process(guard)
-        until(lambda: "guard_process" in " ".join(process.cmdline()), "the guard is a program")
-        until(lambda: files_of(guard) == OWN_FILES, "it watches again")
+        assert psutil.Process(guard).cwd() == "/"
         with ends_of([*workers, guard]) as wait:
             parent.kill()
             wait()
 
 
-@pytest.mark.parametrize("which", [1, 2], ids=["the first worker", "its guard"])
-def test_a_fork_that_is_stuck(tmp_path: Path, gate: Fifo, which: int) -> None:
+def test_a_guard_that_is_told_to_end_before_it_is_ready(tmp_path: Path) -> None:
+    """SIGTERM to a whole job hits a guard that is only starting; it stays for its workers."""
+    script = write_script(
+        tmp_path / "script.py",
+        """
+        import os, signal, subprocess
+        from manyhands.workers.guard import guard
+
+        guarded = subprocess.Popen(["sleep", "3600"], process_group=0)
+        guard.watch(guarded.pid)
+        os.kill(guard._pid, signal.SIGTERM)
+        print(guarded.pid, flush=True)
+        os.waitid(os.P_PID, guard._pid, os.WEXITED)
+        """,
+    )
+    with started(script) as parent:
+        assert parent.stdout is not None
+        guarded = int(parent.stdout.readline())
+        (guard,) = guards_of(parent.pid)
+        until(lambda: files_of(guard) == OWN_FILES, "the guard watches")
+        with ends_of([guarded]) as wait:
+            parent.kill()
+            wait()
+
+
+def test_a_fork_that_is_stuck(tmp_path: Path, gate: Fifo) -> None:
     """A lock that another thread held when a worker was forked stays locked there: another worker takes its place."""
     script = write_script(
         tmp_path / "script.py",
@@ -224,19 +238,19 @@ def test_a_fork_that_is_stuck(tmp_path: Path, gate: Fifo, which: int) -> None:
         from tests.helpers import wait_for
 
         caretaker.START_SECONDS = 0.5
-        gate, which = sys.argv[1:]
+        gate = sys.argv[1]
 
         def count():
             global forks
             forks += 1
 
         forks = 0
-        os.register_at_fork(before=count, after_in_child=lambda: forks == int(which) and wait_for(gate))
+        os.register_at_fork(before=count, after_in_child=lambda: forks == 1 and wait_for(gate))
         negative = parallel(lambda x: -x, workers=1, start_method="fork")
         print(list(negative.map(range(5))), negative.submit(5).result())
         """,
     )
-    assert run_script(script, gate.path, which) == "[0, -1, -2, -3, -4] -5\n"
+    assert run_script(script, gate.path) == "[0, -1, -2, -3, -4] -5\n"
 
 
 def test_a_fork_amid_an_import(tmp_path: Path, begun: Fifo, gate: Fifo) -> None:

@@ -441,6 +441,20 @@ def test_any_pieces(
         assert played.bench.seconds == pytest.approx(sum(played.plan[item].total for item in ran))
 
 
+def test_time_is_told_once(bench: Bench) -> None:
+    """While a result is pickled, the flusher sends what tiny calls returned before it, one of which was slow."""
+    bench.lane._several = lane_module._SEVERAL  # as after a piece of such calls
+    slow = takes(bench, {1: 0.06}, rest=0.0)
+
+    def step(item: int) -> Any:
+        return slow(item) if item == 1 else LookedAt(slow(item), bench.look)
+
+    bench.lane.run(piece([0, 1, 2]), Task(step))
+    bench.lane.push()
+    assert bench.values() == {0: 0, 1: 1, 2: 2}
+    assert bench.seconds == pytest.approx(0.06)
+
+
 # -- when answers are sent --------------------------------------------------------------------------------
 
 

@@ -34,7 +34,6 @@ from manyhands.workers.launch import (
     Started,
     end_group,
     fork_server,
-    forks_bare,
     forks_for_itself,
 )
 from manyhands.workers.marker import send_marker
@@ -478,7 +477,7 @@ class Caretaker:
 
     def _have_guarded(self, handle: Handle, pid: int) -> None:
         try:
-            guard.watch(pid, self._forks)
+            guard.watch(pid)
         except OSError as error:
             handle.doomed = True
             handle.ended_by = f"was ended, since no guard can be started for it: {error}"
@@ -569,8 +568,6 @@ def close_all() -> None:
 
 def _disown_all() -> None:
     global _living_lock
-    if forks_bare():
-        return
     _living_lock = threading.Lock()
     for dispatcher in list(_living):
         dispatcher.disown(silently=forks_for_itself())

@@ -789,8 +789,7 @@ class Dispatcher:
         """
         self.lock = threading.Lock()
         self._changing = False
-        self.ledger = Ledger(self.settings.workers)
-        self.ledger.close()
+        self.ledger = _NOWHERE
         self._closed = "the pool is another process's: this one was forked from it"
         if not silently:  # whoever goes on with a map here must not wait for ever
             for work in self.works.values():
@@ -804,6 +803,16 @@ class Dispatcher:
         self._by_descriptor.clear()
         self.caretaker.disown()
         self.reader.disown()
+
+
+def _closed_ledger() -> Ledger:
+    ledger = Ledger(1)
+    ledger.close()
+    return ledger
+
+
+_NOWHERE: Final = _closed_ledger()
+"""The ledger of all pools that are another process's: made here, since a worker that is forked has no time for it."""
 
 
 @cache

@@ -48,7 +48,8 @@ class Handle:
         self.channel.close()
         self.marker.close()
         self.exchange.close()
-        self.exchange.bank.take_back([*{*self.lent.values(), *self.kept}])
+        if self.lent or self.kept:
+            self.exchange.bank.take_back([*{*self.lent.values(), *self.kept}])
 
     def lend(self, ticket: int, calls: Iterable[tuple[int, Stored]]) -> None:
         """The worker is about to be sent calls whose pickles are stored; raises OSError if it can't see them."""

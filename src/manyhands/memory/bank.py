@@ -193,12 +193,13 @@ class Bank:
     def close(self) -> None:
         """Lets go of all segments but canvases; who has them keeps them. Nothing is stored any more."""
         with self._lock:
-            for segment in self._segments.values():
-                segment.close()
-            self._segments.clear()
-            self._leases.clear()
-            self._slots = Slots()
             self._limit = 0
+            if self._segments:
+                for segment in self._segments.values():
+                    segment.close()
+                self._segments.clear()
+                self._leases.clear()
+                self._slots = Slots()
 
     def disown(self) -> None:
         """In a forked child: they are the parent's."""

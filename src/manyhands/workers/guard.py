@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import select
 import signal
-import subprocess
 import sys
 import threading
-from functools import partial
 from typing import Final
 
 from manyhands.workers import guard_process, launch
 
 _END_SECONDS: Final = 1.0
-"""A guard that does not end after so long is stuck: a fork may be, in what a lock was held for when it was made."""
+"""A guard that does not end after so long is stopped, or waits for a file server."""
 
 
 _BEATS_LEAST: Final = 256
@@ -32,19 +30,15 @@ class Guard:
         self._pid = 0
         self._end = -1  # of the pipe that it reads
 
-    def watch(self, group: int, fork: bool = False) -> None:
-        """Ends this process group if this process dies.
-
-        Args:
-            group: led by a worker.
-            fork: whether a guard, if there is none yet, may be forked off this process.
+    def watch(self, group: int) -> None:
+        """Ends this process group, which a worker leads, if this process dies.
 
         Raises:
-            OSError: there is none, and none can be started.
+            OSError: there is no guard, and none can be started.
         """
         with self._lock:
             self._groups.add(group)
-            self._have_told(b"+%d\n" % group, fork)
+            self._have_told(b"+%d\n" % group)
 
     def beat(self, pid: int, path: bytes, seconds: float) -> None:
         """Touches this file every so many seconds, while it is there and the process lives.
@@ -88,11 +82,11 @@ class Guard:
             self._beats.clear()
             self._end_it()
 
-    def _have_told(self, line: bytes, fork: bool = False) -> None:
+    def _have_told(self, line: bytes) -> None:
         """Tells the guard; if there is none, one is started, and told all that the last one was. Under the lock."""
         if self._end >= 0 and self._tell(line):
             return
-        self._pid, self._end = _start(fork)
+        self._pid, self._end = _start()
         for group in self._groups:
             self._tell(b"+%d\n" % group)
         for path, (pid, seconds) in self._beats.items():
@@ -134,13 +128,12 @@ class Guard:
         return pid
 
 
-def _start(fork: bool) -> tuple[int, int]:
-    """Process id of a new guard, and the end of a pipe to it."""
+def _start() -> tuple[int, int]:
+    """Process id of a new guard, which may only be starting, and the end of a pipe to it."""
     theirs, ours = os.pipe()
-    os.set_blocking(ours, False)
     try:
-        pid = launch.fork(partial(guard_process.become, os.getpid(), theirs), bare=True) if fork else None
-        return (_start_program(theirs) if pid is None else pid), ours
+        os.set_blocking(ours, False)
+        return _spawn(theirs), ours
     except BaseException:
         os.close(ours)
         raise
@@ -148,19 +141,28 @@ def _start(fork: bool) -> tuple[int, int]:
         os.close(theirs)
 
 
-def _start_program(end: int) -> int:
+def _spawn(end: int) -> int:
+    """Starts the program, which reads from ``end``; returns its process id.
+
+    Not by ``subprocess``, which takes longer: a worker may wait for it.
+    """
+    actions = [
+        (os.POSIX_SPAWN_DUP2, end, 0),
+        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+    ]
+    if end == 0:  # the program has closed its stdin
+        os.set_inheritable(end, True)
     with launch.starting:
-        process = subprocess.Popen(
+        return os.posix_spawn(
+            sys.executable,
             guard_process.command(os.getpid()),
-            executable=sys.executable,
-            stdin=end,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            start_new_session=True,
+            os.environ,
+            file_actions=actions,
+            setsid=True,  # keeps Ctrl-C and a closing terminal away from it
+            setsigmask=(signal.SIGTERM,),  # until it is ready for that
+            setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
         )
-    process.returncode = 0  # reaped here, by process id, so that subprocess leaves it alone
-    return process.pid
 
 
 def _has_ended(pid: int, seconds: float) -> bool:

@@ -15,9 +15,6 @@ a line each:
 
 When that ends, or the parent is gone, it kills all groups it watches and ends. A pipe's end alone is not enough: a
 process that the user forked off the parent holds it open.
-
-Where workers are forked, the guard is at first, too: to start a program takes as long as all the rest. It becomes
-the program when there is nothing else to do, and lets go of the parent's memory thereby.
 """
 
 import _thread
@@ -35,7 +32,6 @@ else:
     import _signal as signal  # the same without names for numbers, which take as long to make as Python to start
 
 _QUIET_SECONDS = 0.5
-_NAP_SECONDS = 0.005  # so long a fork lets the first worker begin; what it is told waits
 _RECORD, _RELEASED = b".claim-record", b".released-record"  # as ``claims.names`` has it
 
 
@@ -51,11 +47,6 @@ class Beats:
         self._wake = _thread.allocate_lock()
         self._wake.acquire()
         self._runs = False
-
-    def lines(self) -> bytes:
-        """What told of these files."""
-        with self._lock:
-            return b"".join(beat_line(beat[0], path, beat[2]) for path, beat in self._files.items())
 
     def pids(self) -> set[int]:
         """The processes that files are touched for."""
@@ -175,15 +166,19 @@ def _note_sigterm(*_: object) -> None:
     _terminated = True
 
 
-def main(parent: int, text: bytes, forked: bool = False) -> None:
-    """Watches until the parent, the process with this id, is gone; ``text`` is what was told before."""
+def main(parent: int) -> None:
+    """Watches until the parent, the process with this id, is gone."""
     signal.signal(signal.SIGTERM, _note_sigterm)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # what the user's program lets others inherit
+    os.chdir("/")
     try:
         watched = os.pidfd_open(parent)
     except (AttributeError, OSError):
         watched = -1
     groups: set[int] = set()
     beats = Beats()
+    text = b""
     while True:
         *lines, text = text.split(b"\n")
         for line in lines:
@@ -191,7 +186,7 @@ def main(parent: int, text: bytes, forked: bool = False) -> None:
                 return
             _heed(line, groups, beats)
         gone = os.getppid() != parent  # perhaps before this process began
-        patience = 0 if gone else _QUIET_SECONDS if forked or watched < 0 else None
+        patience = 0 if gone else _QUIET_SECONDS if watched < 0 else None
         ready, _, _ = select.select([0, watched] if watched >= 0 else [0], [], [], patience)
         if 0 in ready:  # first: it may say what is to be ended
             data = os.read(0, 65536)
@@ -200,9 +195,6 @@ def main(parent: int, text: bytes, forked: bool = False) -> None:
             text += data
         elif gone or watched in ready:
             break
-        elif forked and not text:
-            forked = False  # if that fails, for want of memory say, it goes on as it is
-            _become_program(parent, b"".join(b"+%d\n" % group for group in groups) + beats.lines())
     blameless = _was_terminated(parent)
     for group in groups:
         try:
@@ -232,59 +224,11 @@ def _heed(line: bytes, groups: set[int], beats: Beats) -> None:
         beats.end(int(rest), blameless=kind == b"~")
 
 
-def command(parent: int, told: int = -1) -> list[str]:
-    """What starts the guard of this parent as a program.
-
-    Args:
-        parent: its process id.
-        told: the end of a pipe that holds what it was told before; -1: nothing.
-    """
+def command(parent: int) -> list[str]:
+    """What starts the guard of the process with this id as a program."""
     # -I -S: neither the user's environment nor site-packages can slow it down or change it.
-    return [sys.executable, "-I", "-S", __file__, str(parent), str(told)]
-
-
-def _become_program(parent: int, text: bytes) -> None:
-    """Goes on as a program that was told this; or returns, if that can't be."""
-    ends: tuple[int, ...] = ()
-    try:
-        ends = theirs, ours = os.pipe()
-        os.set_blocking(ours, False)
-        if os.write(ours, text + b"\n") == len(text) + 1:
-            os.close(ours)
-            ends = (theirs,)
-            os.set_inheritable(theirs, True)
-            os.execv(sys.executable, command(parent, theirs))  # noqa: S606
-    except OSError:
-        pass
-    for end in ends:
-        os.close(end)
-
-
-def become(parent: int, end: int) -> None:
-    """The whole life of a process that was forked to be the guard, told what to do through the descriptor ``end``."""
-    time.sleep(_NAP_SECONDS)
-    os.setsid()  # a session of its own keeps Ctrl-C and a closing terminal away from it
-    signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals():
-        if callable(signal.getsignal(number)):
-            signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    null = os.open(os.devnull, os.O_RDWR)
-    for here, there in ((end, 0), (null, 1), (null, 2)):
-        os.dup2(here, there)
-        os.set_inheritable(there, True)  # if it was that one already, too
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-    os.chdir("/")
-    main(parent, b"", forked=True)
-
-
-def _read_all(end: int) -> bytes:
-    text = b""
-    while data := os.read(end, 65536):
-        text += data
-    os.close(end)
-    return text[:-1]
+    return [sys.executable, "-I", "-S", __file__, str(parent)]
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), _read_all(int(sys.argv[2])) if int(sys.argv[2]) >= 0 else b"")
+    main(int(sys.argv[1]))

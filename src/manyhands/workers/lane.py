@@ -416,9 +416,11 @@ class Lane:
             raise _NotReturned(Failed(payload.unsendable(value, error), traceback_text(error))) from None
         if isinstance(blob, payload.Large):
             form, blob = self._put(blob)
-        before, now = self._before, clock()
+        now = clock()
         waits = form != STORED and len(blob) <= LARGE
         with self._lock:
+            # The flusher may have sent what came before, with the time up to then.
+            before = min(now, max(self._before, self._begun))
             self._close_run_of_values(before, None)
             self._first, self._begun = position + 1, now
             if not waits:

@@ -30,21 +30,16 @@ and who waits for their end would wait for it."""
 
 
 _forking = 0
-_bare = False
 
 
-def fork(body: Callable[[], object], bare: bool = False) -> int | None:
+def fork(body: Callable[[], object]) -> int | None:
     """Forks this process; the child calls ``body`` and ends. Returns its process id.
 
     None: there is no child. Once the main thread has ended, Python forks no more (from 3.12 on).
-
-    Args:
-        body: what the child does.
-        bare: it uses nothing of the library, and closes all that is open by itself.
     """
-    global _forking, _bare
+    global _forking
     with starting, _signals_held():
-        _forking, _bare = threading.get_ident(), bare
+        _forking = threading.get_ident()
         try:
             pid = os.fork()
         except RuntimeError:
@@ -62,11 +57,6 @@ def fork(body: Callable[[], object], bare: bool = False) -> int | None:
 def forks_for_itself() -> bool:
     """In a child that was just forked: whether it is the library's, not the user's."""
     return _forking == threading.get_ident()
-
-
-def forks_bare() -> bool:
-    """In a child that was just forked: whether it will use nothing of the library."""
-    return _bare and forks_for_itself()
 
 
 @contextmanager
@@ -221,11 +211,44 @@ class ForkLauncher(_Children):
             child.forget_inherited()
             child.serve(end)
 
+        elsewhere = _other_cores()
         pid = fork(work)
         if pid is None:
             return _spawn(end)
+        elsewhere(pid)
         child.lead_group(pid)
         return pid
+
+
+def _other_cores() -> Callable[[int], None]:
+    """Moves a process that is forked next off this thread's core, where the kernel may leave it.
+
+    It would wait there while this thread goes on, some milliseconds if no other core is seen to be idle before.
+    """
+    try:
+        allowed = os.sched_getaffinity(0)
+        others = allowed - {_own_core()}
+    except (AttributeError, OSError, ValueError):
+        others = allowed = set()  # not this platform
+
+    def move(pid: int) -> None:
+        try:
+            if others:
+                os.sched_setaffinity(pid, others)
+                os.sched_setaffinity(pid, allowed)
+        except OSError:
+            pass  # it has ended already, or the cores were taken away
+
+    return move
+
+
+def _own_core() -> int:
+    """The core that this thread runs on, from proc(5): field 39 of ``stat``, counted from the command's end."""
+    stat = os.open("/proc/thread-self/stat", os.O_RDONLY)
+    try:
+        return int(os.read(stat, 4096).rpartition(b")")[2].split(maxsplit=37)[36])
+    finally:
+        os.close(stat)
 
 
 class SpawnLauncher(_Children):

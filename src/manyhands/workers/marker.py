@@ -11,6 +11,7 @@ before.
 
 from __future__ import annotations
 
+import array  # noqa: F401  # ``socket.send_fds`` imports it, and a worker that is forked has no time for it
 import mmap
 import os
 import socket
