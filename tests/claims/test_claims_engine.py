@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +173,7 @@ def foreign_claim(log: Log, claimant: Claimant) -> None:
 def test_a_pid_is_no_identity(tmp_path: Path, changes: dict[str, Any], dead: bool) -> None:
     """A process of the same pid that started at another time is dead; one elsewhere is waited for."""
     log = Log.of(tmp_path / "a.csv")
-    foreign_claim(log, replace(liveness.identity("f" * 24), **changes))
+    foreign_claim(log, liveness.identity("f" * 24)._replace(**changes))
     with Claims() as claims:
         assert isinstance(claims.acquire(log), Mine if dead else Busy)
 
@@ -246,8 +245,8 @@ def test_what_was_seen_of_another_claim_does_not_count(tmp_path: Path, slot: int
     with Claims(filesystem=Clock(), lease=8.0) as claims:
         own = claims.acquire(log)
         assert isinstance(own, Busy) and own.memo is not None
-        expired = replace(own.memo, quiet=100.0, looks=100)
-        assert isinstance(claims.acquire(log, watch=replace(expired, slot=slot, token=token)), Busy)
+        expired = own.memo._replace(quiet=100.0, looks=100)
+        assert isinstance(claims.acquire(log, watch=expired._replace(slot=slot, token=token)), Busy)
         mine = claims.acquire(log, watch=expired)
         assert isinstance(mine, Mine)
         claims.release(mine)
@@ -280,7 +279,7 @@ def test_a_commit_that_is_being_written_is_nobodys_to_pass(tmp_path: Path) -> No
             assert slow.commit(mine) == Published()
         assert got == [Busy(None, 1)]
         log = Log.of(tmp_path / "b.csv")
-        foreign_claim(log, replace(liveness.identity("f" * 24), start_ticks=1))
+        foreign_claim(log, liveness.identity("f" * 24)._replace(start_ticks=1))
         Path(log.slot(1)).touch()  # that one has died over it
         after = looks(other, log, 10)
         assert isinstance(after, Mine) and after.slot == 2
@@ -517,7 +516,7 @@ class Failing:
     def _partly(self, operation: Operation) -> None:
         """A full disk takes the name and no bytes."""
         if isinstance(operation, filesystem.WriteNew) and self.number == errno.ENOSPC:
-            self.real.perform(replace(operation, data=operation.data[:7]))
+            self.real.perform(operation._replace(data=operation.data[:7]))
 
 
 def test_the_disk_is_asked_in_order(tmp_path: Path) -> None:
@@ -575,7 +574,7 @@ def test_an_output_is_moved_where_that_is_sure(
 def test_a_committed_staging_beside_its_output_goes(tmp_path: Path) -> None:
     """Otherwise a user who removes the output would get it back."""
     log = Log.of(tmp_path / "a.csv")
-    owner = replace(liveness.identity("f" * 24), start_ticks=1)
+    owner = liveness.identity("f" * 24)._replace(start_ticks=1)
     foreign_claim(log, owner)
     Path(log.slot(1)).write_bytes(encode(Commit(owner)))
     Path(log.final).write_text("whole")
@@ -590,7 +589,7 @@ def test_a_committed_staging_beside_its_output_goes(tmp_path: Path) -> None:
 def test_a_helper_publishes_what_was_committed(tmp_path: Path) -> None:
     """An owner that died after its COMMIT has done its work."""
     log = Log.of(tmp_path / "a.csv")
-    owner = replace(liveness.identity("f" * 24), start_ticks=1)
+    owner = liveness.identity("f" * 24)._replace(start_ticks=1)
     foreign_claim(log, owner)
     Path(log.slot(1)).write_bytes(encode(Commit(owner)))
     Path(log.staging(0, owner.token)).write_text("whole")

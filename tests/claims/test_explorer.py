@@ -155,7 +155,7 @@ def no_token_compare(found: Record | Unreadable, record: Record) -> bool:
 
 def kind_compare_only(found: Record | Unreadable, record: Record) -> bool:
     """Whatever is of my kind is mine."""
-    return not isinstance(found, Unreadable) and found.kind == record.kind
+    return type(found) is type(record)
 
 
 def fixed_staging(log: Log, number: int, token: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,15 +16,15 @@ from manyhands.claims.names import record_file
 @pytest.mark.parametrize("pid", [0, -1, 2**31, 10**4000])
 def test_what_is_no_pid(pid: int) -> None:
     """A number that no process can have says nothing, and is no error."""
-    assert liveness.life(replace(liveness.identity("f" * 24), pid=pid)) == "unknown"
+    assert liveness.life(liveness.identity("f" * 24)._replace(pid=pid)) == "unknown"
 
 
 def test_processes_that_cant_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system shows no processes of other users, theirs are not taken for gone."""
     me = liveness.identity("f" * 24)
-    other = replace(me, pid=2**22 + 1)  # more than Linux gives
+    other = me._replace(pid=2**22 + 1)  # more than Linux gives
     assert liveness.life(me) == "unknown"
-    assert liveness.life(replace(me, start_ticks=1)) == "dead"
+    assert liveness.life(me._replace(start_ticks=1)) == "dead"
     assert liveness.life(other) == "dead"
 
     def hide(pid: int, signum: int) -> None:
@@ -38,7 +37,7 @@ def test_processes_that_cant_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
             os.waitid(
                 os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT
             )  # another user's, say: it is seen to have ended
-            assert liveness.life(replace(me, pid=zombie.pid)) == "dead"
+            assert liveness.life(me._replace(pid=zombie.pid)) == "dead"
 
     def refuse(pid: int) -> None:
         raise PermissionError
@@ -48,7 +47,7 @@ def test_processes_that_cant_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
         assert liveness.life(other) == "unknown"
     with monkeypatch.context() as patch:
         patch.setattr(liveness.os, "readlink", lambda path: "1")  # another namespace's /proc
-        assert liveness.life(replace(me, start_ticks=1)) == "unknown"
+        assert liveness.life(me._replace(start_ticks=1)) == "unknown"
 
 
 def test_who_was_marked_dead_leaves_nothing(tmp_path: Path) -> None:

@@ -509,7 +509,7 @@ def test_two_reopen_at_every_step(tmp_path: Path, action: Callable[[OutputState]
         won = run(reopened(found, liveness.identity("d" * 24)), meddler)
         is_over = meddler.left >= 0
         slots = [protocol.decode(path.read_bytes()) for path in sorted(directory.glob(".a.csv.claim-*"))]
-        assert [slot.kind for slot in slots[1:3]] == ["FAIL", "REOPEN"], f"before operation {at}"
+        assert [type(slot) for slot in slots[1:3]] == [Fail, Reopen], f"before operation {at}"
         assert won == (slots[2].token == "d" * 24)
         assert not [path for path in directory.iterdir() if path.name.endswith("-record")]
         at += 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,7 +102,7 @@ def slots(text: str) -> list[Record | Unreadable]:
 def test_leases_double(log: str, times: int) -> None:
     """For each CLAIM directly upon a CLAIM, up to 64-fold; anything else between them begins anew."""
     assert lease_of(slots(log)) == LEASE * times
-    assert lease_of([*slots(log)[:-1], Claim(replace(ME, lease=1.5))]) == 1.5 * times, "the owner's own"
+    assert lease_of([*slots(log)[:-1], Claim(ME._replace(lease=1.5))]) == 1.5 * times, "the owner's own"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import pickle
 import re
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ def helper(tmp_path: Path) -> Iterator[MultiProcessHelper]:
 
 def gone() -> Claimant:
     """Who has surely ended: this process's number, at another time."""
-    return replace(liveness.identity("f" * 24), start_ticks=1)
+    return liveness.identity("f" * 24)._replace(start_ticks=1)
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:

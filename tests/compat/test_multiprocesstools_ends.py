@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -172,7 +171,7 @@ def test_a_race_for_temp_files(tmp_path: Path, begun: Fifo, gate: Fifo, again: F
 
     script = write_script(tmp_path / "script.py", TAKER)
     work, rounds, racers = tmp_path / "work", 10, 5
-    stale = encode(Claim(replace(liveness.identity("f" * 24), start_ticks=1)))
+    stale = encode(Claim(liveness.identity("f" * 24)._replace(start_ticks=1)))
     with ExitStack() as stack:
         programs = [
             stack.enter_context(started(script, work, begun.path, gate.path, again.path, rounds))
@@ -277,7 +276,7 @@ files.make(os.path.join(root, "a.tmp"), None)
     )
     temp = tmp_path / "work" / "a.tmp"
     temp.parent.mkdir()
-    temp.write_bytes(encode(Claim(replace(liveness.identity("f" * 24), start_ticks=1))))
+    temp.write_bytes(encode(Claim(liveness.identity("f" * 24)._replace(start_ticks=1))))
     run_script(script, temp.parent, begun.path, gate.path, point, status=-signal.SIGKILL)
     mph = MultiProcessHelper("b", temp.parent, [])
     assert mph.create_temp_file("a.csv", "a.tmp", "working_directory")
@@ -337,7 +336,7 @@ def test_other_machines_are_never_judged(tmp_path: Path, caplog: pytest.LogCaptu
     me = liveness.identity("f" * 24)
     for number, changes in enumerate([{"boot_id": "x"}, {"pid_namespace": 1}, {"host": "x", "boot_id": "x"}]):
         temp = tmp_path / f"{number}.tmp"
-        temp.write_bytes(encode(Claim(replace(me, start_ticks=1, **changes))))  # type: ignore[arg-type]
+        temp.write_bytes(encode(Claim(me._replace(start_ticks=1, **changes))))  # type: ignore[arg-type]
         os.utime(temp, (0, 0))
         assert not mph.create_temp_file("a.csv", temp.name, "working_directory")
         with caplog.at_level(logging.WARNING):

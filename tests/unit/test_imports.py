@@ -20,7 +20,18 @@ LAYERS = (
     {"reporting"},
     {"workers", "policies"},
     {"memory", "logs"},
-    {"settings", "outcome", "calls", "errors", "shutdown", "traces", "future", "spelling", "waiting"},
+    {
+        "settings",
+        "outcome",
+        "calls",
+        "errors",
+        "shutdown",
+        "traces",
+        "future",
+        "spelling",
+        "waiting",
+        "hashing",
+    },
 )
 """From the top down, as the design page has them: imports point down."""
 

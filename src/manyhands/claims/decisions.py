@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from manyhands.claims.filesystem import Word
 from manyhands.claims.names import Log
 from manyhands.claims.record import Claimant, Fail
 from manyhands.claims.watch import Moment, Watch
 
-# To define a dataclass takes half a millisecond, and every process that claims defines what is here: so there are
-# tuples with names, and one for all that carries nothing.
-
-
-@dataclass(frozen=True, slots=True)
-class _Word:
-    """Carries nothing: what it is says all."""
+# Tuples with names, as records are.
 
 
 class Seen(NamedTuple):
@@ -27,7 +21,7 @@ class Seen(NamedTuple):
     since: Moment
 
 
-class Finished(_Word):
+class Finished(Word):
     """The output is there, whole."""
 
     __slots__ = ()
@@ -97,19 +91,19 @@ class FailedBefore(NamedTuple):
 Decision = Finished | Mine | Busy | Wait | FailedBefore
 
 
-class Published(_Word):
+class Published(Word):
     """The output is there, and it is mine."""
 
     __slots__ = ()
 
 
-class Fenced(_Word):
+class Fenced(Word):
     """The claim had been lost. The item is not done: ask for it again."""
 
     __slots__ = ()
 
 
-class Recorded(_Word):
+class Recorded(Word):
     """The verdict stands in the log."""
 
     __slots__ = ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
@@ -16,6 +15,7 @@ from manyhands.claims.mounts import Mount, mount_of
 from manyhands.claims.names import TOKEN_LENGTH, RecordName, SlotName, is_plain, parse, record_file
 from manyhands.claims.record import SIZE_MAX, Claim, Fingerprint, Unreadable, decode, encode
 from manyhands.errors import FingerprintMismatch, OutputDirectoryError
+from manyhands.hashing import blake2b
 
 
 def check_directory(directory: str | os.PathLike[str]) -> None:
@@ -128,7 +128,7 @@ def fingerprint_text(value: Any) -> str:
 
 def fingerprint_file(directory: Path, template: str) -> Path:
     """Where the fingerprint of a template's outputs is; ``template`` is what follows the name of the directory."""
-    name = hashlib.blake2b(os.fsencode(template), digest_size=TOKEN_LENGTH // 2).hexdigest()
+    name = blake2b(os.fsencode(template), digest_size=TOKEN_LENGTH // 2).hexdigest()
     return directory / f".manyhands-{name}.fingerprint"
 
 

@@ -14,7 +14,6 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, NoReturn, Protocol, TypeVar
 
 from manyhands.claims.record import NO_ACCESS, NO_FILE, SIZE_MAX, Claimant
@@ -27,18 +26,50 @@ Life = Literal["dead", "released", "unknown"]
 """Of a claimant: surely gone; gone, and not for what it computed; or there, as far as can be told from here."""
 
 
-# To define a dataclass takes a third of a millisecond, and every process that claims defines all of these.
+class Word:
+    """Carries nothing: what it is says all."""
+
+    __slots__ = ()
+    __match_args__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
 
 
-@dataclass(frozen=True, slots=True)
-class _OfPath:
+# Tuples with names, as records are; each equals only its own kind.
+
+
+class _OfPath(NamedTuple):
     path: str
 
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and tuple.__eq__(self, other) is True
 
-@dataclass(frozen=True, slots=True)
-class _OfTwo:
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.path))
+
+
+class _OfTwo(NamedTuple):
     source: str
     target: str
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and tuple.__eq__(self, other) is True
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.source, self.target))
 
 
 class Exists(_OfPath):
@@ -59,8 +90,7 @@ class Read(_OfPath):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class WriteNew:
+class WriteNew(NamedTuple):
     """Create the file, which must not exist, and write it; a failed write may leave a part of it."""
 
     path: str
@@ -128,8 +158,7 @@ class List(_OfPath):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Judge:
+class Judge(NamedTuple):
     """-> Life: can this claimant still act on the logs in ``directory``?
 
     None: whatever directory that is, so its process alone is asked about.
@@ -145,9 +174,10 @@ class Pulse(_OfPath):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Now:
+class Now(Word):
     """-> Moment of this machine's monotonic clock."""
+
+    __slots__ = ()
 
 
 Operation = (

@@ -11,7 +11,6 @@ import functools
 import os
 import socket
 import sys
-from dataclasses import replace
 from typing import Final, Literal
 
 from manyhands.claims.filesystem import Life
@@ -31,7 +30,7 @@ BURIED: Final[tuple[RecordFile, ...]] = ("copy", "verdict", "commit", "claim")
 
 def identity(token: str, lease: float = LEASE) -> Claimant:
     """A claimant of this process called ``token``."""
-    return replace(_identity(os.getpid()), token=token, lease=lease)
+    return _identity(os.getpid())._replace(token=token, lease=lease)
 
 
 @functools.lru_cache(maxsize=1)

@@ -6,9 +6,8 @@ What is said here of filesystems is what docs/filesystems.md says.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 Verdict = Literal["ok", "warning", "problem"]
 
@@ -16,8 +15,7 @@ NFS_BELIEVES: Final = 60.0
 """Seconds for which an NFS client may believe old attributes, unless ``acregmax`` says otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(NamedTuple):
     """A line of ``/proc/self/mountinfo``: where it is mounted, of what type, from where, and how."""
 
     point: str

@@ -12,15 +12,15 @@ Everything here is pure: no name is looked up.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 from manyhands.errors import TemplateError
+from manyhands.hashing import blake2b
 
 NAME_MAX: Final = 255
 """Bytes of a file name on every filesystem that we know of."""
@@ -48,13 +48,25 @@ The last is what "claim" is renamed to when the claimant is gone, and its claims
 RECORD_FILES: Final[tuple[RecordFile, ...]] = get_args(RecordFile)
 
 _kinds: Final[dict[str, RecordFile]] = {kind: kind for kind in RECORD_FILES}
-_NORMAL: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[ -.0-~]+)+\Z")
-_SUSPECT: Final = re.compile(r"\.claim|\.manyhands-")
-_slot_mark = re.compile(r"(\.claims?)-(0|[1-9][0-9]*)(?=-|\Z)")
-_staging_tail = re.compile(rf"-([0-9a-f]{{{TOKEN_LENGTH}}})(?:\.(0|[1-9][0-9]*))?-(.+)\Z", re.DOTALL)
-_record_file = re.compile(rf"\.manyhands-([0-9a-f]{{{TOKEN_LENGTH}}})\.({'|'.join(RECORD_FILES)})-record\Z")
-_journal_file = re.compile(rf"\.manyhands-([0-9a-f]{{{TOKEN_LENGTH}}})\.journal\Z")
-_elsewhere = re.compile(rf"@[0-9a-f]{{{2 * _HASH_BYTES}}}\.claims?\Z")
+_OWN: Final = ".manyhands-"
+_HEX: Final = "0123456789abcdef"
+
+# Compiled when they are needed first: each takes a fraction of a millisecond, and most maps need none.
+_SLOT_MARK: Final = r"(\.claims?)-(0|[1-9][0-9]*)(?=-|\Z)"
+_STAGING_TAIL: Final = rf"-([0-9a-f]{{{TOKEN_LENGTH}}})(?:\.(0|[1-9][0-9]*))?-(.+)\Z"
+_RECORD_FILE: Final = rf"\.manyhands-([0-9a-f]{{{TOKEN_LENGTH}}})\.({'|'.join(RECORD_FILES)})-record\Z"
+_JOURNAL_FILE: Final = rf"\.manyhands-([0-9a-f]{{{TOKEN_LENGTH}}})\.journal\Z"
+_ELSEWHERE: Final = rf"@[0-9a-f]{{{2 * _HASH_BYTES}}}\.claims?\Z"
+
+
+@cache
+def _pattern(text: str) -> re.Pattern[str]:
+    return re.compile(text, re.DOTALL)
+
+
+def is_token(text: str) -> bool:
+    """Whether a claimant may be called so."""
+    return len(text) == TOKEN_LENGTH and not text.strip(_HEX)
 
 
 class SlotName(NamedTuple):
@@ -97,19 +109,20 @@ class JournalName(NamedTuple):
 
 def parse(name: str) -> SlotName | StagingName | RecordName | JournalName | None:
     """What the directory entry ``name`` is by its name; None if it is none of ours."""
-    record = _record_file.match(name)
-    if record:
-        return RecordName(record[1], _kinds[record[2]])
-    journal = _journal_file.match(name)
-    if journal:
-        return JournalName(journal[1])
-    slot = _slot_mark.search(name)
+    if name.startswith(_OWN):
+        record = _pattern(_RECORD_FILE).match(name)
+        if record:
+            return RecordName(record[1], _kinds[record[2]])
+        journal = _pattern(_JOURNAL_FILE).match(name)
+        if journal:
+            return JournalName(journal[1])
+    slot = _pattern(_SLOT_MARK).search(name) if _MARK in name else None
     if not slot or not slot.start():
         return None
     prefix, number, rest = name[: slot.end(1)], int(slot[2]), name[slot.end() :]
     if not rest:
         return SlotName(prefix, number)
-    staging = _staging_tail.match(rest)
+    staging = _pattern(_STAGING_TAIL).match(rest)
     if not staging:
         return None
     return StagingName(prefix, number, staging[1], staging[3], int(staging[2]) if staging[2] else None)
@@ -123,12 +136,12 @@ def record_file(directory: str, token: str, kind: RecordFile) -> str:
 
 def is_plain(path: str) -> bool:
     """Whether nothing in this path looks like a file of a claim."""
-    return _SUSPECT.search(path) is None
+    return _MARK not in path and _OWN not in path
 
 
 def final_name(staging: StagingName) -> str | None:
     """Final's basename if ``staging`` tells it and final is in the same directory, else None."""
-    if staging.part is not None or _elsewhere.search(staging.prefix) or _is_short(staging.tail):
+    if staging.part is not None or _pattern(_ELSEWHERE).search(staging.prefix) or _is_short(staging.tail):
         return None
     return staging.tail
 
@@ -147,7 +160,7 @@ class OutputName(NamedTuple):
 def output_name(prefix: str) -> OutputName:
     """The output whose slots start with ``prefix`` (a basename)."""
     body = prefix.removesuffix(_MARK_OF_SEVERAL).removesuffix(_MARK)
-    elsewhere = _elsewhere.search(prefix) is not None
+    elsewhere = _pattern(_ELSEWHERE).search(prefix) is not None
     if elsewhere:
         body = body.rpartition("@")[0]
     start, tilde, after = body.partition("~")
@@ -232,8 +245,9 @@ class Log:
             if len(os.fsencode(body)) > _BODY_MAX:
                 body = f".{_hash(whole)}{where}"
         others = tuple([os.path.abspath(part) for part in parts])
+        taken = _SLOT_MARK, rf"\A{_RECORD_FILE}", rf"\A{_JOURNAL_FILE}"
         for name in (path.name, whole, body, *[os.path.basename(part) for part in others]):
-            if not name or _slot_mark.search(name) or _record_file.match(name) or _journal_file.match(name):
+            if not name or any(_pattern(text).search(name) for text in taken):
                 raise TemplateError(
                     f"{path.name!r} can't be the name of an output (nor of its temp): manyhands calls the "
                     f"files of its claims so ('….claim-<number>', '.manyhands-….<kind>-record', '.manyhands-….journal')"
@@ -274,12 +288,15 @@ def _split(path: str) -> tuple[str, str]:
 
 def _is_quick(final: str) -> bool:
     """Whether this is an absolute path of the usual kind; others must be looked at closely."""
-    name = final.rpartition("/")[2]
-    return len(name) < _BODY_MAX and _NORMAL.match(final) is not None and _SUSPECT.search(name) is None
+    if not (final.startswith("/") and final.isascii() and final.isprintable()):
+        return False
+    name, whole = final.rpartition("/")[2], f"{final}/"
+    dotted = "//" in whole or "/./" in whole or "/../" in whole
+    return not dotted and len(name) < _BODY_MAX and is_plain(name)
 
 
 def _hash(text: str) -> str:
-    return hashlib.blake2b(os.fsencode(text), digest_size=_HASH_BYTES).hexdigest()
+    return blake2b(os.fsencode(text), digest_size=_HASH_BYTES).hexdigest()
 
 
 def _short(name: str) -> str:

@@ -549,7 +549,7 @@ def create(me: Claimant, slot: str, record: Record, source: str) -> Steps[bool]:
 
 def same(found: Record | Unreadable, record: Record) -> bool:
     """Whether ``found`` is my ``record``: its kind and token are. Never its inode or its count of links."""
-    return not isinstance(found, Unreadable) and (found.kind, found.token) == (record.kind, record.token)
+    return not isinstance(found, Unreadable) and type(found) is type(record) and found.token == record.token
 
 
 def by_link(me: Claimant, source: str, slot: str, record: Record) -> Steps[None]:

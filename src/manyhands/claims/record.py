@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, ClassVar, Final
+from typing import Any, Final, NamedTuple
 
-from manyhands.claims.names import TOKEN_LENGTH
+from manyhands.claims.names import TOKEN_LENGTH, is_token
 from manyhands.settings import LEASE
 
 SIZE_MAX: Final = 16 * 1024
@@ -29,12 +27,11 @@ NO_ACCESS: Final = b"\0this user may not read it"
 MARK: Final = b'{"manyhands":'
 """Every record starts so; what does not, and is no part of it, is somebody else's file."""
 
-# Names of files are made of it: what is in a record must not lead to another directory.
-_token = re.compile(rf"[0-9a-f]{{{TOKEN_LENGTH}}}")
+
+# Tuples with names: to define a dataclass takes half a millisecond, and every process that claims defines these.
 
 
-@dataclass(frozen=True, slots=True)
-class Claimant:
+class Claimant(NamedTuple):
     """One thread of one process.
 
     Attributes:
@@ -56,8 +53,7 @@ class Claimant:
     lease: float = LEASE
 
 
-@dataclass(frozen=True, slots=True)
-class _Owned:
+class _Owned(NamedTuple):
     claimant: Claimant
 
     @property
@@ -65,23 +61,29 @@ class _Owned:
         """The owner's."""
         return self.claimant.token
 
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and tuple.__eq__(self, other) is True
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.claimant))
+
 
 class Claim(_Owned):
     """The owner computes, or has died over it."""
 
     __slots__ = ()
-    kind: ClassVar[str] = "CLAIM"
 
 
 class Commit(_Owned):
     """The owner's staging is the output; whoever sees this may publish it."""
 
     __slots__ = ()
-    kind: ClassVar[str] = "COMMIT"
 
 
-@dataclass(frozen=True, slots=True)
-class Fail:
+class Fail(NamedTuple):
     """An attempt failed.
 
     Attributes:
@@ -96,7 +98,6 @@ class Fail:
         crashes: how many owners in a row it ended, if that is why it is given up; else 0.
     """
 
-    kind: ClassVar[str] = "FAIL"
     token: str
     type_name: str
     message: str = ""
@@ -108,38 +109,31 @@ class Fail:
     crashes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(NamedTuple):
     """The claim was given up without a verdict; ``token`` is the writer's."""
 
-    kind: ClassVar[str] = "RELEASE"
     token: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reopen:
+class Reopen(NamedTuple):
     """Earlier failures of ``code_hash`` count no more, nor do anybody's if it is empty."""
 
-    kind: ClassVar[str] = "REOPEN"
     token: str
     code_hash: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
+class Fingerprint(NamedTuple):
     """By which parameters outputs are computed: ``text``, as JSON; ``template`` is theirs, ``token`` the writer's.
 
     It stands in no slot, but in a file of its own.
     """
 
-    kind: ClassVar[str] = "FINGERPRINT"
     token: str
     template: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
+class Unreadable(NamedTuple):
     """Not a record: empty, torn, of another version, or no file at all; ``reason`` says which.
 
     Attributes:
@@ -147,10 +141,19 @@ class Unreadable:
     """
 
     reason: str
-    is_torn: bool = field(default=False, compare=False)
+    is_torn: bool = False
 
 
 Record = Claim | Commit | Fail | Release | Reopen | Fingerprint
+
+_KINDS: Final[dict[type[Record], str]] = {
+    Claim: "CLAIM",
+    Commit: "COMMIT",
+    Fail: "FAIL",
+    Release: "RELEASE",
+    Reopen: "REOPEN",
+    Fingerprint: "FINGERPRINT",
+}
 
 
 def encode(record: Record) -> bytes:
@@ -196,8 +199,8 @@ def is_ours(data: bytes) -> bool:
 
 
 def _dump(record: Record) -> bytes:
-    fields: dict[str, Any] = {"manyhands": VERSION, "kind": record.kind}
-    fields |= asdict(record.claimant) if isinstance(record, Claim | Commit) else asdict(record)
+    fields: dict[str, Any] = {"manyhands": VERSION, "kind": _KINDS[type(record)]}
+    fields |= (record.claimant if isinstance(record, Claim | Commit) else record)._asdict()
     return json.dumps(fields, separators=(",", ":"), allow_nan=False).encode()
 
 
@@ -208,8 +211,8 @@ def _shortened(record: Fail) -> Fail:
     text = getattr(record, longest)
     half = len(text) // 2
     if longest == "traceback":  # the message, which may be the long one, stands at its end
-        return replace(record, traceback=f"{text[: half // 2]}…{text[len(text) - half // 2 :]}")
-    return replace(record, **{longest: text[:half] + "…"})
+        return record._replace(traceback=f"{text[: half // 2]}…{text[len(text) - half // 2 :]}")
+    return record._replace(**{longest: text[:half] + "…"})
 
 
 def _field(fields: dict[str, Any], name: str, *kinds: type) -> Any:
@@ -228,7 +231,7 @@ def _count(fields: dict[str, Any], name: str, least: int) -> int:
 
 def _read(fields: dict[str, Any]) -> Record:
     kind, token = _field(fields, "kind", str), _field(fields, "token", str)
-    if not _token.fullmatch(token):
+    if not is_token(token):  # names of files are made of it, which must not lead to another directory
         raise ValueError(f"token is no {TOKEN_LENGTH} hexadecimal digits")
     match kind:
         case "CLAIM" | "COMMIT":

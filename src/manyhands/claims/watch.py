@@ -7,7 +7,6 @@ clock; a record that stays the same for a whole lease belongs to somebody who do
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -47,8 +46,7 @@ class Stamp(NamedTuple):
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
+class Watch(NamedTuple):
     """What one observer knows of the claim in a slot.
 
     Attributes:

@@ -12,7 +12,6 @@ The steps know no process and no clock, as those of ``manyhands.claims.protocol`
 from __future__ import annotations
 
 import atexit
-import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +22,7 @@ from manyhands.claims import liveness, protocol
 from manyhands.claims.filesystem import Steps
 from manyhands.claims.names import TOKEN_LENGTH, record_file
 from manyhands.claims.record import NO_ACCESS, Claim, Claimant, Record, Unreadable, decode, encode
+from manyhands.hashing import blake2b
 
 Answer = Literal["made", "held", "finished", "doubtful"]
 """Of ``make``: doubtful is what is finished, beside the temp file of a process that is gone."""
@@ -202,5 +202,5 @@ def is_left(content: Content) -> Steps[bool]:
 def lock_of(path: str) -> str:
     """What must be made before a file that was left is touched. Its name always fits."""
     directory, name = os.path.split(path)
-    digest = hashlib.blake2b(os.fsencode(name), digest_size=16).hexdigest()
+    digest = blake2b(os.fsencode(name), digest_size=16).hexdigest()
     return os.path.join(directory, f".manyhands-{digest}.takeover")

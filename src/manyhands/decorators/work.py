@@ -30,6 +30,7 @@ from manyhands.calls import (
 )
 from manyhands.decorators.task import ClaimPolicy
 from manyhands.errors import FailedElsewhere, InvalidResult, ManyhandsError, OutputDirectoryError, OutputMissing
+from manyhands.hashing import blake2b
 from manyhands.policies.parameters import name_of
 from manyhands.policies.retry import budget_of
 from manyhands.policies.star import StarRule
@@ -406,9 +407,7 @@ def code_hash(function: Decorated[..., Any]) -> str:
         if inner is None:
             return ""
         body = inner
-    import hashlib  # slow to import, and only claims need it
-
-    digest = hashlib.blake2b(digest_size=8)
+    digest = blake2b(digest_size=8)
     _hash_code(body.__code__, digest)
     return digest.hexdigest()
 

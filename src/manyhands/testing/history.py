@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 import threading
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
+from manyhands.hashing import blake2b
 from manyhands.testing.events import Action, Event, Kind, from_line, to_line
 
 _SUFFIX: Final = ".history"
@@ -125,7 +125,7 @@ def digest(path: str | os.PathLike[str], *more: str | os.PathLike[str]) -> str:
     if more:
         return "+".join(map(digest, (path, *more)))
     path = Path(path)
-    seen = hashlib.blake2b(digest_size=16)
+    seen = blake2b(digest_size=16)
     try:
         if not path.is_dir():
             seen.update(path.read_bytes())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -202,7 +202,7 @@ class ModelFileSystem:
 
     def tear(self, write: fs.WriteNew) -> None:
         """The half of it that a full disk takes, or that is there when its writer is killed."""
-        self._change(replace(write, data=write.data[: len(write.data) // 2]))
+        self._change(write._replace(data=write.data[: len(write.data) // 2]))
 
     def touch(self, path: str, client: int) -> None:
         """What a beat does, at the time that the server or the client takes it to be."""

@@ -226,9 +226,10 @@ def _heed(line: bytes, groups: set[int], beats: Beats) -> None:
 
 def command(parent: int) -> list[str]:
     """What starts the guard of the process with this id as a program."""
+    # Imported rather than run, which would compile it anew each time.
+    program = (
+        f"import sys; sys.path.append({os.path.dirname(os.path.abspath(__file__))!r}); "
+        f"import guard_process; guard_process.main({parent})"
+    )
     # -I -S: neither the user's environment nor site-packages can slow it down or change it.
-    return [sys.executable, "-I", "-S", __file__, str(parent)]
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    return [sys.executable, "-I", "-S", "-c", program]
