@@ -182,6 +182,20 @@ def test_nested_maps_take_no_more_processes(inner: How, begun: Fifo, gate: Fifo)
 # -- threads of numerical libraries ---------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinities here")
+@pytest.mark.parametrize("cores", [1, None])
+def test_workers_that_are_forked_run_where_their_parent_may(cores: int | None) -> None:
+    """On all of its cores, though one is moved to another as it begins."""
+    whole = os.sched_getaffinity(0)
+    some = set(sorted(whole)[:cores])
+    os.sched_setaffinity(0, some)
+    try:
+        with Controller(2, start_method="fork") as pool:
+            assert list(pool.map(os.sched_getaffinity, [0] * 4)) == [some] * 4
+    finally:
+        os.sched_setaffinity(0, whole)
+
+
 @pytest.mark.parametrize(("workers", "threads"), [(1, 1), (2, 1), (2, 4), (500, 1)])
 def test_numerical_libraries_share_the_cores(
     workers: int, threads: int, monkeypatch: pytest.MonkeyPatch
