@@ -22,7 +22,8 @@ from typing import Any
 import psutil
 import pytest
 
-from manyhands import PoolClosed, WorkerDied
+from manyhands import Controller, PoolClosed, WorkerDied
+from manyhands.controller.caretaker import Caretaker
 from manyhands.workers import launch
 from tests.contract import executor_tasks as tasks
 from tests.contract.executors import STANDARD, held, make, ours, works
@@ -85,6 +86,27 @@ def test_it_does_not_wait_for_workers_that_are_starting(monkeypatch: pytest.Monk
         assert [future.result(DEADLINE) for future in futures] == [0, 2]
     assert len(processes) == 2
     assert not any(psutil.pid_exists(process.pid) for process in processes)
+
+
+def test_it_is_ended_before_its_thread_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was submitted is cancelled, and whoever asked is called back."""
+    go, begin = threading.Event(), Caretaker._begin
+    called: list[object] = []
+
+    def begin_late(self: Caretaker) -> None:
+        go.wait()
+        begin(self)
+
+    monkeypatch.setattr(Caretaker, "_begin", begin_late)
+    pool = Controller(1)
+    future = pool.submit(len, "abc")
+    future.add_done_callback(called.append)
+    pool.close(kill=True)
+    assert future.cancelled() and called == [future]
+    thread = pool._dispatcher.caretaker._thread
+    go.set()
+    assert thread is not None
+    thread.join()
 
 
 @ours

@@ -162,10 +162,13 @@ class Caretaker:
         self.order(self._dispatcher.ledger_close)
         with self._starting:
             thread = self._thread if self._serving else None
-            if thread is None and not self._ended:
-                self._dispatcher.ledger_close()
+            has_none = thread is None and not self._ended  # it was not started, or will find that it has ended
+            if has_none:
+                self._run_orders()
                 self._release()
-        if thread is not None and thread is not threading.current_thread():
+        if has_none:
+            self._run_callbacks()
+        elif thread is not None and thread is not threading.current_thread():
             thread.join()
 
     # -- the thread -----------------------------------------------------------------------------------------
@@ -223,7 +226,8 @@ class Caretaker:
                 # Of workers that rest, threads of the user's may have something to say.
                 reader.leader = CARETAKER
             # While others read, it looks less and less often: each look takes the interpreter away from them.
-            self._nap = min(2 * self._nap, MOST_NAP_SECONDS) if reader.led else NAP_SECONDS
+            led = reader.led or reader.leader not in (None, CARETAKER)
+            self._nap = min(2 * self._nap, MOST_NAP_SECONDS) if led else NAP_SECONDS
             reader.led = self._hurried = False
             leads = reader.leader == CARETAKER
             seconds = self._seconds_to_sleep(dispatcher.ledger.expects, leads)

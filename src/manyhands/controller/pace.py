@@ -7,7 +7,7 @@ from typing import Final
 PROMPT_SECONDS: Final = 0.005
 """What a chunk of single calls should take: somebody waits for each of them."""
 
-TARGET_SECONDS: Final = 0.04
+TARGET_SECONDS: Final = 0.1
 """What a chunk should take: long beside the cost of sending it, short beside a wait at the end of a map."""
 
 AHEAD_SECONDS: Final = 0.02

@@ -82,7 +82,7 @@ def parallel(function: Any = None, /, **options: Any) -> Any:
             executor as ``concurrent.futures`` has them, which stays its owner's; or "dask://host:port" or a
             ``distributed.Client``. What the last three can't do, a ``timeout`` say, is refused.
         chunksize: items that are sent to a worker at once; "auto" goes by how long the last ones took, and
-            sends about 40 ms of work.
+            sends about 100 ms of work.
         buffersize: bound on items in flight plus results not yet taken; None: about a second of work, as
             measured, from 64 to 65,536 items (one under "inline").
         ordered: results in the order of the items, or as they finish.

@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from manyhands.workers.flusher import Flusher
     from manyhands.workers.shared import SharedMemory
 
-FLUSH_SECONDS: Final = 0.04
-SLOW_SECONDS: Final = 0.1
-PROMPT_PART: Final = 1 / 8
+FLUSH_SECONDS: Final = 0.1
+SLOW_SECONDS: Final = 0.25
+PROMPT_PART: Final = 1 / 20
 """Of both, where each answer is waited for by itself."""
 
 _LONG: Final = frozenset({str, bytes})
