@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -200,6 +202,36 @@ def test_a_guard_holds_nothing_of_its_parent(busy: Path, begun: Fifo, gate: Fifo
         with ends_of([*workers, guard]) as wait:
             parent.kill()
             wait()
+
+
+@pytest.mark.parametrize(
+    "oddity", ["sys.executable = None", "sys.executable = ''", "os.environ._data[b''] = b'odd'"]
+)
+def test_a_guard_of_an_odd_program(tmp_path: Path, oddity: str) -> None:
+    """One that embeds Python, or that was started with a variable that nobody can pass on."""
+    script = write_script(
+        tmp_path / "script.py",
+        f"""
+        import os, sys
+        from manyhands import parallel
+
+        {oddity}
+        print(list(parallel(abs, workers=1, start_method="fork").map([-19])))
+        """,
+    )
+    assert run_script(script) == "[19]\n"
+
+
+def test_a_guard_writes_no_more_bytecode_than_its_parent(tmp_path: Path) -> None:
+    """It is told what its parent was."""
+    program = "from manyhands.workers.guard_process import command; print(*command(1)[1:-2])"
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    prefix = f"pycache_prefix={tmp_path}"
+    cases: list[tuple[list[str], str]] = [([], ""), (["-B"], " -B"), (["-X", prefix], f" -X {prefix}")]
+    for settings, flags in cases:
+        command = [sys.executable, *settings, "-c", program]
+        out = subprocess.run(command, env=variables, check=True, stdout=subprocess.PIPE, text=True).stdout
+        assert out == f"-I -S{flags}\n"
 
 
 def test_a_guard_that_is_told_to_end_before_it_is_ready(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import select
 import signal
-import sys
 import threading
+from functools import partial
 from typing import Final
 
 from manyhands.workers import guard_process, launch
@@ -142,7 +142,7 @@ def _start() -> tuple[int, int]:
 
 
 def _spawn(end: int) -> int:
-    """Starts the program, which reads from ``end``; returns its process id.
+    """Starts the program, which reads from ``end``; returns its process id. Raises OSError.
 
     Not by ``subprocess``, which takes longer: a worker may wait for it.
     """
@@ -153,16 +153,27 @@ def _spawn(end: int) -> int:
     ]
     if end == 0:  # the program has closed its stdin
         os.set_inheritable(end, True)
+    command = guard_process.command(os.getpid())
+    spawn = partial(
+        os.posix_spawn,
+        command[0],
+        command,
+        _environment(),
+        file_actions=actions,
+        setsigmask=(signal.SIGTERM,),  # until it is ready for that
+        setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
+    )
     with launch.starting:
-        return os.posix_spawn(
-            sys.executable,
-            guard_process.command(os.getpid()),
-            os.environ,
-            file_actions=actions,
-            setsid=True,  # keeps Ctrl-C and a closing terminal away from it
-            setsigmask=(signal.SIGTERM,),  # until it is ready for that
-            setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
-        )
+        try:
+            return spawn(setsid=True)  # keeps Ctrl-C and a closing terminal away from it
+        except NotImplementedError:
+            return spawn()  # it does so itself, as soon as it runs
+
+
+def _environment() -> dict[str, str]:
+    """The variables, as far as they can be passed on; other threads may be setting some."""
+    values = {name: os.environ.get(name) for name in list(os.environ)}
+    return {name: value for name, value in values.items() if name and value is not None}
 
 
 def _has_ended(pid: int, seconds: float) -> bool:

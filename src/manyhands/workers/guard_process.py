@@ -170,8 +170,7 @@ def main(parent: int) -> None:
     """Watches until the parent, the process with this id, is gone."""
     signal.signal(signal.SIGTERM, _note_sigterm)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # what the user's program lets others inherit
-    os.chdir("/")
+    _let_go_of_inherited()
     try:
         watched = os.pidfd_open(parent)
     except (AttributeError, OSError):
@@ -208,6 +207,23 @@ def main(parent: int) -> None:
         beats.end(pid, blameless=False)
 
 
+def _let_go_of_inherited() -> None:
+    """Of the parent's session, its directory, and what its program lets others inherit."""
+    if os.getsid(0) != os.getpid():
+        os.setsid()
+    os.chdir("/")
+    try:
+        numbers = [int(name) for name in os.listdir("/dev/fd")]
+    except (OSError, ValueError):
+        numbers = list(range(min(os.sysconf("SC_OPEN_MAX"), 1 << 16)))
+    for number in numbers:
+        if number > 2:
+            try:
+                os.close(number)
+            except OSError:
+                pass  # it was that of the listing, or is not open
+
+
 def _heed(line: bytes, groups: set[int], beats: Beats) -> None:
     kind, rest = line[:1], line[1:]
     if not line:
@@ -231,5 +247,13 @@ def command(parent: int) -> list[str]:
         f"import sys; sys.path.append({os.path.dirname(os.path.abspath(__file__))!r}); "
         f"import guard_process; guard_process.main({parent})"
     )
+    # A program that embeds Python is no interpreter, but one may be installed beside it.
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    python = sys.executable or os.path.join(sys.exec_prefix, "bin", f"python{version}")
     # -I -S: neither the user's environment nor site-packages can slow it down or change it.
-    return [sys.executable, "-I", "-S", "-c", program]
+    flags = ["-I", "-S"]
+    if sys.dont_write_bytecode:
+        flags.append("-B")
+    if sys.pycache_prefix is not None:
+        flags += ["-X", f"pycache_prefix={sys.pycache_prefix}"]
+    return [python, *flags, "-c", program]

@@ -227,8 +227,8 @@ def _other_cores() -> Callable[[int], None]:
     """
     try:
         allowed = os.sched_getaffinity(0)
-        others = allowed - {_own_core()}
-    except (AttributeError, OSError, ValueError):
+        others = set() if _is_filtered() else allowed - {_own_core()}
+    except (AttributeError, OSError, ValueError, IndexError):
         others = allowed = set()  # not this platform
 
     def move(pid: int) -> None:
@@ -244,11 +244,20 @@ def _other_cores() -> Callable[[int], None]:
 
 def _own_core() -> int:
     """The core that this thread runs on, from proc(5): field 39 of ``stat``, counted from the command's end."""
-    stat = os.open("/proc/thread-self/stat", os.O_RDONLY)
+    return int(_of_this_thread("stat").rpartition(b")")[2].split(maxsplit=37)[36])
+
+
+def _is_filtered() -> bool:
+    """Whether only some system calls are allowed: others may end the process."""
+    return b"Seccomp:\t0" not in _of_this_thread("status")
+
+
+def _of_this_thread(file: str) -> bytes:
+    descriptor = os.open(f"/proc/thread-self/{file}", os.O_RDONLY)
     try:
-        return int(os.read(stat, 4096).rpartition(b")")[2].split(maxsplit=37)[36])
+        return os.read(descriptor, 1 << 14)
     finally:
-        os.close(stat)
+        os.close(descriptor)
 
 
 class SpawnLauncher(_Children):
